@@ -1,0 +1,27 @@
+"""MindGround: find what a sentence points at in an image, on MindSpore."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mindground.engine.checkpoint import load_checkpoint
+    from mindground.models import build_model
+    from mindground.predictor import Predictor
+
+__all__ = ["Predictor", "build_model", "load_checkpoint"]
+__version__ = "0.1.0"
+
+# MindSpore takes more than a second to import; names are resolved when they are first used.
+_HOMES = {
+    "Predictor": "mindground.predictor",
+    "build_model": "mindground.models",
+    "load_checkpoint": "mindground.engine.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mindground' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,43 @@
+"""Families, found by folder: `models/<family>/__init__.py` offers `Config` and `build`.
+
+A family is added by adding a folder and removed by deleting it; nothing lists them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mindground.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mindground.models.base import GroundingModel
+
+__all__ = ["build_model", "families", "family_module", "model_config_class"]
+
+
+def families() -> list[str]:
+    """Names of the families whose folders are here."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.ispkg)
+
+
+def family_module(name: str) -> ModuleType:
+    """The package of one family. Raises ConfigError that names the nearest family."""
+    if name not in families():
+        near = difflib.get_close_matches(name, families(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(families())}"
+        raise ConfigError(f"unknown family {name!r}; {hint}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def model_config_class(name: str) -> type:
+    """The dataclass behind the `model` section of a family; does not import MindSpore."""
+    return family_module(name).Config
+
+
+def build_model(config: Any) -> GroundingModel:
+    """Network of a resolved `mindground.config.Config`, freshly initialised."""
+    return family_module(config.family).build(config)
