@@ -1,0 +1,20 @@
+"""VG-LAW: visual grounding with language-adaptive weights (Su et al., CVPR 2023, arXiv 2306.04652)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mindground.models.vglaw.config import FLAGS, IGNORED_FLAGS
+from mindground.models.vglaw.config import VGLawConfig as Config
+
+if TYPE_CHECKING:
+    from mindground.models.vglaw.model import VGLaw
+
+__all__ = ["FLAGS", "IGNORED_FLAGS", "Config", "build"]
+
+
+def build(config: Any) -> VGLaw:
+    """VG-LAW of a resolved configuration; MindSpore is imported only now."""
+    from mindground.models.vglaw.model import build as build_network
+
+    return build_network(config)

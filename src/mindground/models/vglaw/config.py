@@ -1,0 +1,157 @@
+"""What VG-LAW's `model` section may hold, and what its upstream flags become here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mindground.errors import ConfigError
+
+__all__ = ["FLAGS", "IGNORED_FLAGS", "VIT_PRESETS", "TextConfig", "VGLawConfig", "VisualConfig"]
+
+
+@dataclass
+class VisualConfig:
+    """ViTDet backbone; the defaults are ViT-B as published (vit.py of detectron2)."""
+
+    patch_size: int = 16
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    window_size: int = 14
+    window_block_indexes: list[int] = field(default_factory=lambda: [0, 1, 3, 4, 6, 7, 9, 10])
+    drop_path_rate: float = 0.1
+    # detectron2 uses 1e-6; weights trained by the upstream MindSpore port want 1e-5.
+    norm_eps: float = 1e-6
+    pretrain_img_size: int = 224
+
+
+@dataclass
+class TextConfig:
+    """BERT encoder; the defaults are the first six layers of bert-base-uncased."""
+
+    # 0 stands for the tokenizer's size, which is filled in before the network is built.
+    vocab_size: int = 0
+    hidden_size: int = 768
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    dropout: float = 0.1
+
+
+@dataclass
+class VGLawConfig:
+    """Network and loss of VG-LAW."""
+
+    # A preset name (VIT_PRESETS) replaces the dimensions in `vit`; empty keeps `vit` as written.
+    vit_model: str = ""
+    vit: VisualConfig = field(default_factory=VisualConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    # How the expression adapts a block's qkv projection: svd, la, od1, od2, od3 or none.
+    law_type: str = "svd"
+    law_rank: int = 32
+    # One number per block, 0 = this block is not adapted; for `la` the number of row groups. Empty = all 1.
+    groups: list[int] = field(default_factory=list)
+    # True: one S and D for all blocks (the published form); False: every block has its own.
+    share_decomposition: bool = True
+    use_activation: bool = False
+    generator_heads: int = 12
+    generator_norm_eps: float = 1e-7
+    up_channels: int = 256
+    pool_dim: int = 64
+    box_hidden: int = 256
+    # Loss weights; upstream accepts such flags and ignores them.
+    bbox_loss_coef: float = 1.0
+    xiou_loss_coef: float = 1.0
+    focal_loss_coef: float = 1.0
+    dice_loss_coef: float = 1.0
+    xiou_loss_type: str = "giou"
+
+    def __post_init__(self) -> None:
+        if self.law_type not in LAW_TYPES:
+            raise ConfigError(f"model.law_type={self.law_type!r} is unknown; choose one of {', '.join(LAW_TYPES)}")
+        if self.xiou_loss_type not in ("iou", "giou", "diou", "ciou"):
+            raise ConfigError(f"model.xiou_loss_type={self.xiou_loss_type!r} is unknown; choose iou, giou, diou or ciou")
+        if self.vit_model and self.vit_model not in VIT_PRESETS:
+            raise ConfigError(
+                f"model.vit_model={self.vit_model!r} is not supported; choose one of {', '.join(VIT_PRESETS)}"
+            )
+
+    def visual(self) -> VisualConfig:
+        """The backbone's settings with the preset, if one is named, applied."""
+        return replace(self.vit, **VIT_PRESETS[self.vit_model]) if self.vit_model else self.vit
+
+    def block_groups(self) -> list[int]:
+        """One entry per block: 0 where the expression does not adapt it."""
+        depth = self.visual().depth
+        groups = list(self.groups) or [1] * depth
+        if len(groups) != depth or min(groups) < 0:
+            raise ConfigError(f"model.groups={groups} needs one number >= 0 for each of the {depth} blocks")
+        return [0] * depth if self.law_type == "none" else groups
+
+
+LAW_TYPES = ("svd", "la", "od1", "od2", "od3", "none")
+
+
+def _preset(width: int, depth: int, heads: int, global_blocks: tuple[int, ...]) -> dict[str, object]:
+    windows = [i for i in range(depth) if i not in global_blocks]
+    return {"embed_dim": width, "depth": depth, "num_heads": heads, "window_block_indexes": windows}
+
+
+_BASE = _preset(768, 12, 12, (2, 5, 8, 11))
+VIT_PRESETS: dict[str, dict[str, object]] = {
+    "vitdet_b": _BASE,
+    # Upstream names the file that the backbone starts from; the network is the same.
+    "vitdet_b_mrcnn": _BASE,
+    "vitdet_b_cascade-mrcnn": _BASE,
+    "vitdet_b_mrcnn_cocoe": _BASE,
+    "vitdet_mae_pretrain_vit_base": _BASE,
+    "vitdet_l": _preset(1024, 24, 16, (5, 11, 17, 23)),
+    "vitdet_h": _preset(1280, 32, 16, (7, 15, 23, 31)),
+}
+
+# Upstream's short flags -> keys of the configuration. General ones stand in `mindground.config`.
+FLAGS: dict[str, str | tuple[str, ...]] = {
+    "vit_model": "model.vit_model",
+    "vit_model_path": "train.pretrained_path",
+    "bert_model_path": "train.text_pretrained_path",
+    "law_type": "model.law_type",
+    "groups": "model.groups",
+    "use_activation": "model.use_activation",
+    "text_encoder_layer": "model.text.num_hidden_layers",
+    "dropout": "model.text.dropout",
+    "xiou_loss_type": "model.xiou_loss_type",
+    "bbox_loss_coef": "model.bbox_loss_coef",
+    "xiou_loss_coef": "model.xiou_loss_coef",
+    "focal_loss_coef": "model.focal_loss_coef",
+    "dice_loss_coef": "model.dice_loss_coef",
+}
+
+_UNREAD = "upstream accepts it and never reads it"
+IGNORED_FLAGS: dict[str, str] = {
+    "reduction": "the box loss is always summed over coordinates and averaged over samples",
+    "bert_model": "the encoder is described by model.text",
+    "crop_prob": _UNREAD,
+    "comments": _UNREAD,
+    "local_rank": "mpirun says it",
+    "trainable_layers": _UNREAD,
+    "noam_gamma": "upstream's noam schedule does not exist",
+    "pre_norm": _UNREAD,
+    "use_selector": _UNREAD,
+    "use_dilation": _UNREAD,
+    "token_select": _UNREAD,
+    "cnn_model": _UNREAD,
+    "model_share_type": _UNREAD,
+    "model_fix_layer": _UNREAD,
+    "parameter_server": _UNREAD,
+    "target_rate": _UNREAD,
+    "relu_gate": _UNREAD,
+    "no_abs": _UNREAD,
+    "local_entropy_coef": _UNREAD,
+    "arch_loss_coef": _UNREAD,
+    "layer_loss_coef": _UNREAD,
+    "trans_loss_coef": _UNREAD,
+    "config_root": "paths come from the configuration",
+    "work_dir": "use save_ckpt_dir",
+}
