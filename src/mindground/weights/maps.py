@@ -1,0 +1,270 @@
+"""Names of tensors in other people's files, and what they are called here.
+
+A map is a list of pairs of templates. `{n}` stands for a number, `{name}` for one part of a dotted name,
+`{path}` for anything, `{leaf:weight|bias}` for one of the listed words; what a placeholder caught on one side
+is put into the other, so that every map works in both directions:
+
+    ("blocks.{n}.norm1.weight", "blocks.{n}.norm1.gamma")
+
+Reading tries the rules in order and takes the first that fits; writing does the same from the other end, so the
+spelling to write comes before older spellings that are only read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+
+from mindground.errors import WeightsError
+
+__all__ = ["Adapted", "Adapter", "WeightMap", "best_map", "combine", "identity_map", "strip_wrapper_prefix"]
+
+Adapter = Callable[[np.ndarray, tuple[int, ...]], "tuple[np.ndarray, str] | None"]
+
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+_KINDS = {"n": r"\d+", "m": r"\d+", "k": r"\d+", "path": r".+"}
+_ONE_PART = r"[^.]+"
+
+
+@lru_cache(maxsize=None)
+def _compile(source: str, target: str) -> tuple[re.Pattern[str], str]:
+    """Template pair -> (pattern that recognises `source`, format string that writes `target`)."""
+    kinds: dict[str, str] = {}
+    for template in (source, target):
+        for match in _PLACEHOLDER.finditer(template):
+            if match.group(2):
+                kinds[match.group(1)] = f"(?:{match.group(2)})"
+    pattern, seen, position = "", set(), 0
+    for match in _PLACEHOLDER.finditer(source):
+        name = match.group(1)
+        pattern += re.escape(source[position : match.start()])
+        pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{kinds.get(name, _KINDS.get(name, _ONE_PART))})"
+        seen.add(name)
+        position = match.end()
+    pattern += re.escape(source[position:])
+    wanted = {match.group(1) for match in _PLACEHOLDER.finditer(target)}
+    if wanted != seen:
+        raise ValueError(f"rule {source!r} -> {target!r} cannot be inverted: placeholders differ")
+    return re.compile(pattern), _PLACEHOLDER.sub(lambda match: "{" + match.group(1) + "}", target)
+
+
+def _translate(name: str, pairs: Iterable[tuple[str, str]]) -> str | None:
+    for source, target in pairs:
+        pattern, output = _compile(source, target)
+        match = pattern.fullmatch(name)
+        if match:
+            return output.format(**match.groupdict())
+    return None
+
+
+def _prefixed(prefix: str, pattern: str) -> str:
+    return f"{re.escape(prefix)}(?:{pattern})" if prefix else pattern
+
+
+@dataclass
+class Adapted:
+    """Tensors under our names, and the account of how they came to be.
+
+    Attributes:
+        tensors: our name -> array.
+        renamed: their name -> our name, for every tensor in `tensors`.
+        reshaped: our name -> one line on what an adapter did to it.
+        ignored: their name -> why it is not used.
+        unexpected: their names that no rule explains.
+        missing: our name -> why this source may lack it (the model keeps its initial value).
+    """
+
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    reshaped: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """Their names <-> our names, with what to ignore and what to fit.
+
+    Attributes:
+        name: what the user calls this source, for reports.
+        rules: (their template, our template) pairs, tried in order in both directions.
+        ignored: (regex of their name, reason); consulted before the rules.
+        adapters: (regex of our name, function); a function gets (array, wanted shape) when the shapes differ and
+            returns (fitted array, one line for the report), or None when it cannot help.
+        layered: our prefixes (`encoder.layer.`) followed by a layer number; layers beyond the model's depth are
+            reported as unused instead of unexpected.
+        may_miss: (regex of our name, reason); parameters this source is known not to carry.
+    """
+
+    name: str
+    rules: tuple[tuple[str, str], ...]
+    ignored: tuple[tuple[str, str], ...] = ()
+    adapters: tuple[tuple[str, Adapter], ...] = ()
+    layered: tuple[str, ...] = ()
+    may_miss: tuple[tuple[str, str], ...] = ()
+
+    def our_name(self, theirs: str) -> str | None:
+        """Our name of one of their tensors, None when no rule fits."""
+        return _translate(theirs, self.rules)
+
+    def their_name(self, ours: str) -> str | None:
+        """Their name of one of our parameters, None when no rule fits."""
+        return _translate(ours, ((b, a) for a, b in self.rules))
+
+    def to_ours(
+        self, tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Adapted:
+        """Rename, ignore and fit the tensors of a file.
+
+        Args:
+            tensors: their name -> array.
+            shapes: our parameter name -> shape the model wants; None when no model is at hand (names only).
+
+        Raises:
+            WeightsError: two of their tensors claim the same parameter.
+        """
+        result = Adapted()
+        origin: dict[str, str] = {}
+        for theirs, array in tensors.items():
+            reason = _first_reason(theirs, self.ignored)
+            ours = None if reason else self.our_name(theirs)
+            if ours is not None and shapes is not None and ours not in shapes:
+                reason, ours = self._surplus(ours, shapes), None
+            if reason:
+                result.ignored[theirs] = reason
+            elif ours is None:
+                result.unexpected.append(theirs)
+            elif ours in origin:
+                raise WeightsError(
+                    f"{self.name}: tensors {origin[ours]!r} and {theirs!r} are both meant for {ours!r}; "
+                    "the file mixes two spellings, keep one of them"
+                )
+            else:
+                origin[ours] = theirs
+                result.renamed[theirs] = ours
+                wanted = array.shape if shapes is None else tuple(shapes[ours])
+                result.tensors[ours], note = self._fit(ours, array, wanted)
+                if note:
+                    result.reshaped[ours] = note
+        for ours in shapes or ():
+            reason = None if ours in result.tensors else _first_reason(ours, self.may_miss)
+            if reason:
+                result.missing[ours] = reason
+        return result
+
+    def to_theirs(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Our tensors under their names.
+
+        Raises:
+            WeightsError: some parameter has no name there, or two would share one.
+        """
+        result: dict[str, np.ndarray] = {}
+        homeless = [ours for ours in tensors if self.their_name(ours) is None]
+        if homeless:
+            raise WeightsError(
+                f"{len(homeless)} parameters have no name in {self.name!r}: {', '.join(homeless[:10])}"
+                f"{', ...' if len(homeless) > 10 else ''}; export them with another map or leave them out"
+            )
+        for ours, array in tensors.items():
+            theirs = str(self.their_name(ours))
+            if theirs in result:
+                raise WeightsError(f"{self.name}: two parameters would be written as {theirs!r}, one is {ours!r}")
+            result[theirs] = array
+        return result
+
+    def with_prefix(self, ours: str = "", theirs: str = "") -> WeightMap:
+        """The same map for a network that sits under a prefix on either side."""
+        return replace(
+            self,
+            rules=tuple((theirs + a, ours + b) for a, b in self.rules),
+            ignored=tuple((_prefixed(theirs, pattern), reason) for pattern, reason in self.ignored),
+            adapters=tuple((_prefixed(ours, pattern), adapter) for pattern, adapter in self.adapters),
+            layered=tuple(ours + prefix for prefix in self.layered),
+            may_miss=tuple((_prefixed(ours, pattern), reason) for pattern, reason in self.may_miss),
+        )
+
+    def _fit(self, ours: str, array: np.ndarray, wanted: tuple[int, ...]) -> tuple[np.ndarray, str]:
+        if tuple(array.shape) == tuple(wanted):
+            return array, ""
+        for pattern, adapter in self.adapters:
+            if re.fullmatch(pattern, ours):
+                fitted = adapter(array, tuple(wanted))
+                if fitted is not None:
+                    return fitted
+        return array, ""
+
+    def _surplus(self, ours: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+        """Why a tensor of a layer that the model does not have is left out; None when that is not the case."""
+        for prefix in self.layered:
+            number = re.match(re.escape(prefix) + r"(\d+)\.", ours)
+            if not number:
+                continue
+            depth = _depth(prefix, shapes)
+            if depth and int(number.group(1)) >= depth:
+                return f"unused: the model has {depth} layers"
+        return None
+
+
+def _depth(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    found = (re.match(re.escape(prefix) + r"(\d+)\.", name) for name in shapes)
+    return max((int(match.group(1)) + 1 for match in found if match), default=0)
+
+
+def _first_reason(name: str, patterns: Iterable[tuple[str, str]]) -> str | None:
+    for pattern, reason in patterns:
+        if re.fullmatch(pattern, name):
+            return reason
+    return None
+
+
+def combine(*maps: WeightMap, name: str = "") -> WeightMap:
+    """One map that knows everything its parts know; earlier parts come first in both directions."""
+    return WeightMap(
+        name=name or " + ".join(part.name for part in maps),
+        rules=tuple(rule for part in maps for rule in part.rules),
+        ignored=tuple(item for part in maps for item in part.ignored),
+        adapters=tuple(item for part in maps for item in part.adapters),
+        layered=tuple(item for part in maps for item in part.layered),
+        may_miss=tuple(item for part in maps for item in part.may_miss),
+    )
+
+
+def identity_map(name: str = "our own names") -> WeightMap:
+    """For files that already use our names."""
+    return WeightMap(name, rules=(("{path}", "{path}"),))
+
+
+def best_map(
+    maps: Iterable[WeightMap], tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> WeightMap:
+    """The map that explains most of a file: most tensors placed, then fewest left over; the first of equals.
+
+    Raises:
+        WeightsError: `maps` is empty.
+    """
+    ranked: list[tuple[int, int, int, WeightMap]] = []
+    for index, candidate in enumerate(maps):
+        adapted = candidate.to_ours(tensors, shapes)
+        ranked.append((-len(adapted.tensors), len(adapted.unexpected), index, candidate))
+    if not ranked:
+        raise WeightsError("no weight map to choose from: name a family that reads files of this kind")
+    return min(ranked, key=lambda item: item[:3])[3]
+
+
+def strip_wrapper_prefix(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Take off `module.` or `_orig_mod.` where every name carries it (data-parallel and compiled wrappers).
+
+    Returns the tensors and the prefix that was removed ("" when there was none).
+    """
+    removed = ""
+    result = dict(tensors)
+    for prefix in ("module.", "_orig_mod.", "module."):
+        if result and all(name.startswith(prefix) for name in result):
+            result = {name[len(prefix) :]: array for name, array in result.items()}
+            removed += prefix
+    return result, removed
