@@ -1,0 +1,116 @@
+"""Put tensors into a model: strict about names, shapes and kinds of number, all or nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from mindground.errors import WeightsError
+from mindground.weights.maps import Adapted
+from mindground.weights.report import LoadReport
+
+__all__ = ["load_into", "parameter_shapes", "parameter_arrays"]
+
+_LOG = logging.getLogger("mindground")
+
+
+def _parameters(model: nn.Cell) -> dict[str, ms.Parameter]:
+    # The path of the attributes, not `Parameter.name`: cells that are put together by hand keep stale names there.
+    return dict(model.parameters_and_names())
+
+
+def parameter_shapes(model: nn.Cell) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of a model."""
+    return {name: tuple(parameter.shape) for name, parameter in _parameters(model).items()}
+
+
+def parameter_arrays(model: nn.Cell) -> dict[str, np.ndarray]:
+    """Name -> value of every parameter of a model; bfloat16 comes as float32, which holds it exactly."""
+    arrays = {}
+    for name, parameter in _parameters(model).items():
+        wide = parameter.astype(ms.float32) if parameter.dtype == ms.bfloat16 else parameter
+        arrays[name] = wide.asnumpy()
+    return arrays
+
+
+def load_into(
+    model: nn.Cell,
+    tensors: Mapping[str, np.ndarray] | Adapted,
+    *,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+    source: str = "weights",
+) -> LoadReport:
+    """Assign tensors to the parameters of the same name.
+
+    Nothing is assigned unless everything fits, so a refused load leaves the model as it was.
+
+    Args:
+        model: the Cell; names are attribute paths (`visual_encoder.pos_embed`).
+        tensors: our name -> array, or the result of `WeightMap.to_ours`, whose account then enters the report.
+        allow_missing: regular expressions of parameters that may keep their initial values.
+        allow_unexpected: regular expressions of tensors that may be left out.
+        source: what is being loaded, for messages (usually the file).
+
+    Raises:
+        WeightsError: names, shapes or kinds of number leave an unexplained rest.
+    """
+    parameters = _parameters(model)
+    adapted = tensors if isinstance(tensors, Adapted) else Adapted(tensors=dict(tensors))
+    report = LoadReport(
+        unexpected=list(adapted.unexpected),
+        reshaped=dict(adapted.reshaped),
+        ignored=dict(adapted.ignored),
+        expected_missing=dict(adapted.missing),
+        source=source,
+    )
+    ready: dict[str, np.ndarray] = {}
+    for name, array in adapted.tensors.items():
+        if name not in parameters:
+            report.unexpected.append(name)
+            continue
+        fitted, problem, note = _fit(np.asarray(array), parameters[name])
+        if fitted is None:
+            report.mismatched[name] = problem
+            continue
+        ready[name] = fitted
+        report.loaded.append(name)
+        if note:
+            report.converted[name] = note
+    report.missing = [name for name in parameters if name not in adapted.tensors]
+    report.check(allow_missing, allow_unexpected)
+    if parameters and not ready:
+        raise WeightsError(f"{source} gives the model nothing: none of its tensors belongs to it; check the file")
+    for name, array in ready.items():
+        parameter = parameters[name]
+        parameter.set_data(ms.Tensor(array, dtype=parameter.dtype))
+    _LOG.debug("%s", report.table())
+    return report
+
+
+def _fit(array: np.ndarray, parameter: ms.Parameter) -> tuple[np.ndarray | None, str, str]:
+    """(array in the parameter's format or None, why not, what was converted)."""
+    wanted = tuple(parameter.shape)
+    if tuple(array.shape) != wanted:
+        return None, f"file {tuple(array.shape)}, model {wanted}", ""
+    target = np.dtype(np.float32) if parameter.dtype == ms.bfloat16 else np.dtype(ms.dtype_to_nptype(parameter.dtype))
+    if array.dtype == target:
+        return np.ascontiguousarray(array).reshape(wanted), "", ""
+    if not _compatible(array.dtype, target):
+        return None, f"file holds {array.dtype}, model {target}", ""
+    converted = array.astype(target)
+    if target.kind in "iu" and not np.array_equal(converted, array):
+        return None, f"values of {array.dtype} do not fit into {target}", ""
+    if target.kind == "f" and np.isfinite(array).all() and not np.isfinite(converted).all():
+        return None, f"values of {array.dtype} overflow {target}", ""
+    return np.ascontiguousarray(converted).reshape(wanted), "", f"{array.dtype} -> {target}"
+
+
+def _compatible(source: np.dtype, target: np.dtype) -> bool:
+    """Numbers convert within their kind only: float to float, integer to integer."""
+    families = ("f", "iu", "b")
+    return any(source.kind in family and target.kind in family for family in families)
