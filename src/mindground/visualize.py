@@ -263,7 +263,7 @@ def _scaled(image: np.ndarray, width: int | None) -> tuple[np.ndarray, tuple[flo
 def _draw_masks(picture: np.ndarray, layer: _Layer, palette: Palette) -> None:
     """Tint every mask and line it with its contour, in place."""
     height, width = picture.shape[:2]
-    stroke = _stroke(picture)
+    widest = _stroke(picture) - 1
     for mask in layer.masks:
         soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         if height > mask.shape[0]:
@@ -272,7 +272,7 @@ def _draw_masks(picture: np.ndarray, layer: _Layer, palette: Palette) -> None:
         weight = (soft * palette.mask_opacity)[..., None]
         picture[:] = np.rint(picture * (1 - weight) + np.asarray(layer.colour, np.float32) * weight).astype(np.uint8)
         outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outline, -1, layer.colour, max(1, stroke - 1), cv2.LINE_AA)
+        cv2.drawContours(picture, outline, -1, layer.colour, widest if np.count_nonzero(inside) > 2500 else 1, cv2.LINE_AA)
 
 
 def _stroke(picture: np.ndarray) -> int:
@@ -281,28 +281,29 @@ def _stroke(picture: np.ndarray) -> int:
 
 def _draw_boxes(picture: np.ndarray, layer: _Layer, scale: tuple[float, float], palette: Palette) -> None:
     """Anti-aliased frames on a dark halo, so that they stand out on bright and dark ground, in place."""
-    stroke, fraction = _stroke(picture), 4
+    fraction, widest = 4, _stroke(picture)
     high, wide = picture.shape[:2]
     halo = picture.copy()
-    corners = []
+    frames = []
     for box in layer.boxes:
         edges = np.asarray(box, np.float64) * (*scale, *scale)
+        # A thick frame would hide a small object, and a hundred of them the image.
+        stroke = int(np.clip(min(edges[2] - edges[0], edges[3] - edges[1]) / 12, 1, widest))
         edges = np.clip(edges, stroke / 2, [wide - stroke / 2, high - stroke / 2] * 2)
-        corners.append([tuple(int(v) for v in np.rint(edge * 2**fraction)) for edge in (edges[:2], edges[2:])])
-    for low, top in corners:
+        low, top = (tuple(int(v) for v in np.rint(edge * 2**fraction)) for edge in (edges[:2], edges[2:]))
         cv2.rectangle(halo, low, top, palette.halo, stroke + 2, cv2.LINE_AA, fraction)
+        frames.append((low, top, stroke, edges))
     picture[:] = cv2.addWeighted(halo, 0.55, picture, 0.45, 0)
-    for low, top in corners:
+    for low, top, stroke, _ in frames:
         cv2.rectangle(picture, low, top, layer.colour, stroke, cv2.LINE_AA, fraction)
-    if len(layer.scores) > 1:
-        picture[:] = draw_text(
-            picture,
-            [
-                (low[0] / 2**fraction + 3, low[1] / 2**fraction + 2, f"{score:.2f}", 14, palette.paper, True)
-                for (low, _), score in zip(corners, layer.scores, strict=True)
-            ],
-            backing=layer.colour,
-        )
+    if len(layer.scores) < 2:
+        return
+    size = 13
+    plates = []
+    for (_, _, _, edges), score in zip(frames, layer.scores, strict=True):
+        if edges[2] - edges[0] > 2 * size and edges[3] - edges[1] > 2.5 * size:  # it must not cover the object
+            plates.append((edges[0] + 3, edges[1] + 1, f"{score:.2f}", size, palette.paper, True))
+    picture[:] = draw_text(picture, plates, backing=layer.colour)
 
 
 def _iou_texts(box: float | None, mask: float | None) -> list[str]:
@@ -358,10 +359,10 @@ def _with_caption(
     x = float(margin)
     for name, colour in legend:
         middle = y + line_height(small) // 2
-        half = small // 2 - 1
+        half = small // 2 - 2
         cv2.circle(panel, (int(x) + half, middle), half, colour, -1, cv2.LINE_AA)
-        words.append((x + small + 2, y, name, small, palette.faint, False))
-        x += small + text_width(name, small) + 18
+        words.append((x + small + 3, y, name, small, palette.faint, False))
+        x += small + text_width(name, small) + 20
     if note:
         right = wide - margin - text_width(note, small, bold=True)
         if right < x:  # no room beside the legend: a line of its own
