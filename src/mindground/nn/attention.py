@@ -1,0 +1,301 @@
+"""Softmax attention that stores no N x N tensor for its gradient.
+
+All cores take q (G, N, d), k (G, M, d), v (G, M, dv), where G is batch times heads, and return (G, N, dv):
+softmax(scale * q k^T + bias) v. The CPU forms have a gradient of their own. It computes the probabilities again,
+needs no sum over an N x N tensor (the row sums of P * dP equal those of dO * O), and waits for the incoming gradient:
+otherwise a compiled graph may merge it with the forward pass and keep every layer's N x N tensors alive.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindground.nn.kernels import fast_cpu_kernels
+
+__all__ = ["Attention", "GridAttention", "attention_core", "merge_heads", "split_heads"]
+
+
+def _scores_gradient(
+    probabilities: ms.Tensor, v: ms.Tensor, out: ms.Tensor, dout: ms.Tensor, keep: ms.Tensor | None
+) -> ms.Tensor:
+    """Gradient of the attention logits (G, N, M)."""
+    ones = ops.ones((out.shape[-1], 1), out.dtype)
+    delta = ops.matmul((out * dout).reshape((-1, out.shape[-1])), ones).reshape(out.shape[:-1] + (1,))
+    d_probabilities = ops.BatchMatMul(transpose_b=True)(dout, v)
+    if keep is not None:
+        d_probabilities = d_probabilities * keep
+    return probabilities * (d_probabilities - delta)
+
+
+class _FastCore(nn.Cell):
+    """softmax(scale * q k^T) v."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.bmm = ops.BatchMatMul()
+        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
+        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
+        self.softmax = ops.Softmax(-1)
+
+    def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor) -> ms.Tensor:
+        return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k)), v)
+
+    def bprop(
+        self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, out: ms.Tensor, dout: ms.Tensor
+    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor]:
+        scaled = ops.depend(q, dout) * self.scale
+        probabilities = self.softmax(self.bmm_nt(scaled, k))
+        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        return self.bmm(d_scores, k) * self.scale, self.bmm_tn(d_scores, scaled), self.bmm_tn(probabilities, dout)
+
+
+class _FastBiasedCore(nn.Cell):
+    """softmax(scale * q k^T + bias) v with a bias (G, N, M) that receives a gradient."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.bmm = ops.BatchMatMul()
+        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
+        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
+        self.softmax = ops.Softmax(-1)
+
+    def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
+        return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k) + bias), v)
+
+    def bprop(
+        self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor, out: ms.Tensor, dout: ms.Tensor
+    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
+        scaled = ops.depend(q, dout) * self.scale
+        probabilities = self.softmax(self.bmm_nt(scaled, k) + bias)
+        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        d_q = self.bmm(d_scores, k) * self.scale
+        return d_q, self.bmm_tn(d_scores, scaled), self.bmm_tn(probabilities, dout), d_scores
+
+
+class _FastDroppedCore(nn.Cell):
+    """(softmax(scale * q k^T + bias) * keep) v; `keep` (G, N, M) holds 0 or 1/(1-rate) and gets no gradient."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.bmm = ops.BatchMatMul()
+        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
+        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
+        self.softmax = ops.Softmax(-1)
+
+    def construct(
+        self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor, keep: ms.Tensor
+    ) -> ms.Tensor:
+        return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k) + bias) * keep, v)
+
+    def bprop(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        bias: ms.Tensor,
+        keep: ms.Tensor,
+        out: ms.Tensor,
+        dout: ms.Tensor,
+    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
+        scaled = ops.depend(q, dout) * self.scale
+        probabilities = self.softmax(self.bmm_nt(scaled, k) + bias)
+        d_scores = _scores_gradient(probabilities, v, out, dout, keep)
+        d_q = self.bmm(d_scores, k) * self.scale
+        d_v = self.bmm_tn(probabilities * keep, dout)
+        return d_q, self.bmm_tn(d_scores, scaled), d_v, d_scores, ops.zeros_like(keep)
+
+
+class _NativeCore(nn.Cell):
+    """The same mathematics, gradients by the framework."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.bmm = ops.BatchMatMul()
+        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
+        self.softmax = ops.Softmax(-1)
+
+    def construct(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        bias: ms.Tensor | None = None,
+        keep: ms.Tensor | None = None,
+    ) -> ms.Tensor:
+        scores = self.bmm_nt(q * self.scale, k)
+        if bias is not None:
+            scores = scores + bias
+        probabilities = self.softmax(scores)
+        if keep is not None:
+            probabilities = probabilities * keep
+        return self.bmm(probabilities, v)
+
+
+def attention_core(scale: float, kind: str = "plain") -> nn.Cell:
+    """Cell without parameters that computes attention in the form the device wants.
+
+    Args:
+        scale: factor of q k^T, usually head width ** -0.5.
+        kind: "plain" (q, k, v), "biased" (q, k, v, bias) or "dropped" (q, k, v, bias, keep);
+            bias and keep are (G, N, M).
+    """
+    forms = {"plain": _FastCore, "biased": _FastBiasedCore, "dropped": _FastDroppedCore}
+    if kind not in forms:
+        raise ValueError(f"kind={kind!r}; choose one of {sorted(forms)}")
+    return forms[kind](scale) if fast_cpu_kernels() else _NativeCore(scale)
+
+
+class _FastGridCore(nn.Cell):
+    """softmax(scale * q k^T + rel_h[..., :, None] + rel_w[..., None, :]) v on a grid of keys.
+
+    The two position terms ride in the same product: q gets the columns rel_h and rel_w, k the rows of two
+    constant indicator matrices. Neither an addition to an N x N tensor nor a sum over one is left,
+    forward or backward.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.bmm = ops.BatchMatMul()
+        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
+        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
+        self.softmax = ops.Softmax(-1)
+        self.concat = ops.Concat(-1)
+
+    def _keys(self, k: ms.Tensor, indicator: ms.Tensor) -> ms.Tensor:
+        spread = ops.broadcast_to(indicator.expand_dims(0), (k.shape[0],) + indicator.shape)
+        return self.concat((k, spread))
+
+    def construct(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        rel_h: ms.Tensor,
+        rel_w: ms.Tensor,
+        indicator: ms.Tensor,
+    ) -> ms.Tensor:
+        queries = self.concat((q * self.scale, rel_h, rel_w))
+        return self.bmm(self.softmax(self.bmm_nt(queries, self._keys(k, indicator))), v)
+
+    def bprop(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        rel_h: ms.Tensor,
+        rel_w: ms.Tensor,
+        indicator: ms.Tensor,
+        out: ms.Tensor,
+        dout: ms.Tensor,
+    ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
+        scaled = ops.depend(q, dout) * self.scale
+        keys = self._keys(ops.depend(k, dout), indicator)
+        probabilities = self.softmax(self.bmm_nt(self.concat((scaled, rel_h, rel_w)), keys))
+        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        width, rows, columns = q.shape[-1], rel_h.shape[-1], rel_w.shape[-1]
+        d_q, d_rel_h, d_rel_w = ops.split(self.bmm(d_scores, keys), [width, rows, columns], -1)
+        d_k = self.bmm_tn(d_scores, scaled)
+        return d_q * self.scale, d_k, self.bmm_tn(probabilities, dout), d_rel_h, d_rel_w, ops.zeros_like(indicator)
+
+
+class _NativeGridCore(nn.Cell):
+    """The same mathematics with a broadcast bias, gradients by the framework."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.core = _NativeCore(scale)
+
+    def construct(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        rel_h: ms.Tensor,
+        rel_w: ms.Tensor,
+        indicator: ms.Tensor,
+    ) -> ms.Tensor:
+        groups, queries = q.shape[0], q.shape[1]
+        bias = rel_h.expand_dims(-1) + rel_w.expand_dims(-2)
+        return self.core(q, k, v, bias.reshape((groups, queries, indicator.shape[0])))
+
+
+class GridAttention(nn.Cell):
+    """Attention over a grid of keys with one additive term per key row and one per key column.
+
+    construct takes q, k, v, then rel_h (G, N, rows), rel_w (G, N, columns) and the constant
+    `indicator` (rows * columns, rows + columns) of `grid_indicator`.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.core = _FastGridCore(scale) if fast_cpu_kernels() else _NativeGridCore(scale)
+
+    def construct(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        rel_h: ms.Tensor,
+        rel_w: ms.Tensor,
+        indicator: ms.Tensor,
+    ) -> ms.Tensor:
+        """-> (G, N, dv)."""
+        return self.core(q, k, v, rel_h, rel_w, indicator)
+
+
+def split_heads(x: ms.Tensor, heads: int) -> ms.Tensor:
+    """(B, N, heads * d) -> (B * heads, N, d)."""
+    batch, count, width = x.shape
+    x = ops.transpose(x.reshape((batch, count, heads, width // heads)), (0, 2, 1, 3))
+    return x.reshape((batch * heads, count, width // heads))
+
+
+def merge_heads(x: ms.Tensor, heads: int) -> ms.Tensor:
+    """(B * heads, N, d) -> (B, N, heads * d)."""
+    groups, count, width = x.shape
+    x = ops.transpose(x.reshape((groups // heads, heads, count, width)), (0, 2, 1, 3))
+    return x.reshape((groups // heads, count, heads * width))
+
+
+class Attention(nn.Cell):
+    """Multi-head attention on projected inputs, with an optional key mask and probability dropout.
+
+    Args:
+        heads: number of heads; they split the channel axis contiguously.
+        head_width: channels of one head.
+        dropout: rate on the probabilities, in training only.
+        scale: factor of q k^T; None means head_width ** -0.5.
+    """
+
+    def __init__(self, heads: int, head_width: int, dropout: float = 0.0, scale: float | None = None) -> None:
+        super().__init__()
+        factor = head_width**-0.5 if scale is None else scale
+        self.heads = heads
+        self.rate = dropout
+        self.plain = attention_core(factor, "plain")
+        self.biased = attention_core(factor, "biased")
+        self.dropped = attention_core(factor, "dropped")
+        self.dropout = nn.Dropout(p=dropout)
+
+    def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor | None = None) -> ms.Tensor:
+        """q (B, N, C), k (B, M, C), v (B, M, Cv), bias (B, 1 or heads, 1 or N, M) or None -> (B, N, Cv)."""
+        batch, count, keys = q.shape[0], q.shape[1], k.shape[1]
+        q, k, v = split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
+        shape = (batch * self.heads, count, keys)
+        if bias is not None:
+            bias = ops.broadcast_to(bias, (batch, self.heads, count, keys)).reshape(shape)
+        if self.training and self.rate > 0.0:
+            keep = self.dropout(ops.ones(shape, q.dtype))
+            bias = ops.zeros(shape, q.dtype) if bias is None else bias
+            out = self.dropped(q, k, v, bias, keep)
+        elif bias is not None:
+            out = self.biased(q, k, v, bias)
+        else:
+            out = self.plain(q, k, v)
+        return merge_heads(out, self.heads)

@@ -1,0 +1,38 @@
+"""Start values of parameters, always materialised, drawn from MindSpore's global seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore.common import initializer as msinit
+
+__all__ = ["constant", "kaiming_uniform", "normal", "parameter", "trunc_normal"]
+
+
+def trunc_normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
+    """Normal of deviation `std`, cut at two deviations."""
+    return msinit.initializer(msinit.TruncatedNormal(std), tuple(shape), ms.float32).init_data()
+
+
+def normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
+    """Normal of deviation `std`."""
+    return msinit.initializer(msinit.Normal(std), tuple(shape), ms.float32).init_data()
+
+
+def kaiming_uniform(shape: Sequence[int], fan_in: int) -> ms.Tensor:
+    """Uniform in +-1/sqrt(fan_in): Kaiming with a=sqrt(5), the default of PyTorch's Linear and Conv."""
+    bound = 1.0 / math.sqrt(max(1, fan_in))
+    return msinit.initializer(msinit.Uniform(bound), tuple(shape), ms.float32).init_data()
+
+
+def constant(shape: Sequence[int], value: float = 0.0) -> ms.Tensor:
+    """Every entry equal to `value`."""
+    return ms.Tensor(np.full(tuple(shape), value, np.float32))
+
+
+def parameter(tensor: ms.Tensor, name: str, requires_grad: bool = True) -> ms.Parameter:
+    """Named parameter. A parameter made from an unmaterialised initialiser can silently lose its gradient."""
+    return ms.Parameter(tensor, name=name, requires_grad=requires_grad)
