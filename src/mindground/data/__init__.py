@@ -1,0 +1,73 @@
+"""From the files of a data set to a list of `Sample`s.
+
+`build_dataset` is the one entrance: it reads the split that a configuration names, in whatever
+format it lies on disk, or says what is missing and where it belongs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mindground.data.dataset import Dataset
+from mindground.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mindground.config import DataConfig
+
+__all__ = ["DATASETS", "Dataset", "build_dataset", "eval_splits"]
+
+REFER_DATASETS = ("refcoco", "refcoco+", "refcocog", "refclef")
+DATASETS = (*REFER_DATASETS, "jsonl", "coco", "synthetic")
+
+
+def build_dataset(data_config: DataConfig, split: str) -> Dataset:
+    """Read one split of the configured data set.
+
+    Args:
+        data_config: `config.DataConfig`; `dataset` selects the format, `root` says where it lies.
+        split: name of the split as the data set calls it (`train`, `val`, `testA`, ...).
+
+    Raises:
+        ConfigError: no such data set.
+        DatasetNotFoundError: files are missing; the message says what to get and where it goes.
+        DataError: the files contradict themselves, or the split holds no sample.
+    """
+    name = data_config.dataset
+    if name in REFER_DATASETS:
+        from mindground.data.formats.refer import read_refer
+
+        dataset = read_refer(
+            data_config.root, name, data_config.splitBy, split, data_config.image_root, data_config.mask_path
+        )
+    elif name == "jsonl":
+        from mindground.data.formats.jsonl import read_jsonl
+
+        dataset = read_jsonl(data_config.root, split, data_config.image_root)
+    elif name == "coco":
+        from mindground.data.formats.coco import read_coco
+
+        dataset = read_coco(data_config.root, split, data_config.image_root)
+    elif name == "synthetic":
+        from mindground.data.synthetic import build_synthetic
+
+        dataset = build_synthetic(data_config.synthetic, split, data_config.root)
+    else:
+        raise ConfigError(f"data.dataset is {name!r}; choose one of {', '.join(DATASETS)}")
+    if not dataset.samples:
+        raise DataError(f"split {split!r} of {name} below {data_config.root!r} holds no sample; name another split")
+    return dataset
+
+
+def eval_splits(data_config: DataConfig) -> list[str]:
+    """Splits to evaluate on: `data.eval_splits`, or those the literature reports for the data set."""
+    if data_config.eval_splits:
+        return list(data_config.eval_splits)
+    name, split_by = data_config.dataset, data_config.splitBy
+    if name in ("refcoco", "refcoco+") and split_by in ("unc", "google"):
+        # The Google split of RefCOCO has one test split, UNC's has people (A) and things (B).
+        return ["val", "testA", "testB"] if split_by == "unc" else ["val", "test"]
+    if name == "refcocog" and split_by == "umd":
+        return ["val", "test"]
+    if name == "refclef":
+        return ["test"]
+    return ["val"]

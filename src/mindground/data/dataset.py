@@ -1,0 +1,40 @@
+"""The list of samples that every format yields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mindground.structures import Sample
+
+__all__ = ["Dataset"]
+
+
+@dataclass
+class Dataset(Sequence[Sample]):
+    """Samples of one split, in a fixed order.
+
+    Attributes:
+        samples: one per question; several may share an image or an object.
+        categories: category id -> name, empty when the format has none.
+        name: the data set, for messages and result files.
+        split: the split that was asked for.
+    """
+
+    samples: list[Sample]
+    categories: Mapping[int, str] = field(default_factory=dict)
+    name: str = ""
+    split: str = ""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def sentences(self) -> list[str]:
+        """Every expression in order; instance samples have none and are left out."""
+        return [sample.expression for sample in self.samples if sample.expression is not None]

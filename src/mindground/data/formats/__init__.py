@@ -1,0 +1,1 @@
+"""One module per on-disk format; each yields `Sample`s and nothing else."""

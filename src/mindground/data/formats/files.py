@@ -1,0 +1,92 @@
+"""Reading annotation files from strangers: JSON only, with errors that name the file and the key."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mindground.errors import DataError
+from mindground.structures import Segmentation
+
+__all__ = ["clean_segmentation", "read_json", "require", "segmentation_box", "write_bytes_atomic"]
+
+
+def read_json(path: Path) -> Any:
+    """Parse one JSON file.
+
+    Raises:
+        DataError: it is not UTF-8 JSON, or it ends early.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); it may be cut short, get it again") from error
+
+
+def require(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    """Complain about the keys that `record` lacks, naming the place it comes from."""
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where} must be an object with keys {', '.join(keys)}; it is a {type(record).__name__}")
+    missing = [key for key in keys if key not in record]
+    if missing:
+        raise DataError(f"{where} lacks {', '.join(map(repr, missing))}; it has {sorted(map(str, record))}")
+
+
+def clean_segmentation(segmentation: Any, where: str) -> Segmentation:
+    """Check an outline from a file: polygons, one RLE, a list of RLEs, or None for none.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if segmentation is None or (isinstance(segmentation, Sequence) and len(segmentation) == 0):
+        return None
+    parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation
+    if not isinstance(parts, Sequence) or isinstance(parts, (str, bytes)):
+        raise DataError(f"{where}: a mask is a list of polygons or an RLE object, not {type(segmentation).__name__}")
+    if all(isinstance(part, (int, float)) for part in parts):
+        return [[float(value) for value in parts]]  # one polygon without its outer list, as some exporters write it
+    for part in parts:
+        if isinstance(part, Mapping):
+            require(part, ("size", "counts"), f"{where}: RLE")
+        elif not isinstance(part, Sequence) or isinstance(part, (str, bytes)):
+            raise DataError(f"{where}: a mask part is a polygon or an RLE object, not {type(part).__name__}")
+    return segmentation
+
+
+def segmentation_box(segmentation: Segmentation) -> list[float] | None:
+    """Box (x1, y1, x2, y2) in pixels around an outline, without drawing polygons; None for no outline."""
+    from pycocotools import mask as coco_mask
+
+    if not segmentation:
+        return None
+    boxes = []
+    for part in [segmentation] if isinstance(segmentation, Mapping) else segmentation:
+        if isinstance(part, Mapping):
+            rle = coco_mask.frPyObjects(dict(part), *part["size"]) if isinstance(part["counts"], list) else part
+            left, top, width, height = (float(value) for value in coco_mask.toBbox(rle))
+            boxes.append((left, top, left + width, top + height))
+        else:
+            boxes.append((min(part[0::2]), min(part[1::2]), max(part[0::2]), max(part[1::2])))
+    columns = list(zip(*boxes, strict=True))
+    box = [float(min(columns[0])), float(min(columns[1])), float(max(columns[2])), float(max(columns[3]))]
+    return box if all(math.isfinite(value) for value in box) else None
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old one or the whole new one, also with several writers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"could not write {path} ({error.strerror}); free some space or choose another folder") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)

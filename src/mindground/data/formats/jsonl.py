@@ -1,0 +1,209 @@
+"""Our open format: JSON lines, one record per object with its sentences (docs/data.md).
+
+A split is `<root>/<split>.jsonl`, or the records of one file whose `split` says so. A file
+`dataset.json` beside it may name the categories and the folder of the images.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindground.data.dataset import Dataset
+from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box, write_bytes_atomic
+from mindground.errors import DataError, DatasetNotFoundError
+from mindground.structures import Sample
+
+__all__ = ["read_jsonl", "samples_to_records", "write_description", "write_jsonl"]
+
+OBJECT_KEYS = ("box", "mask", "category", "object_id")
+RECORD_KEYS = ("image", "size", "sentence", "sentences", "objects", "image_id", "id", "split", "meta", *OBJECT_KEYS)
+
+
+def read_jsonl(root: str, split: str, image_root: str = "") -> Dataset:
+    """Read one split of a JSON-lines set.
+
+    Args:
+        root: a folder with `<split>.jsonl` (or `all.jsonl` whose records name their split), or one such file.
+        split: records that name another split are left out; records that name none belong to the file's.
+        image_root: folder that `image` is relative to; empty = the one in `dataset.json`, else the file's folder.
+
+    Raises:
+        DatasetNotFoundError, DataError: with file and line number.
+    """
+    path = _find(root, split)
+    described = _description(path.parent)
+    base = Path(image_root) if image_root else path.parent / str(described.get("image_root", "."))
+    categories = {int(key): str(name) for key, name in dict(described.get("categories", {})).items()}
+    ids = {name: key for key, name in categories.items()}
+    own_split = "" if path.stem == "all" or path == Path(root) else path.stem
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
+    for line, record in _records(path):
+        if record.get("split", own_split or split) != split:
+            continue
+        for sample in _samples(record, f"{path} line {line}", line, base, split, ids):
+            if sample.sample_id in seen:
+                raise DataError(
+                    f"{path} line {line} repeats the sample id {sample.sample_id!r} of line {seen[sample.sample_id]}; "
+                    "give every record its own 'id'"
+                )
+            seen[sample.sample_id] = line
+            samples.append(sample)
+    names = {number: name for name, number in ids.items()}
+    return Dataset(samples, names, str(described.get("name", path.parent.name)), split)
+
+
+def _find(root: str, split: str) -> Path:
+    place = Path(root) if root else None
+    if place is not None and place.is_file():
+        return place
+    candidates = [place / f"{split}.jsonl", place / "all.jsonl"] if place is not None else []
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = sorted(found.name for found in place.glob("*.jsonl")) if place is not None and place.is_dir() else []
+    has = f"; it holds {', '.join(known)}" if known else ""
+    raise DatasetNotFoundError(
+        f"data.root is {root!r}, and there is no {split}.jsonl (nor all.jsonl) in it{has}. Put your records there, "
+        "one JSON object per line as docs/data.md describes, or make them with tools/make_referring.py"
+    )
+
+
+def _description(folder: Path) -> Mapping[str, Any]:
+    path = folder / "dataset.json"
+    described = read_json(path) if path.is_file() else {}
+    if not isinstance(described, Mapping) or not isinstance(described.get("categories", {}), Mapping):
+        raise DataError(f"{path} must be an object, its 'categories' an object of id -> name")
+    return described
+
+
+def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, 1):
+            if not raw.strip():
+                continue
+            try:
+                record = json.loads(raw.decode("utf-8-sig"))
+            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+                raise DataError(f"{path} line {line} is not JSON ({error}); the file may be cut short") from error
+            require(record, ("image",), f"{path} line {line}")
+            for key in record:
+                if key not in RECORD_KEYS:
+                    near = difflib.get_close_matches(key, RECORD_KEYS, 1)
+                    hint = f"did you mean {near[0]!r}" if near else "put what is only yours under 'meta'"
+                    raise DataError(f"{path} line {line} has the unknown key {key!r}; {hint}")
+            yield line, record
+
+
+def _samples(
+    record: Mapping[str, Any], where: str, line: int, base: Path, split: str, ids: dict[str, int]
+) -> Iterator[Sample]:
+    objects = record.get("objects")
+    if objects is None:
+        objects = [record] if any(record.get(key) is not None for key in ("box", "mask")) else []
+    if not isinstance(objects, list):
+        raise DataError(f"{where}: 'objects' must be a list")
+    boxes, outlines, labels, names = [], [], [], []
+    for position, item in enumerate(objects):
+        require(item, (), f"{where} object {position}")
+        outline = clean_segmentation(item.get("mask"), where)
+        boxes.append(_box(item.get("box"), outline, where))
+        outlines.append(outline)
+        category = item.get("category")
+        labels.append(0 if category is None else ids.setdefault(str(category), max(ids.values(), default=0) + 1))
+        names.append(str(item.get("object_id", f"{record.get('id', line)}.{position}")))
+    identity = str(record.get("id", line))
+    sentences = _sentences(record, where)
+    for position, sentence in enumerate(sentences):
+        yield Sample(
+            image_path=str(base / str(record["image"]).replace("\\", "/")),
+            sample_id=identity if len(sentences) == 1 else f"{identity}_{position}",
+            image_id=str(record.get("image_id", record["image"])),
+            expression=sentence,
+            boxes_xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
+            segmentations=tuple(outlines),
+            labels=np.asarray(labels, np.int64),
+            size=_size(record.get("size"), where),
+            object_ids=tuple(names),
+            split=split,
+        )
+
+
+def _sentences(record: Mapping[str, Any], where: str) -> list[str | None]:
+    given = record.get("sentences", [record.get("sentence")])
+    if not isinstance(given, list) or not given or not all(item is None or isinstance(item, str) for item in given):
+        raise DataError(f"{where}: 'sentence' must be text and 'sentences' a list of texts that is not empty")
+    return given
+
+
+def _size(size: Any, where: str) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise DataError(f"{where}: 'size' is [height, width] in pixels, not {size!r}")
+    return size[0], size[1]
+
+
+def _box(box: Any, outline: Any, where: str) -> list[float]:
+    if box is None:
+        around = segmentation_box(outline)
+        if around is None:
+            raise DataError(f"{where}: an object needs a 'box' [left, top, right, bottom] or a 'mask'")
+        return around
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(n, (int, float)) for n in box):
+        raise DataError(f"{where}: 'box' is [left, top, right, bottom] in pixels, not {box!r}")
+    return [float(value) for value in box]
+
+
+def samples_to_records(
+    samples: Iterable[Sample], categories: Mapping[int, str], image_root: Path | None = None
+) -> list[dict[str, Any]]:
+    """Turn samples into records, one per sample. Paths below `image_root` become relative to it."""
+    records = []
+    for sample in samples:
+        image = Path(sample.image_path)
+        if image_root is not None and image.is_relative_to(image_root):
+            image = image.relative_to(image_root)
+        record: dict[str, Any] = {"id": sample.sample_id, "image": image.as_posix(), "image_id": sample.image_id}
+        if sample.size is not None:
+            record["size"] = [int(n) for n in sample.size]
+        if sample.expression is not None:
+            record["sentence"] = sample.expression
+        items = []
+        for position, box in enumerate(sample.boxes_xyxy):
+            # A float32 has at most nine significant digits; fewer would not read back as the same box.
+            item: dict[str, Any] = {"box": [float(f"{value:.9g}") for value in box]}
+            if sample.segmentations[position] is not None:
+                item["mask"] = sample.segmentations[position]
+            label = int(sample.labels[position])
+            if label in categories:
+                item["category"] = categories[label]
+            if position < len(sample.object_ids):
+                item["object_id"] = sample.object_ids[position]
+            items.append(item)
+        if sample.expression is not None and len(items) == 1:
+            record.update(items[0])
+        else:
+            record["objects"] = items
+        if sample.split:
+            record["split"] = sample.split
+        records.append(record)
+    return records
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records atomically, one per line, keys in the order given."""
+    lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for record in records]
+    write_bytes_atomic(path, "".join(line + "\n" for line in lines).encode())
+
+
+def write_description(folder: Path, name: str, categories: Mapping[int, str], image_root: str) -> None:
+    """Write `dataset.json`: the set's name, its categories, and its image folder as seen from `folder`."""
+    content = {"name": name, "image_root": image_root, "categories": {str(key): categories[key] for key in categories}}
+    write_bytes_atomic(folder / "dataset.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
