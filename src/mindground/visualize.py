@@ -272,7 +272,8 @@ def _draw_masks(picture: np.ndarray, layer: _Layer, palette: Palette) -> None:
         weight = (soft * palette.mask_opacity)[..., None]
         picture[:] = np.rint(picture * (1 - weight) + np.asarray(layer.colour, np.float32) * weight).astype(np.uint8)
         outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outline, -1, layer.colour, widest if np.count_nonzero(inside) > 2500 else 1, cv2.LINE_AA)
+        stroke = widest if np.count_nonzero(inside) > 2500 else 1
+        cv2.drawContours(picture, outline, -1, layer.colour, stroke, cv2.LINE_AA)
 
 
 def _stroke(picture: np.ndarray) -> int:
@@ -301,7 +302,7 @@ def _draw_boxes(picture: np.ndarray, layer: _Layer, scale: tuple[float, float], 
     size = 13
     plates = []
     for (_, _, _, edges), score in zip(frames, layer.scores, strict=True):
-        if edges[2] - edges[0] > 2 * size and edges[3] - edges[1] > 2.5 * size:  # it must not cover the object
+        if min(edges[2] - edges[0], edges[3] - edges[1]) > 4 * size:  # it must not cover the object
             plates.append((edges[0] + 3, edges[1] + 1, f"{score:.2f}", size, palette.paper, True))
     picture[:] = draw_text(picture, plates, backing=layer.colour)
 
