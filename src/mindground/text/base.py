@@ -1,0 +1,77 @@
+"""What every tokeniser offers: ids and mask of fixed length, and a payload for checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+__all__ = ["Tokenizer"]
+
+_log = logging.getLogger("mindground")
+
+
+class Tokenizer:
+    """Sentences -> token ids (B, L) and mask (B, L), both int32; the mask is 1 on real tokens.
+
+    Attributes:
+        kind: name used in configurations and payloads.
+        pad_id: id behind the last real token.
+        vocab_size: number of ids, for the embedding table.
+        truncated: how many sentences were cut since the tokeniser was made.
+    """
+
+    kind: ClassVar[str] = ""
+    pad_id: int = 0
+    vocab_size: int = 0
+    truncated: int = 0
+
+    def ids(self, sentence: str) -> list[int]:
+        """Uncut ids of one sentence, with its start and end tokens."""
+        raise TypeError(f"{type(self).__name__} does not define ids")
+
+    def unknown(self, sentence: str) -> list[str]:
+        """Words of the sentence that the vocabulary cannot express; empty for byte-level kinds."""
+        raise TypeError(f"{type(self).__name__} does not define unknown")
+
+    def to_payload(self) -> dict[str, Any]:
+        """JSON-able description from which `text.tokenizer_from_payload` makes an equal tokeniser."""
+        raise TypeError(f"{type(self).__name__} does not define to_payload")
+
+    def cut(self, ids: list[int], max_len: int) -> list[int]:
+        """Shorten `ids` to `max_len`; the last token stays the end token."""
+        return ids[: max_len - 1] + ids[-1:]
+
+    def __call__(self, sentences: Sequence[str], max_len: int) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids and mask, (B, max_len) int32 each. Too long sentences are cut and counted.
+
+        Raises:
+            ValueError: `max_len` leaves no room for start and end token, or a bare string was given.
+        """
+        if isinstance(sentences, str):
+            raise ValueError("a tokeniser takes a list of sentences; put the single sentence into a list")
+        if max_len < 2:
+            raise ValueError(f"max_len={max_len} leaves no room for start and end token; use at least 2")
+        token_ids = np.full((len(sentences), max_len), self.pad_id, np.int32)
+        token_mask = np.zeros((len(sentences), max_len), np.int32)
+        for row, sentence in enumerate(sentences):
+            ids = self.ids(sentence)
+            if len(ids) > max_len:
+                self._count_truncated(sentence, len(ids), max_len)
+                ids = self.cut(ids, max_len)
+            token_ids[row, : len(ids)] = ids
+            # Derived from the length and never from the ids: id 0 is a real token of CLIP.
+            token_mask[row, : len(ids)] = 1
+        return token_ids, token_mask
+
+    def _count_truncated(self, sentence: str, length: int, max_len: int) -> None:
+        self.truncated += 1
+        if self.truncated == 1:  # once is enough: the trainer sees the same sentence every epoch
+            _log.warning(
+                "a sentence of %d tokens was cut to data.max_len=%d (%.60r ...); further cuts are only counted",
+                length,
+                max_len,
+                sentence,
+            )
