@@ -1,0 +1,220 @@
+"""One optimiser step: gradients in one compiled graph, a look at the numbers, the update in another.
+
+Between the two graphs stands the only transfer of the step: the loss terms and the squared gradient norm. That is
+where a non-finite loss stops the run before it can reach a parameter, and where ranks and micro-batches meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from mindground.engine.optim import AdamW, clip_factor, sum_of_squares
+from mindground.errors import DataError, NonFiniteLossError
+from mindground.models.base import GroundingModel
+from mindground.nn.noise import StepNoise
+from mindground.structures import Batch
+
+__all__ = ["TrainStep", "batch_tensors"]
+
+
+def batch_tensors(batch: Batch, names: Sequence[str]) -> tuple[ms.Tensor, ...]:
+    """The named arrays of a batch as tensors. Raises DataError when the transforms did not make one of them."""
+    missing = [name for name in names if name not in batch.arrays]
+    if missing:
+        raise DataError(f"the batch has no array {missing[0]!r}; this model needs it, the transform makes {list(batch.arrays)}")
+    return tuple(ms.Tensor(batch.arrays[name]) for name in names)
+
+
+class _LossCell(nn.Cell):
+    """Inputs and targets of a batch -> (total scaled, all terms in one vector)."""
+
+    def __init__(self, model: GroundingModel) -> None:
+        super().__init__(auto_prefix=False)
+        self.model = model
+        self.inputs = len(model.input_names)
+
+    def construct(self, scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        outputs = self.model(*arrays[: self.inputs])
+        terms = self.model.loss(outputs, *arrays[self.inputs :])
+        flat = []
+        for term in terms:
+            flat.append(term.astype(ms.float32).reshape(1))
+        return terms[0] * scale, ops.concat(flat)
+
+
+class TrainStep:
+    """Callable that takes the micro-batches of one optimiser step and returns its loss terms.
+
+    Args:
+        model: in training mode from here on.
+        optimizer: over the model's groups.
+        comm: `distributed.Comm`; gradients and terms are averaged over its ranks.
+        train: the `train` section (clipping, accumulation, seed).
+        graph: compile both halves; False runs them op by op.
+        precision: float16 scales the loss and skips steps whose gradients overflow.
+    """
+
+    def __init__(
+        self, model: GroundingModel, optimizer: AdamW, comm: Any, train: Any, *, graph: bool, precision: str = "float32"
+    ) -> None:
+        self.model, self.optimizer, self.comm, self.train = model, optimizer, comm, train
+        self.names = ("total", *model.term_names)
+        self.noise = StepNoise(model, train.seed)
+        self.loss_scale = 2.0**12 if precision == "float16" else 1.0
+        self._adapts_scale = precision == "float16"
+        self._clean_steps = 0
+        self._reducer = comm.reducer(optimizer.parameters) if comm.size > 1 and comm.reduces_on_device else None
+        self._sizes = [int(parameter.size) for parameter in optimizer.parameters]
+        self._buffer: np.ndarray | None = None
+        model.set_train(True)
+        self._gradients, self._update = self._build(graph)
+
+    def _build(self, graph: bool) -> tuple[Any, Any]:
+        reducer = self._reducer
+        optimizer = self.optimizer
+        value_and_grad = ms.value_and_grad(_LossCell(self.model), None, tuple(optimizer.parameters), has_aux=True)
+
+        def gradients(scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[Any, ...]:
+            (_, terms), grads = value_and_grad(scale, *arrays)
+            if reducer is not None:
+                grads = reducer(grads)
+            return ops.concat((terms, sum_of_squares(grads).reshape(1))), grads
+
+        def update(scalars: tuple[ms.Tensor, ...], grads: tuple[ms.Tensor, ...]) -> ms.Tensor:
+            return optimizer(scalars, grads)
+
+        return (ms.jit(gradients), ms.jit(update)) if graph else (gradients, update)
+
+    @property
+    def on_host(self) -> bool:
+        """True when gradients meet in host memory: several ranks without collectives of the device."""
+        return self.comm.size > 1 and not self.comm.reduces_on_device
+
+    def __call__(self, batches: Sequence[Batch], lr_factor: float, step: int = 0) -> dict[str, float]:
+        """Average the gradients of `batches` over micro-batches and ranks, clip, update.
+
+        Returns loss terms by name, with `grad_norm` before clipping.
+
+        Raises:
+            NonFiniteLossError: a loss or a gradient is not finite; no parameter has changed.
+        """
+        if len(batches) == 1 and not self.on_host:
+            terms, norm, grads = self._direct(batches[0], step)
+            factor = clip_factor(norm, self.train.clip_max_norm, self.train.accumulation == "sum")
+        else:
+            terms, norm, grads = self._gathered(batches, step)
+            factor = 1.0
+        if not self._usable(terms, norm):
+            return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "skipped": 1.0}
+        self._check(terms, norm, batches, step)
+        scale = factor if len(batches) > 1 or self.on_host else factor / self.loss_scale
+        self._update(self.optimizer.host_scalars(lr_factor, scale), grads)
+        self.optimizer.updates += 1
+        return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm}
+
+    def _run(self, batch: Batch, step: int, micro: int) -> tuple[np.ndarray, tuple[ms.Tensor, ...]]:
+        self.noise.renew(step, micro, self.comm.rank)
+        if self.model.assigns:
+            batch = self._assigned(batch)
+        arrays = batch_tensors(batch, (*self.model.input_names, *self.model.target_names))
+        numbers, grads = self._gradients(ms.Tensor(self.loss_scale, ms.float32), *arrays)
+        return numbers.asnumpy().astype(np.float64), grads
+
+    def _assigned(self, batch: Batch) -> Batch:
+        outputs = self.model(*batch_tensors(batch, self.model.input_names))
+        named = {name: value.asnumpy() for name, value in zip(self.model.output_names, outputs, strict=True)}
+        extra = self.model.assign(named, batch)
+        return Batch({**batch.arrays, **extra}, batch.samples, batch.geometries, batch.count)
+
+    def _direct(self, batch: Batch, step: int) -> tuple[list[float], float, tuple[ms.Tensor, ...]]:
+        numbers, grads = self._run(batch, step, 0)
+        norm = float(np.sqrt(numbers[-1])) / self.loss_scale
+        return [float(x) for x in numbers[:-1]], norm, grads
+
+    def _gathered(self, batches: Sequence[Batch], step: int) -> tuple[list[float], float, tuple[ms.Tensor, ...]]:
+        """One float32 buffer holds all gradients and, at its end, the loss terms."""
+        count, terms = sum(self._sizes), len(self.names)
+        if self._buffer is None:
+            self._buffer = np.empty(count + terms, np.float32)
+        buffer = self._buffer
+        for micro, batch in enumerate(batches):
+            numbers, grads = self._run(batch, step, micro)
+            _pack(buffer, grads, numbers[:-1], add=micro > 0)
+        summed = self.train.accumulation == "sum"
+        buffer[count:] /= len(batches)
+        buffer[:count] *= 1.0 / self.loss_scale if summed else 1.0 / (self.loss_scale * len(batches))
+        norm = _norm(buffer[:count])
+        if summed:
+            # Upstream's order: sum the micro-batches, clip on every rank, then average the ranks.
+            buffer[:count] *= clip_factor(norm, self.train.clip_max_norm, upstream=True)
+        if self.on_host:
+            self.comm.all_reduce_mean_(buffer)
+        if not summed:
+            norm = _norm(buffer[:count])
+            buffer[:count] *= clip_factor(norm, self.train.clip_max_norm)
+        elif self.on_host and not math.isfinite(_norm(buffer[:count])):
+            norm = math.nan
+        return [float(x) for x in buffer[count:]], norm, self._unpack(buffer)
+
+    def _unpack(self, buffer: np.ndarray) -> tuple[ms.Tensor, ...]:
+        views, offset = [], 0
+        for parameter, size in zip(self.optimizer.parameters, self._sizes, strict=True):
+            views.append(ms.Tensor.from_numpy(buffer[offset : offset + size].reshape(parameter.shape)))
+            offset += size
+        return tuple(views)
+
+    def _usable(self, terms: Sequence[float], norm: float) -> bool:
+        """False when float16 gradients overflowed; the loss scale is then halved and the step skipped."""
+        if not self._adapts_scale:
+            return True
+        if math.isfinite(norm) or not all(map(math.isfinite, terms)) or self.loss_scale <= 1.0:
+            self._clean_steps += 1
+            if self._clean_steps % 1000 == 0:
+                self.loss_scale *= 2.0
+            return True
+        self.loss_scale, self._clean_steps = self.loss_scale / 2.0, 0
+        return False
+
+    def _check(self, terms: Sequence[float], norm: float, batches: Sequence[Batch], step: int) -> None:
+        if math.isfinite(norm) and all(map(math.isfinite, terms)):
+            return
+        ids = [sample_id for batch in batches for sample_id in batch.sample_ids()]
+        # Averages are the same on every rank, so every rank comes here and the exchange cannot hang.
+        everybody = self.comm.all_gather_object(ids) if self.on_host else [ids]
+        what = ", ".join(f"{name}={value:.4g}" for name, value in zip(self.names, terms, strict=True))
+        where = "; ".join(f"rank {rank}: {', '.join(them)}" for rank, them in enumerate(everybody))
+        if not self.on_host:
+            where = f"rank {self.comm.rank}: {', '.join(ids)}"
+        raise NonFiniteLossError(
+            f"the loss or its gradient is not finite at step {step} ({what}, gradient norm {norm:.4g}); samples of this "
+            f"step, {where}; no parameter was changed and the last checkpoint stands: look at these samples or lower "
+            "the learning rate"
+        )
+
+
+def _pack(buffer: np.ndarray, grads: Sequence[ms.Tensor], terms: np.ndarray, *, add: bool) -> None:
+    offset = 0
+    for grad in grads:
+        values = grad.asnumpy().reshape(-1)
+        stretch = buffer[offset : offset + values.size]
+        if add:
+            stretch += values
+        else:
+            stretch[:] = values
+        offset += values.size
+    if add:
+        buffer[offset:] += terms
+    else:
+        buffer[offset:] = terms
+
+
+def _norm(values: np.ndarray) -> float:
+    # In pieces, so that float32 products are summed in float64 between them.
+    pieces = np.array_split(values, max(1, values.size // 65536))
+    return math.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces))
