@@ -1,0 +1,229 @@
+"""Ask a trained model about an image of one's own.
+
+    p = Predictor.load("runs/quickstart/best.ckpt")
+    p("scene.jpg", "the ship left of the pier")            -> Prediction
+    p("scene.jpg", ["the ship ...", "the largest tank"])   -> list of Prediction
+
+Nothing here knows a family: what a network takes stands in its `input_names`, and what its outputs
+mean in its `decode`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+import numpy as np
+
+from mindground.data.images import read_image, to_rgb8
+from mindground.errors import CheckpointError, DataError, ImageError
+from mindground.structures import Batch, Geometry, Prediction, Sample, xyxy_to_xywh
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mindground.models.base import GroundingModel
+
+__all__ = ["Predictor", "as_rgb", "at_least", "check_sentence", "to_coco"]
+
+_LOG = logging.getLogger("mindground")
+
+
+class _Example(Protocol):
+    arrays: dict[str, np.ndarray]
+    geometry: Geometry
+    sample: Sample
+
+
+class _Transform(Protocol):
+    def from_image(self, image: np.ndarray, expression: str) -> _Example: ...
+
+
+class Predictor:
+    """A network, its transforms and its vocabulary, ready for images and sentences.
+
+    Args:
+        model: the network, with its weights.
+        transform: has `from_image(image, expression)` and gives the arrays the network takes.
+        batch_size: sentences about one image that are computed together. Only batches of this size
+            and of 1 are ever made, so that graph mode compiles at most twice.
+        name: what results call this model, for instance the checkpoint's file name.
+    """
+
+    def __init__(self, model: GroundingModel, transform: _Transform, *, batch_size: int = 4, name: str = "") -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self.model = model
+        self.transform = transform
+        self.batch_size = batch_size
+        self.name = name
+        self.model.set_train(False)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        *,
+        mode: str = "GRAPH",
+        precision: str = "float32",
+        batch_size: int = 4,
+    ) -> Predictor:
+        """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.
+
+        Args:
+            device: as `device.device_target` of the configuration; "auto" takes the best there is.
+            mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
+        Raises:
+            CheckpointError: no such file, or not a checkpoint of MindGround.
+            DeviceError: this machine does not offer that device or precision.
+        """
+        from mindground import device as devices
+
+        devices.prepare()  # before anything imports MindSpore
+        if not Path(path).is_file():
+            raise CheckpointError(f"there is no checkpoint at {path}; train one, or name another file")
+        from mindground.config import DeviceConfig
+
+        devices.apply(DeviceConfig(device_target=device, mode_name=mode, precision=precision))
+        from mindground.data.transforms import ReferringTransform
+        from mindground.engine.checkpoint import load_checkpoint
+
+        loaded = load_checkpoint(path)
+        transform = ReferringTransform(loaded.config.data, loaded.tokenizer, training=False)
+        return cls(loaded.model, transform, batch_size=batch_size, name=Path(path).name)
+
+    @overload
+    def __call__(self, image: Any, text: str, min_score: float = 0.0) -> Prediction: ...
+
+    @overload
+    def __call__(self, image: Any, text: Sequence[str], min_score: float = 0.0) -> list[Prediction]: ...
+
+    def __call__(
+        self, image: Any, text: str | Sequence[str], min_score: float = 0.0
+    ) -> Prediction | list[Prediction]:
+        """Find what a sentence, or each of several, points at.
+
+        Args:
+            image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) array.
+            text: one sentence gives one prediction, a list gives a list in its order.
+            min_score: what the model is less sure of is left out; a prediction without boxes then
+                says that nothing was found. A network for one referent always names something, so
+                this threshold is the only "not in the picture" it can give.
+        Raises:
+            ImageError: not an image. DataError: an empty sentence.
+        """
+        pixels = as_rgb(image)
+        sentences = [text] if isinstance(text, str) else list(text)
+        examples = [self.transform.from_image(pixels, check_sentence(sentence)) for sentence in sentences]
+        found: list[Prediction] = []
+        for start in range(0, len(examples), self.batch_size):
+            found += self._predict(examples[start : start + self.batch_size])
+        for sentence, prediction in zip(sentences, found, strict=True):
+            prediction.expression = sentence
+        found = [at_least(prediction, min_score) for prediction in found]
+        return found[0] if isinstance(text, str) else found
+
+    def _predict(self, examples: Sequence[_Example]) -> list[Prediction]:
+        """At most `batch_size` examples through the network, as a batch of a fixed shape."""
+        rows = 1 if len(examples) == 1 else self.batch_size
+        padded = [*examples, *[examples[-1]] * (rows - len(examples))]
+        arrays = {
+            name: np.stack([example.arrays[name] for example in padded]) for name in self.model.input_names
+        }
+        batch = Batch(arrays, [e.sample for e in padded], [e.geometry for e in padded], len(examples))
+        return self.model.decode(self._forward(arrays), batch)
+
+    def _forward(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import mindspore as ms
+
+        outputs = self.model(*(ms.Tensor(arrays[name]) for name in self.model.input_names))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: value.asnumpy() for name, value in zip(self.model.output_names, outputs, strict=True)}
+
+
+def check_sentence(sentence: str) -> str:
+    """The sentence without outer blanks. Raises DataError when nothing is left or it is not text."""
+    if not isinstance(sentence, str):
+        raise DataError(f"a sentence must be text, not {type(sentence).__name__}")
+    stripped = sentence.strip()
+    if not any(character.isprintable() and not character.isspace() for character in stripped):
+        raise DataError("the sentence is empty; say in words what to find")
+    return stripped
+
+
+def as_rgb(image: Any) -> np.ndarray:
+    """A path, a Pillow image or an array -> (H, W, 3) uint8 RGB; the input is not changed.
+
+    Arrays: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA, whose colour is kept and whose
+    alpha is dropped. Values other than 8-bit ones are scaled as `data.images.to_rgb8` says.
+
+    Raises:
+        ImageError: not an image, or an array of another shape.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if not isinstance(image, np.ndarray) and hasattr(image, "getexif"):
+        return _from_pillow(image)
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    right_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if not right_shape or 0 in pixels.shape or pixels.dtype.kind not in "buif":
+        raise ImageError(
+            "an image array must be numbers of shape (height, width), (height, width, 3) or (height, width, 4); "
+            f"this one is {pixels.shape} {pixels.dtype}"
+        )
+    return to_rgb8(pixels.astype(np.uint8) * 255 if pixels.dtype == np.bool_ else pixels)
+
+
+def _from_pillow(image: Image.Image) -> np.ndarray:
+    """Turn a Pillow image upright and to RGB bytes."""
+    from PIL import ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        deep = upright.mode.startswith("I") or upright.mode == "F"
+        if not deep:
+            has_alpha = upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info
+            upright = upright.convert("RGBA" if has_alpha else "RGB")
+        return to_rgb8(np.asarray(upright))
+    except (OSError, ValueError) as error:
+        raise ImageError(f"the image cannot be decoded: {error}; check that its file is whole") from error
+
+
+def at_least(prediction: Prediction, min_score: float) -> Prediction:
+    """The prediction without what scores below `min_score`; it may be left empty."""
+    keep = np.flatnonzero(prediction.scores >= min_score)
+    if len(keep) == len(prediction.scores):
+        return prediction
+    labels = None if prediction.labels is None else prediction.labels[keep]
+    masks = tuple(prediction.masks[i] for i in keep) if prediction.masks else ()
+    return Prediction(
+        prediction.size,
+        prediction.boxes_xyxy[keep],
+        prediction.scores[keep],
+        labels,
+        masks,
+        prediction.expression,
+        dict(prediction.extras),
+    )
+
+
+def to_coco(prediction: Prediction, image: str = "") -> list[dict[str, Any]]:
+    """COCO-style result records: box as [left, top, width, height], mask as RLE, all in original pixels."""
+    records = []
+    labels = np.zeros(len(prediction.scores), np.int64) if prediction.labels is None else prediction.labels
+    for index, box in enumerate(xyxy_to_xywh(prediction.boxes_xyxy)):
+        record: dict[str, Any] = {
+            "image_id": image,
+            "category_id": int(labels[index]),
+            "bbox": [round(float(value), 3) for value in box],
+            "score": round(float(prediction.scores[index]), 6),
+        }
+        if prediction.masks:
+            record["segmentation"] = dict(prediction.masks[index])
+        records.append(record)
+    return records
