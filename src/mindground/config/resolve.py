@@ -1,0 +1,241 @@
+"""From untrusted YAML and text values to typed sections, with errors that name the nearest right key.
+
+Nothing is evaluated: YAML through a safe loader of limited size, text values through a parser that
+knows only the type written in the dataclass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mindground.errors import ConfigError
+
+__all__ = ["build", "check_tree", "coerce", "field_types", "keys_of", "merge", "nearest", "read_yaml"]
+
+_MAX_BYTES = 1 << 20
+_MAX_BASES = 8
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader without anchors (they can blow a small file up) and without repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise ConfigError(f"line {self.peek_event().start_mark.line + 1}: YAML aliases (*name) are not read")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ConfigError(f"line {key.start_mark.line + 1}: key {key.value!r} stands twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """A file and the files it inherits from through `base:`, furthest ancestor first, as (name, mapping)."""
+    path = path.resolve()
+    if path in _seen or len(_seen) >= _MAX_BASES:
+        chain = " -> ".join(p.name for p in (*_seen, path))
+        raise ConfigError(f"`base:` goes round in a circle or is more than {_MAX_BASES} files deep: {chain}")
+    if not path.is_file():
+        by = f" (base of {_seen[-1]})" if _seen else ""
+        raise ConfigError(f"configuration file {path} does not exist{by}")
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise ConfigError("a configuration file may hold at most 1 MiB")
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError, TypeError, ValueError, ConfigError) as error:
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of sections, found {type(tree).__name__}")
+    bases = tree.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+        raise ConfigError(f"{path}: `base` is a file name or a list of them, found {bases!r}")
+    layers: list[tuple[str, dict[str, Any]]] = []
+    for name in bases:
+        layers += read_yaml(path.parent / name, (*_seen, path))
+    return [*layers, (str(path), tree)]
+
+
+@cache
+def field_types(cls: type) -> dict[str, Any]:
+    """Field name -> type of a dataclass, text annotations resolved."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def keys_of(cls: type, prefix: str = "") -> Iterable[str]:
+    """Dotted keys of a dataclass, nested sections walked."""
+    for name, kind in field_types(cls).items():
+        if dataclasses.is_dataclass(kind):
+            yield from keys_of(typing.cast(type, kind), f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?' for a misspelt key, or an empty text."""
+    known = list(known)
+    leaf = name.rsplit(".", 1)[-1]
+    same_leaf = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
+    # A key is compared whole first, then by its last part, so that both `--batchsize` and `--train.batchsize` work.
+    close = difflib.get_close_matches(name, known, 1, 0.7) or difflib.get_close_matches(name, known, 1, 0.5)
+    by_leaf = difflib.get_close_matches(leaf, [k.rsplit(".", 1)[-1] for k in known], 1, 0.75)
+    if not same_leaf and by_leaf:
+        section = name.rsplit(".", 1)[0] if "." in name else ""
+        leaves = [k for k in known if k.rsplit(".", 1)[-1] == by_leaf[0]]
+        same_leaf = [k for k in leaves if k == (f"{section}.{by_leaf[0]}" if section else by_leaf[0])] or leaves
+    best = same_leaf[:1] or close
+    return f"; did you mean {best[0]!r}?" if best else ""
+
+
+def _mismatch(key: str, value: Any, wanted: str) -> ConfigError:
+    return ConfigError(f"{key}={value!r} must be {wanted}")
+
+
+def _bool(value: Any, key: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _TRUE + _FALSE:
+        return value.strip().lower() in _TRUE
+    raise _mismatch(key, value, "true or false")
+
+
+def _int(value: Any, key: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
+        return int(value)
+    raise _mismatch(key, value, "a whole number")
+
+
+def _float(value: Any, key: str) -> float:
+    number = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    elif isinstance(value, str) and re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value):
+        number = float(value)
+    if not math.isfinite(number):
+        raise _mismatch(key, value, "a finite number")
+    return number
+
+
+def _str(value: Any, key: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise _mismatch(key, value, 'a text (write "" for an empty one)')
+    raise _mismatch(key, value, f'a text (write it in quotes: "{value}")')
+
+
+_SCALARS = {bool: _bool, int: _int, float: _float, str: _str}
+
+
+def _list(value: Any, kind: Any, key: str) -> list[Any]:
+    if isinstance(value, str):
+        inner = value.strip()
+        if inner.startswith("[") != inner.endswith("]"):
+            raise _mismatch(key, value, "a list such as [a,b] or a,b")
+        inner = inner[1:-1] if inner.startswith("[") else inner
+        value = [part.strip().strip("\"'") for part in inner.split(",")] if inner.strip() else []
+    if not isinstance(value, (list, tuple)):
+        raise _mismatch(key, value, "a list such as [a,b]")
+    return [coerce(v, kind, f"{key}[{i}]") for i, v in enumerate(value)]
+
+
+def coerce(value: Any, kind: Any, key: str) -> Any:
+    """`value` (from YAML, or text from the command line) as `kind`. Raises ConfigError that names `key`."""
+    if kind in _SCALARS:
+        return _SCALARS[kind](value, key)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        if value in arguments and isinstance(value, str):
+            return value
+        close = [a for a in arguments if str(a).lower() == str(value).lower()]
+        if close:
+            return close[0]
+        raise ConfigError(
+            f"{key}={value!r} is unknown; choose one of {', '.join(map(str, arguments))}"
+            + nearest(str(value), [str(a) for a in arguments])
+        )
+    if origin is list:
+        return _list(value, arguments[0], key)
+    if origin is tuple:
+        items = _list(value, arguments[0], key)
+        if arguments[-1] is not Ellipsis and len(items) != len(arguments):
+            raise _mismatch(key, value, f"a list of {len(arguments)}")
+        return tuple(items)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "~")):
+            if type(None) in arguments:
+                return None
+        return coerce(value, next(a for a in arguments if a is not type(None)), key)
+    raise TypeError(f"{key}: configuration classes may not hold {kind}")
+
+
+def check_tree(
+    tree: Mapping[Any, Any], cls: type, *, source: str = "", prefix: str = "", known: Iterable[str] = ()
+) -> dict[str, Any]:
+    """A nested mapping with every key known and every value typed; absent keys stay absent.
+
+    Args:
+        tree: what a file or an override says about the section `cls`.
+        source: file named in errors.
+        prefix: dotted path of the section.
+        known: further keys to suggest for a misspelt one.
+    """
+    kinds, checked = field_types(cls), {}
+    where = f"{source}: " if source else ""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if name not in kinds:
+            candidates = [*keys_of(cls, prefix), *known]
+            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, candidates)}")
+        kind = kinds[name]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}{key} is a section with keys of its own, found {value!r}")
+            section = typing.cast(type, kind)
+            checked[name] = check_tree(value, section, source=source, prefix=f"{key}.", known=known)
+        else:
+            try:
+                checked[name] = coerce(value, kind, key)
+            except ConfigError as error:
+                raise ConfigError(f"{where}{error}") from error
+    return checked
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings merged; where both speak, `over` wins. Lists are replaced, not joined."""
+    joint = dict(under)
+    for key, value in over.items():
+        old = joint.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        joint[key] = merge(old, value) if both else value
+    return joint
+
+
+def build(tree: Mapping[str, Any], cls: type) -> Any:
+    """A checked mapping (`check_tree`) as an instance of `cls`; absent keys take their defaults."""
+    kinds = field_types(cls)
+    return cls(
+        **{k: build(v, kinds[k]) if dataclasses.is_dataclass(kinds[k]) else v for k, v in tree.items() if k in kinds}
+    )
