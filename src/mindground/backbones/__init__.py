@@ -1,0 +1,1 @@
+"""Image or text in, features out."""

@@ -1,0 +1,1 @@
+"""Reference cases: loading them, claiming them, comparing against them."""

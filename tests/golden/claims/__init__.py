@@ -1,0 +1,1 @@
+"""One module per topic; every public claim in them is found by `golden.claim.load_claims`."""

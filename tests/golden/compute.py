@@ -1,0 +1,77 @@
+"""What most claims do: fill a model with a case's weights, run it, take gradient norms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from golden.case import Case
+from mindground.weights.load import load_into, parameter_shapes
+from mindground.weights.maps import WeightMap
+
+__all__ = ["Method", "fill", "loss_and_norms", "to_numpy", "weighted_sum"]
+
+
+class Method(nn.Cell):
+    """Makes any method of a Cell callable as a Cell of its own, so that graph mode compiles it."""
+
+    def __init__(self, owner: nn.Cell, name: str) -> None:
+        super().__init__()
+        self.owner = owner
+        self.method = getattr(owner, name)
+        self.set_train(owner.training)
+
+    def construct(self, *inputs: Any) -> Any:
+        return self.method(*inputs)
+
+
+def fill(model: nn.Cell, case: Case, weight_map: WeightMap, allow_missing: Sequence[str] = ()) -> None:
+    """Load a case's state dict through a weight map; anything unexplained raises."""
+    adapted = weight_map.to_ours(case.state_dict(), parameter_shapes(model))
+    load_into(model, adapted, allow_missing=allow_missing)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Tensor -> numpy array."""
+    return value.asnumpy() if isinstance(value, ms.Tensor) else np.asarray(value)
+
+
+class _WeightedSum(nn.Cell):
+    def __init__(self, model: nn.Cell, weights: Sequence[np.ndarray]) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = tuple(ms.Tensor(np.asarray(weight, np.float32)) for weight in weights)
+
+    def construct(self, *inputs: Any) -> ms.Tensor:
+        outputs = self.model(*inputs)
+        if isinstance(outputs, ms.Tensor):
+            outputs = (outputs,)
+        total = ops.sum(outputs[0] * self.weights[0])
+        for index in range(1, len(self.weights)):
+            total = total + ops.sum(outputs[index] * self.weights[index])
+        return total
+
+
+def weighted_sum(model: nn.Cell, weights: Sequence[np.ndarray]) -> nn.Cell:
+    """Cell that returns sum_i sum(output_i * weights_i), the scalar most cases differentiate."""
+    cell = _WeightedSum(model, weights)
+    cell.set_train(model.training)
+    return cell
+
+
+def loss_and_norms(
+    scalar: nn.Cell | Callable[..., ms.Tensor], model: nn.Cell, inputs: Sequence[ms.Tensor]
+) -> tuple[float, dict[str, float]]:
+    """Value of a scalar and the L2 norm of its gradient by every parameter of `model`, under our names."""
+    named = {name: item for name, item in model.parameters_and_names() if item.requires_grad}
+    function = ms.value_and_grad(scalar, None, list(named.values()))
+    value, gradients = function(*inputs)
+    norms = {
+        name: float(np.linalg.norm(gradient.asnumpy().astype(np.float64)))
+        for name, gradient in zip(named, gradients, strict=True)
+    }
+    return float(value.asnumpy()), norms
