@@ -24,6 +24,7 @@ from mindground.structures import Batch, Geometry, Prediction, Sample, xyxy_to_x
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mindground.config import Config
     from mindground.models.base import GroundingModel
 
 __all__ = ["Predictor", "as_rgb", "at_least", "check_sentence", "to_coco"]
@@ -50,15 +51,25 @@ class Predictor:
         batch_size: sentences about one image that are computed together. Only batches of this size
             and of 1 are ever made, so that graph mode compiles at most twice.
         name: what results call this model, for instance the checkpoint's file name.
+        config: the configuration the checkpoint was trained with, if it came from one.
     """
 
-    def __init__(self, model: GroundingModel, transform: _Transform, *, batch_size: int = 4, name: str = "") -> None:
+    def __init__(
+        self,
+        model: GroundingModel,
+        transform: _Transform,
+        *,
+        batch_size: int = 4,
+        name: str = "",
+        config: Config | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.model = model
         self.transform = transform
         self.batch_size = batch_size
         self.name = name
+        self.config = config
         self.model.set_train(False)
 
     @classmethod
@@ -93,7 +104,7 @@ class Predictor:
 
         loaded = load_checkpoint(path)
         transform = ReferringTransform(loaded.config.data, loaded.tokenizer, training=False)
-        return cls(loaded.model, transform, batch_size=batch_size, name=Path(path).name)
+        return cls(loaded.model, transform, batch_size=batch_size, name=Path(path).name, config=loaded.config)
 
     @overload
     def __call__(self, image: Any, text: str, min_score: float = 0.0) -> Prediction: ...
@@ -212,18 +223,22 @@ def at_least(prediction: Prediction, min_score: float) -> Prediction:
     )
 
 
-def to_coco(prediction: Prediction, image: str = "") -> list[dict[str, Any]]:
+def to_coco(prediction: Prediction, image_id: int | str = 0) -> list[dict[str, Any]]:
     """COCO-style result records: box as [left, top, width, height], mask as RLE, all in original pixels."""
     records = []
     labels = np.zeros(len(prediction.scores), np.int64) if prediction.labels is None else prediction.labels
     for index, box in enumerate(xyxy_to_xywh(prediction.boxes_xyxy)):
         record: dict[str, Any] = {
-            "image_id": image,
+            "image_id": image_id,
             "category_id": int(labels[index]),
             "bbox": [round(float(value), 3) for value in box],
+            "area": round(float(box[2] * box[3]), 3),
             "score": round(float(prediction.scores[index]), 6),
         }
+        if prediction.expression is not None:
+            record["text"] = prediction.expression
         if prediction.masks:
             record["segmentation"] = dict(prediction.masks[index])
+            record["area"] = int(prediction.mask_arrays()[index].sum())
         records.append(record)
     return records
