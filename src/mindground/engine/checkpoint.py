@@ -1,0 +1,172 @@
+"""Checkpoints that are either whole or not there, and hold all that a later process needs.
+
+A checkpoint is a safetensors container: `model/<parameter>`, and in `last.ckpt` also `optimizer/m/...`,
+`optimizer/v/...` and `ema/...`; its metadata carries the configuration, the tokeniser and the position of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mindground.errors import CheckpointError, MindGroundError, WeightsError
+from mindground.weights.load import load_into, parameter_arrays
+from mindground.weights.writer import write_safetensors_atomic
+
+if TYPE_CHECKING:
+    from mindground.config import Config
+    from mindground.models.base import GroundingModel
+    from mindground.text import Tokenizer
+
+__all__ = ["SCHEMA", "Contents", "Loaded", "load_checkpoint", "read_checkpoint", "save_checkpoint", "weights_hash"]
+
+_LOG = logging.getLogger("mindground")
+SCHEMA = 1
+_KEY = "mindground"
+
+
+@dataclass
+class Contents:
+    """What stands in a checkpoint file, nothing built from it yet."""
+
+    path: Path
+    config: dict[str, Any]
+    tokenizer: dict[str, Any] | None
+    state: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    def part(self, prefix: str) -> dict[str, np.ndarray]:
+        """Tensors whose names start with `prefix`/, the prefix taken off."""
+        start = f"{prefix}/"
+        return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+@dataclass
+class Loaded:
+    """A checkpoint ready for use.
+
+    Attributes:
+        model: with the weights, in evaluation mode.
+        config: as it was resolved for training.
+        tokenizer: the one that the model was trained with.
+        state: `step`, `epoch`, `metrics` and the like.
+        hash: first 16 digits of the SHA-256 of the weights.
+    """
+
+    model: GroundingModel
+    config: Config
+    tokenizer: Tokenizer | None
+    state: dict[str, Any] = field(default_factory=dict)
+    hash: str = ""
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: GroundingModel,
+    config: Config,
+    tokenizer: Tokenizer | None,
+    state: Mapping[str, Any],
+    *,
+    extra: Mapping[str, np.ndarray] | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """Write a checkpoint; a kill at any moment leaves the one that was there before.
+
+    Args:
+        path: destination, replaced at the end in one move.
+        model: its parameters and buffers are stored.
+        config: resolved configuration.
+        tokenizer: stored with its whole vocabulary.
+        state: JSON-able position and results of the run.
+        extra: further tensors by full name (optimiser moments, averages).
+        weights: values that replace the model's own, by parameter name (averaged weights).
+
+    Raises:
+        CheckpointError: the disk is full or fails; the earlier file is unchanged.
+    """
+    from mindground.config import to_dict
+
+    tensors = {f"model/{name}": value for name, value in {**parameter_arrays(model), **(weights or {})}.items()}
+    tensors.update(extra or {})
+    payload = {
+        "schema": SCHEMA,
+        "config": to_dict(config),
+        "tokenizer": tokenizer.to_payload() if tokenizer is not None else None,
+        "state": dict(state),
+    }
+    return write_safetensors_atomic(path, tensors, {_KEY: json.dumps(payload, ensure_ascii=False)})
+
+
+def read_checkpoint(path: str | Path) -> Contents:
+    """Read one of our checkpoints whole.
+
+    Raises:
+        CheckpointError: no such file, truncated, not one of ours, or of a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; name a checkpoint such as runs/quickstart/best.ckpt")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or not a MindGround checkpoint ({error}); take another copy, or convert foreign "
+            "weights with tools/import_weights.py"
+        ) from error
+    if _KEY not in metadata:
+        raise CheckpointError(
+            f"{path} holds tensors but no configuration; convert foreign weights with tools/import_weights.py"
+        )
+    try:
+        payload = json.loads(metadata[_KEY])
+        schema, config, state = payload["schema"], payload["config"], payload["state"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its description is damaged ({error}); take another copy") from error
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} has format {schema}; this version reads {SCHEMA}: update MindGround")
+    return Contents(path, config, payload.get("tokenizer"), state, tensors)
+
+
+def load_checkpoint(path: str | Path) -> Loaded:
+    """Model, configuration and tokeniser of a checkpoint; the device must have been chosen before.
+
+    Raises:
+        CheckpointError: the file is damaged, foreign, or does not fit the model that it describes.
+    """
+    from mindground.config import from_dict
+    from mindground.models import build_model
+    from mindground.text import tokenizer_from_payload
+
+    contents = read_checkpoint(path)
+    try:
+        config = from_dict(contents.config, source=str(path))
+        tokenizer = tokenizer_from_payload(contents.tokenizer) if contents.tokenizer is not None else None
+        model = build_model(config)
+        weights = contents.part("model")
+        load_into(model, weights, source=str(path))
+    except WeightsError as error:
+        raise CheckpointError(f"{path} does not fit the model that it describes: {error}") from error
+    except MindGroundError as error:
+        raise CheckpointError(f"{path} was written by another version: {error}") from error
+    model.set_train(False)
+    return Loaded(model, config, tokenizer, contents.state, weights_hash(weights))
+
+
+def weights_hash(weights: Mapping[str, np.ndarray]) -> str:
+    """16 hexadecimal digits that change with any weight."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""Weights of others into a fresh model: the fitting map is found by its names, and the report is shown."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from mindground.engine.checkpoint import read_checkpoint
+from mindground.errors import ConfigError, WeightsError
+from mindground.models.base import GroundingModel
+from mindground.weights.load import load_into, parameter_shapes
+from mindground.weights.reader import read_weights
+
+if TYPE_CHECKING:
+    from mindground.weights.maps import Adapted
+    from mindground.weights.report import LoadReport
+
+__all__ = ["load_file", "load_pretrained"]
+
+_LOG = logging.getLogger("mindground")
+
+
+def load_pretrained(model: GroundingModel, train: Any) -> list[LoadReport]:
+    """Load what `train.pretrained_path` and `train.text_pretrained_path` name.
+
+    Raises:
+        WeightsError: a file that no map of the family explains, or that fits only in part.
+        ConfigError: the family has a text encoder, nothing was loaded for it, and random weights were not asked for.
+    """
+    reports = [load_file(model, path) for path in (train.pretrained_path, train.text_pretrained_path) if path]
+    text = [name for name in parameter_shapes(model) if name.startswith("text_encoder.")]
+    loaded = {name for report in reports for name in report.loaded}
+    if text and not loaded.intersection(text) and not train.random_text_encoder:
+        raise ConfigError(
+            "the text encoder has no weights: give --train.text_pretrained_path (bert-base-uncased's model.safetensors "
+            "or pytorch_model.bin, from huggingface.co), or train it from random with --train.random_text_encoder=true"
+        )
+    return reports
+
+
+def load_file(model: GroundingModel, path: str) -> LoadReport:
+    """Load one file into the part of the model that it is for; the report goes to the log."""
+    weights = read_weights(path)
+    if "mindground" in weights.metadata:
+        report = load_into(model, read_checkpoint(path).part("model"), source=str(path))
+    else:
+        name, adapted = _explained(model, weights.tensors, path)
+        parts = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
+        outside = rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$))"
+        report = load_into(model, adapted, allow_missing=(outside,), source=f"{path} as {name}")
+    _LOG.info("weights of %s\n%s", path, report.table())
+    return report
+
+
+def _explained(model: GroundingModel, tensors: Any, path: str) -> tuple[str, Adapted]:
+    """The map that leaves the least unexplained, and what it made of the file."""
+    shapes = parameter_shapes(model)
+    tried: list[tuple[int, str, Adapted]] = []
+    for name, weight_map in type(model).weight_maps().items():
+        adapted = weight_map.to_ours(tensors, shapes)
+        fitting = sum(ours in shapes for ours in adapted.tensors)
+        tried.append((fitting - len(adapted.unexpected), name, adapted))
+    if not tried or max(sum(o in shapes for o in a.tensors) for _, _, a in tried) == 0:
+        raise WeightsError(
+            f"{path}: none of its {len(tensors)} names (first {next(iter(tensors), '-')!r}) belongs to a source that "
+            f"this family knows ({', '.join(name for _, name, _ in tried) or 'none'})"
+        )
+    _, name, adapted = max(tried, key=lambda entry: entry[0])
+    return name, adapted
