@@ -1,0 +1,167 @@
+"""Tensors that a file describes but that are not read yet, and how they become numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mindground.errors import WeightsError
+
+__all__ = ["BFLOAT16", "Budget", "StorageRef", "TORCH_DTYPES", "TensorRef", "as_array", "widen_bfloat16"]
+
+BFLOAT16 = "bfloat16"
+"""numpy has no such type; its values are read as float32, which holds every one of them exactly."""
+
+TORCH_DTYPES: dict[str, str] = {
+    "float64": "float64",
+    "double": "float64",
+    "float32": "float32",
+    "float": "float32",
+    "float16": "float16",
+    "half": "float16",
+    "bfloat16": BFLOAT16,
+    "int64": "int64",
+    "long": "int64",
+    "int32": "int32",
+    "int": "int32",
+    "int16": "int16",
+    "short": "int16",
+    "int8": "int8",
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "uint32": "uint32",
+    "uint64": "uint64",
+    "bool": "bool",
+    "complex64": "complex64",
+    "complex128": "complex128",
+}
+"""`torch.<name>` -> numpy type name (or `BFLOAT16`)."""
+
+
+def item_size(kind: str) -> int:
+    """Bytes of one number of a kind listed in `TORCH_DTYPES`; 1 for raw bytes (`untyped`)."""
+    if kind == "untyped":
+        return 1
+    return 2 if kind == BFLOAT16 else np.dtype(kind).itemsize
+
+
+@dataclass
+class Budget:
+    """Bytes a file may grow to in memory, so that a small file cannot claim a large machine.
+
+    Views into what was read cost nothing; only copies (transposed, expanded, bfloat16) are counted.
+    """
+
+    path: Path
+    limit: int
+    used: int = 0
+
+    def spend(self, size: int, what: str) -> None:
+        """Count `size` bytes for `what`.
+
+        Raises:
+            WeightsError: the file asks for far more memory than its own size explains.
+        """
+        self.used += size
+        if self.used > self.limit:
+            raise WeightsError(
+                f"{self.path}: {what} would make this file grow to more than {self.limit} bytes in memory, "
+                "far beyond its size on disk; the file is damaged or hostile, do not use it"
+            )
+
+    @classmethod
+    def for_file(cls, path: Path, size: int) -> Budget:
+        """Sixteen times the file and a gibibyte on top: far above honest files, far below a bomb."""
+        return cls(path, 16 * size + (1 << 30))
+
+
+@dataclass
+class StorageRef:
+    """One flat block of numbers; several tensors may look into it.
+
+    Attributes:
+        key: name inside the file.
+        kind: a value of `TORCH_DTYPES`, or `untyped`.
+        count: how many numbers (bytes where untyped) the file says it holds.
+        data: the bytes, once they are known.
+        read: gives the bytes on demand where they are not known yet.
+        start: first number, for a storage that is a view into another one.
+    """
+
+    key: str
+    kind: str
+    count: int
+    data: bytes | memoryview | None = field(default=None, repr=False)
+    read: Callable[[], bytes | memoryview] | None = field(default=None, repr=False)
+    start: int = 0
+    big_endian: bool = False
+
+    def bytes(self) -> bytes | memoryview:
+        """The block's bytes.
+
+        Raises:
+            WeightsError: the file never delivers this block.
+        """
+        if self.data is None and self.read is not None:
+            self.data = self.read()
+        if self.data is None:
+            raise WeightsError(f"storage {self.key!r} is named but not in the file")
+        return self.data
+
+
+@dataclass
+class TensorRef:
+    """A strided window into a storage."""
+
+    storage: StorageRef
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    kind: str
+
+    @property
+    def count(self) -> int:
+        """Numbers in the tensor."""
+        return int(np.prod(self.size, dtype=object)) if self.size else 1
+
+
+def widen_bfloat16(raw: np.ndarray) -> np.ndarray:
+    """uint16 bit patterns of bfloat16 -> the same values as float32."""
+    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(raw.shape)
+
+
+def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
+    """Read one tensor: contiguous, in the machine's byte order, bfloat16 widened to float32.
+
+    Raises:
+        WeightsError: the window reaches outside its storage, or the storage is shorter than announced.
+    """
+    size, stride, offset = ref.size, ref.stride, ref.offset
+    if len(size) != len(stride) or offset < 0 or min((*size, *stride), default=0) < 0:
+        raise WeightsError(f"{budget.path}: tensor {name!r} has an impossible layout {size}, {stride}; file damaged")
+    data = ref.storage.bytes()
+    width = item_size(ref.kind)
+    start = ref.storage.start * item_size(ref.storage.kind)
+    available = min((len(data) - start) // width, ref.storage.count * item_size(ref.storage.kind) // width)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if ref.count else offset - 1
+    if last >= available or offset > available:
+        raise WeightsError(
+            f"{budget.path}: tensor {name!r} {size} reaches number {last} of a storage with {available}; "
+            "the file is cut off or damaged, download it again"
+        )
+    carrier = np.dtype(np.uint16) if ref.kind == BFLOAT16 else np.dtype(ref.kind)
+    stored = carrier.newbyteorder(">" if ref.storage.big_endian else "<")
+    if not ref.count:
+        return np.zeros(size, np.float32 if ref.kind == BFLOAT16 else carrier)
+    flat = np.frombuffer(data, dtype=stored, count=last - offset + 1, offset=start + offset * width)
+    view = np.lib.stride_tricks.as_strided(flat, size, [step * width for step in stride], writeable=False)
+    if ref.kind == BFLOAT16:
+        budget.spend(ref.count * 6, f"tensor {name!r} {size}")
+        return widen_bfloat16(np.ascontiguousarray(view).astype(np.uint16, copy=False).reshape(size))
+    if view.flags.c_contiguous and stored.isnative:
+        return view
+    budget.spend(ref.count * width, f"tensor {name!r} {size}")
+    return np.ascontiguousarray(view).astype(carrier, copy=False).reshape(size)

@@ -1,0 +1,124 @@
+"""Zip archives written by PyTorch: checkpoints since 1.6 and TorchScript modules."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from mindground.errors import WeightsError
+from mindground.weights._globals import storage_kind
+from mindground.weights._pickle import Machine
+from mindground.weights._tensors import StorageRef, item_size
+
+__all__ = ["check_sizes", "open_archive", "read_torch_zip"]
+
+_MOST_GROWTH = 64
+_SMALL = 256 << 20
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open a zip file.
+
+    Raises:
+        WeightsError: it is damaged or cut off (the table of contents is at the end).
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
+        raise WeightsError(f"{path}: the archive is damaged or cut off ({error}); download it again") from error
+
+
+def check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse an archive whose parts claim more than the file can honestly hold.
+
+    Raises:
+        WeightsError: the parts grow far beyond the file, or overlap.
+    """
+    size = path.stat().st_size
+    stored = sum(part.file_size for part in archive.infolist() if part.compress_type == zipfile.ZIP_STORED)
+    whole = sum(part.file_size for part in archive.infolist())
+    if stored > size or whole > max(_SMALL, _MOST_GROWTH * size):
+        raise WeightsError(
+            f"{path}: an archive of {size} bytes claims to hold {whole}; it is damaged or hostile, do not use it"
+        )
+
+
+def _read_part(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except KeyError as error:
+        raise WeightsError(f"{path}: part {name!r} is missing from the archive; download it again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError) as error:
+        raise WeightsError(f"{path}: part {name!r} is damaged ({error}); download the file again") from error
+
+
+class _Storages:
+    """Storages of one archive, each read once, when a tensor asks for it."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, folder: str, big_endian: bool) -> None:
+        self._path = path
+        self._archive = archive
+        self._folder = folder
+        self._big_endian = big_endian
+        self._known: dict[str, StorageRef] = {}
+
+    def __call__(self, reference: Any) -> StorageRef:
+        if type(reference) is not tuple or len(reference) < 5 or reference[0] != "storage":
+            raise WeightsError(f"{self._path}: unknown kind of reference {str(reference)[:80]}; not a file of weights")
+        _, storage, key, _, count = reference[:5]
+        kind, key = storage_kind(storage), str(key)
+        if key in self._known:
+            return self._known[key]
+        part = f"{self._folder}{key}"
+        try:
+            held = self._archive.getinfo(part).file_size
+        except KeyError as error:
+            raise WeightsError(f"{self._path}: storage {part!r} is missing; download the file again") from error
+        if held != count * item_size(kind):
+            raise WeightsError(
+                f"{self._path}: storage {part!r} should hold {count} numbers of {kind} but has {held} bytes; "
+                "the file is damaged, download it again"
+            )
+        found = StorageRef(key, kind, int(count), read=self._reader(part), big_endian=self._big_endian)
+        self._known[key] = found
+        return found
+
+    def _reader(self, part: str) -> Any:
+        def read() -> bytes:
+            return _read_part(self._path, self._archive, part)
+
+        return read
+
+
+def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str], bool]:
+    """Contents of an archive, with tensors as references into it (keep it open until they are read).
+
+    Returns:
+        The top object, names of inert objects, and whether it is a TorchScript module.
+
+    Raises:
+        UnsafeFileError: it names something outside the allow-list.
+        WeightsError: it is not an archive of PyTorch, or damaged.
+    """
+    check_sizes(path, archive)
+    names = set(archive.namelist())
+    tops = sorted((name for name in names if name.endswith("data.pkl")), key=len)
+    tops = [name for name in tops if name.count("/") <= 1 and name.rsplit("/", 1)[-1] == "data.pkl"]
+    if not tops:
+        old = any(name.endswith("model.json") for name in names)
+        what = "a TorchScript archive of PyTorch 1.3 or older; re-save it with a newer one" if old else (
+            "a zip file, but not one of PyTorch or numpy (no data.pkl, no .npy parts); unpack it and give the file inside"
+        )
+        raise WeightsError(f"{path}: this is {what}")
+    root = tops[0][: -len("data.pkl")]
+    scripted = f"{root}constants.pkl" in names
+    order = _read_part(path, archive, f"{root}byteorder") if f"{root}byteorder" in names else b"little"
+    if order not in (b"little", b"big"):
+        raise WeightsError(f"{path}: unknown byte order {order[:20]!r}; the file is damaged")
+    storages = _Storages(path, archive, f"{root}data/", order == b"big")
+    stream = io.BytesIO(_read_part(path, archive, tops[0]))
+    machine = Machine(stream, path, storages, scripted=scripted)
+    return machine.load(), machine.inert, scripted

@@ -1,0 +1,169 @@
+"""From the object a file holds to a flat dictionary of tensors, and what else was said along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindground.errors import WeightsError
+from mindground.weights._globals import Global, Instance, NumpyArray
+from mindground.weights._tensors import Budget, StorageRef, TensorRef, as_array
+
+__all__ = ["unpack"]
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "module", "weights", "blobs")
+_MOST_NODES = 2_000_000
+_DEEPEST = 64
+
+
+def unpack(top: Any, path: Path, budget: Budget, *, scripted: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors of a state dict, unwrapped from `{"model": ...}` and the like, and the rest as plain metadata.
+
+    Tensors outside the state dict (optimiser moments) are not read; the metadata count them under `left_out`.
+
+    Raises:
+        WeightsError: no tensors anywhere, or the object is not a dictionary.
+    """
+    if scripted:
+        refs, rest = _flatten(top, path)
+        return _read(refs, path, budget), {"attributes": rest} if rest else {}
+    if not isinstance(top, dict):
+        what = top.name if isinstance(top, Instance) else type(top).__name__
+        raise WeightsError(f"{path}: holds {what}, not a dictionary of tensors; save the state_dict() of the model")
+    metadata: dict[str, Any] = {}
+    state: Any = top
+    wrapped_by: list[str] = []
+    while isinstance(state, dict):
+        inner = _wrapper(state)
+        if inner is None:
+            break
+        wrapped_by.append(inner)
+        metadata.update(_describe({key: value for key, value in state.items() if key != inner}))
+        state = state[inner]
+    refs, rest = _flatten(state, path)
+    if not refs:
+        keys = ", ".join(str(key)[:40] for key in list(top)[:10])
+        raise WeightsError(f"{path}: no tensors found (keys: {keys or 'none'}); give the file that holds the weights")
+    metadata.update(_describe(rest))
+    if wrapped_by:
+        metadata["unwrapped"] = ".".join(wrapped_by)
+    return _read(refs, path, budget), metadata
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, (TensorRef, NumpyArray))
+
+
+def _wrapper(state: dict[Any, Any]) -> str | None:
+    """The key under which the real state dict lies; None when the tensors are right here."""
+    if any(_is_tensor(value) for value in state.values()):
+        return None
+    for key in _WRAPPERS:
+        value = state.get(key)
+        if isinstance(value, dict) and _holds_tensors(value):
+            return key
+    return None
+
+
+def _holds_tensors(value: Any, depth: int = 0) -> bool:
+    if _is_tensor(value):
+        return True
+    if isinstance(value, dict) and depth < 4:
+        return any(_holds_tensors(item, depth + 1) for item in value.values())
+    return False
+
+
+def _flatten(top: Any, path: Path) -> tuple[dict[str, TensorRef | NumpyArray], dict[str, Any]]:
+    """Tensors by dotted name, and the other values by dotted name."""
+    refs: dict[str, TensorRef | NumpyArray] = {}
+    rest: dict[str, Any] = {}
+    nodes = 0
+
+    def visit(prefix: str, value: Any, depth: int) -> None:
+        nonlocal nodes
+        nodes += 1
+        if nodes > _MOST_NODES or depth > _DEEPEST:
+            raise WeightsError(f"{path}: nested too deeply or too often to be a file of weights")
+        if _is_tensor(value):
+            if prefix in refs:
+                raise WeightsError(f"{path}: two tensors are called {prefix!r}")
+            refs[prefix] = value
+        elif isinstance(value, dict) or (isinstance(value, Instance) and isinstance(value.state, dict)):
+            inner = value if isinstance(value, dict) else value.state
+            for key, item in inner.items():
+                visit(f"{prefix}.{key}" if prefix else str(key), item, depth + 1)
+        elif prefix:
+            rest[prefix] = value
+
+    visit("", top, 0)
+    return refs, rest
+
+
+def _read(refs: Mapping[str, TensorRef | NumpyArray], path: Path, budget: Budget) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    for name, ref in refs.items():
+        if isinstance(ref, NumpyArray):
+            if ref.value is None:
+                raise WeightsError(f"{path}: array {name!r} was announced and never given; the file is damaged")
+            tensors[name] = ref.value
+        else:
+            tensors[name] = as_array(name, ref, budget)
+    return tensors
+
+
+def _describe(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Metadata as plain Python values; tensors are counted, not kept."""
+    left_out: dict[str, int] = {}
+    budget = [20_000]
+    described: dict[str, Any] = {}
+    for key, value in values.items():
+        before = _count(value, 0, [200_000])
+        if before and not isinstance(value, (int, float, str)):
+            left_out[str(key)] = before
+        else:
+            described[str(key)] = _plain(value, budget, 0)
+    if left_out:
+        described["left_out"] = {key: f"{count} tensors" for key, count in left_out.items()}
+    return described
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, Instance):
+        return [*value.args, value.state, *value.items, *value.mapping.values()]
+    return []
+
+
+def _count(value: Any, depth: int, budget: list[int]) -> int:
+    budget[0] -= 1
+    if budget[0] < 0 or depth > _DEEPEST:
+        return 0
+    if _is_tensor(value):
+        return 1
+    return sum(_count(item, depth + 1, budget) for item in _children(value))
+
+
+def _plain(value: Any, budget: list[int], depth: int) -> Any:
+    budget[0] -= 1
+    if budget[0] < 0 or depth > _DEEPEST:
+        return "..."
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(item, budget, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, budget, depth + 1) for item in value]
+    if isinstance(value, Instance):
+        inner = value.state if value.state is not None else (value.mapping or value.items or value.args)
+        return _plain(inner, budget, depth + 1)
+    if isinstance(value, Global):
+        return value.full
+    if isinstance(value, (TensorRef, StorageRef, NumpyArray)):
+        return "<tensor>"
+    return str(value)

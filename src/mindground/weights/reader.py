@@ -1,0 +1,153 @@
+"""Read the weight files of other frameworks as numpy arrays, without those frameworks and without running anything."""
+
+from __future__ import annotations
+
+import io
+import logging
+import mmap
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindground.errors import MindGroundError, WeightsError
+from mindground.weights._mindspore_ckpt import looks_like_ckpt, read_mindspore_ckpt
+from mindground.weights._pickle import BROKEN, ByteStream, Machine
+from mindground.weights._simple import read_npz, read_safetensors, safetensors_header
+from mindground.weights._tensors import Budget
+from mindground.weights._torch_legacy import LEGACY_MAGIC, nested_reader, read_torch_legacy
+from mindground.weights._torch_zip import open_archive, read_torch_zip
+from mindground.weights._unpack import unpack
+
+__all__ = ["WeightFile", "read_weights"]
+
+_LOG = logging.getLogger("mindground")
+_TEXT_STARTS = (b"<!doctype", b"<html", b"<?xml")
+_PICKLE_TEXT = b"(]}Iclt"
+
+
+@dataclass
+class WeightFile:
+    """What a file of weights holds.
+
+    Attributes:
+        tensors: name as in the file -> array (read-only where it is a view of the file's bytes).
+        metadata: everything else that was said, as plain Python values. `inert` lists objects that were kept as data
+            without being made, `left_out` counts tensors outside the state dict (an optimiser's), `unwrapped` is the
+            key the state dict was found under.
+        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors or mindspore-ckpt.
+        path: the file.
+    """
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    format: str = ""
+    path: Path = Path()
+
+
+def read_weights(path: str | Path) -> WeightFile:
+    """Read a file of weights; its format is told by its content, never by its name.
+
+    Raises:
+        UnsafeFileError: it asks for code to be run (the name it asks for is in the message); nothing was run.
+        WeightsError: it is missing, empty, cut off, damaged or of an unknown format.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise WeightsError(f"{path}: is a folder; give the file of weights inside it")
+        with open(path, "rb") as stream:
+            head = stream.read(4096)
+        if not head:
+            raise WeightsError(f"{path}: the file is empty; download it again")
+        found = _read(path, head, size)
+    except MindGroundError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except BROKEN as error:
+        raise WeightsError(f"{path}: damaged or cut off ({type(error).__name__}: {error}); download it again") from error
+    _LOG.debug("%s: %d tensors (%s)", path, len(found.tensors), found.format)
+    return found
+
+
+def _read(path: Path, head: bytes, size: int) -> WeightFile:
+    if head[:4] == b"PK\x03\x04" or head[:4] == b"PK\x05\x06":
+        return _read_zip(path, size)
+    header = safetensors_header(path)
+    if header is not None:
+        tensors, metadata = read_safetensors(path, *header)
+        return WeightFile(tensors, metadata, "safetensors", path)
+    if _looks_like_pickle(head):
+        return _read_pickle(path, size)
+    if looks_like_ckpt(head):
+        tensors, metadata = read_mindspore_ckpt(path)
+        return WeightFile(tensors, metadata, "mindspore-ckpt", path)
+    raise WeightsError(f"{path}: {_guess(head)}")
+
+
+def _looks_like_pickle(head: bytes) -> bool:
+    if head[:1] == b"\x80" and 2 <= head[1] <= pickle.HIGHEST_PROTOCOL if len(head) > 1 else False:
+        return True
+    # Protocols 0 and 1 have no mark: an opening instruction, and not a line of prose.
+    return head[:1] in {bytes([code]) for code in _PICKLE_TEXT} and not head[:16].lower().startswith(_TEXT_STARTS)
+
+
+def _guess(head: bytes) -> str:
+    """What a file that is no file of weights probably is."""
+    start = head[:256].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
+    if start.startswith(_TEXT_STARTS):
+        return "is a web page, not a file of weights; the download link needs a browser or a login"
+    if head[:8] == b"\x89HDF\r\n\x1a\n":
+        return "is an HDF5 file, which is not supported; convert it to safetensors"
+    if head[:2] == b"\x1f\x8b":
+        return "is gzip-compressed; unpack it and give the file inside"
+    if head[257:262] == b"ustar":
+        return "is a tar archive (or a PyTorch file from before 0.2); unpack or re-save it"
+    known = "PyTorch, TorchScript, pickle of arrays, npz, safetensors, MindSpore ckpt"
+    return f"unknown format (starts with {head[:8]!r}), cut off or not a file of weights; known are: {known}"
+
+
+def _read_zip(path: Path, size: int) -> WeightFile:
+    with open_archive(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if names and all(name.endswith(".npy") for name in names):
+            return WeightFile(read_npz(path, archive), {}, "npz", path)
+        top, inert, scripted = read_torch_zip(path, archive)
+        tensors, metadata = unpack(top, path, Budget.for_file(path, size), scripted=scripted)
+    kind = "torchscript" if scripted else "torch-zip"
+    return WeightFile(tensors, _with_inert(metadata, inert), kind, path)
+
+
+def _read_pickle(path: Path, size: int) -> WeightFile:
+    with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        legacy = _first_value(mapped, path) == LEGACY_MAGIC
+        mapped.seek(0)
+        if legacy:
+            top, inert = read_torch_legacy(mapped, path)
+        else:
+            machine = Machine(mapped, path, nested=nested_reader(path))
+            top = machine.load()
+            inert = machine.inert
+    tensors, metadata = unpack(top, path, Budget.for_file(path, size))
+    return WeightFile(tensors, _with_inert(metadata, inert), "torch-legacy" if legacy else "pickle", path)
+
+
+def _first_value(stream: ByteStream, path: Path) -> Any:
+    """The number that a legacy torch file starts with; None for anything else."""
+    head = stream.read(32)
+    try:
+        return Machine(io.BytesIO(head), path).load()
+    except WeightsError:
+        return None
+
+
+def _with_inert(metadata: dict[str, Any], inert: set[str]) -> dict[str, Any]:
+    if inert:
+        metadata["inert"] = sorted(inert)
+    return metadata
