@@ -38,23 +38,15 @@ def read_jsonl(root: str, split: str, image_root: str = "") -> Dataset:
     """
     path = _find(root, split)
     described = _description(path.parent)
-    base = Path(image_root) if image_root else path.parent / str(described.get("image_root", "."))
+    base = Path(image_root) if image_root else (path.parent / str(described.get("image_root", "."))).resolve()
     categories = {int(key): str(name) for key, name in dict(described.get("categories", {})).items()}
     ids = {name: key for key, name in categories.items()}
     own_split = "" if path.stem == "all" or path == Path(root) else path.stem
     samples: list[Sample] = []
-    seen: dict[str, int] = {}
     for line, record in _records(path):
         if record.get("split", own_split or split) != split:
             continue
-        for sample in _samples(record, f"{path} line {line}", line, base, split, ids):
-            if sample.sample_id in seen:
-                raise DataError(
-                    f"{path} line {line} repeats the sample id {sample.sample_id!r} of line {seen[sample.sample_id]}; "
-                    "give every record its own 'id'"
-                )
-            seen[sample.sample_id] = line
-            samples.append(sample)
+        samples.extend(_samples(record, f"{path} line {line}", line, base, split, ids))
     names = {number: name for name, number in ids.items()}
     return Dataset(samples, names, str(described.get("name", path.parent.name)), split)
 

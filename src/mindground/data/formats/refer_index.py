@@ -41,6 +41,12 @@ def _several(values: Any) -> list[Any]:
     return list(values)
 
 
+def _put(table: dict[Any, Any], key: Any, record: Any, what: str) -> None:
+    if key in table:
+        raise DataError(f"the id {key!r} stands at more than one {what}; ids must be unique, get the file again")
+    table[key] = record
+
+
 class Refer:
     """All references of one data set.
 
@@ -66,10 +72,10 @@ class Refer:
         self.imgToAnns: dict[int, list[Mapping[str, Any]]] = {}
         for image in instances["images"]:
             require(image, ("id", "file_name"), f"an image of {source}")
-            self.Imgs[image["id"]] = image
+            _put(self.Imgs, image["id"], image, f"image of {source}")
         for annotation in instances["annotations"]:
             require(annotation, ("id", "image_id", "bbox"), f"an annotation of {source}")
-            self.Anns[annotation["id"]] = annotation
+            _put(self.Anns, annotation["id"], annotation, f"annotation of {source}")
             self.imgToAnns.setdefault(annotation["image_id"], []).append(annotation)
         for category in instances["categories"]:
             require(category, ("id", "name"), f"a category of {source}")
@@ -93,7 +99,7 @@ class Refer:
                     f"reference {number} of {source} points to annotation {ref['ann_id']} in image {ref['image_id']}, "
                     "and instances.json lacks one of them; take both files from the same release"
                 )
-            self.Refs[number] = ref
+            _put(self.Refs, number, ref, f"reference of {source}")
             self.imgToRefs.setdefault(ref["image_id"], []).append(ref)
             self.catToRefs.setdefault(ref["category_id"], []).append(ref)
             self.refToAnn[number] = self.Anns[ref["ann_id"]]
