@@ -156,15 +156,15 @@ def to_geojson(
     """
     geometry = optional("shapely.geometry")
     pyproj = optional("pyproj")
-    shapely_ops = optional("shapely.ops")
+    shapely = optional("shapely")
     if not place.crs:
         raise ImageError(f"{image or 'the raster'} names no coordinate system, so it has no place in GeoJSON")
     to_degrees = pyproj.Transformer.from_crs(place.crs, "EPSG:4326", always_xy=True).transform
     a, b, c, d, e, f = place.transform
 
-    def place_on_earth(x: Any, y: Any) -> Any:
-        column, row = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        return to_degrees(a * column + b * row + c, d * column + e * row + f)
+    def place_on_earth(pixels: np.ndarray) -> np.ndarray:
+        column, row = pixels[:, 0], pixels[:, 1]
+        return np.stack(to_degrees(a * column + b * row + c, d * column + e * row + f), -1)
 
     features = []
     for prediction in predictions:
@@ -181,7 +181,7 @@ def to_geojson(
                 "model": model,
                 "box_pixels": [round(float(v), 3) for v in box],
             }
-            placed = geometry.mapping(shapely_ops.transform(place_on_earth, outline))
+            placed = geometry.mapping(shapely.transform(outline, place_on_earth))
             features.append({"type": "Feature", "geometry": placed, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 

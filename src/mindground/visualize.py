@@ -151,8 +151,9 @@ def attention_overlay(image: np.ndarray, attention: np.ndarray, opacity: float =
     """The image under a heat map. `attention` is (h, w), non-negative, stretched over the whole image."""
     _check_image(image)
     height, width = image.shape[:2]
-    values = cv2.resize(np.asarray(attention, np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    low, high = float(values.min()), float(values.max())
+    attention = np.asarray(attention, np.float32)
+    low, high = float(attention.min()), float(attention.max())  # before resizing: cubic overshoots
+    values = cv2.resize(attention, (width, height), interpolation=cv2.INTER_CUBIC)
     values = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
     heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     weight = (opacity * np.sqrt(values))[..., None]

@@ -1,0 +1,113 @@
+"""GeoTIFF in, GeoJSON out. What needs rasterio is skipped where the extra `geo` is not installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindground import geo
+from mindground.errors import ImageError, MindGroundError
+from mindground.structures import Prediction, encode_mask
+
+
+def make_geotiff(path: Path, data: np.ndarray, crs: str | None = "EPSG:32633", nodata: float | None = None) -> Path:
+    rasterio = pytest.importorskip("rasterio")
+    transform = pytest.importorskip("rasterio.transform").from_origin(500000, 5000000, 2, 2)
+    bands, height, width = data.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=data.dtype, crs=crs,
+        transform=transform, nodata=nodata,
+    ) as file:
+        file.write(data)
+    return path
+
+
+def found(size: tuple[int, int], box: tuple[int, int, int, int]) -> Prediction:
+    mask = np.zeros(size, np.uint8)
+    mask[box[1] : box[3], box[0] : box[2]] = 1
+    return Prediction(size, [box], [0.9], masks=(encode_mask(mask),), expression="船 left")
+
+
+def test_is_geotiff_needs_no_extra(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.tif")
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    tags = Image.new("RGB", (4, 4))
+    tags.save(tmp_path / "geo.tif", tiffinfo={33550: (2.0, 2.0, 0.0)})
+    assert not geo.is_geotiff(tmp_path / "plain.tif")
+    assert not geo.is_geotiff(tmp_path / "plain.png")
+    assert not geo.is_geotiff(tmp_path / "missing.tif")
+    assert geo.is_geotiff(tmp_path / "geo.tif")
+
+
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(geo.importlib, "import_module", refuse)
+    with pytest.raises(MindGroundError, match=r"rasterio.*\.\[geo\]"):
+        geo.read_geotiff(tmp_path / "x.tif")
+
+
+def test_eight_bit_values_are_kept(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(1, 255, (4, 600, 20), np.uint8)  # taller than one window
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", data))
+    assert (place.image == data[:3].transpose(1, 2, 0)).all() and place.valid.all()
+    assert place.transform == (2.0, 0.0, 500000.0, 0.0, -2.0, 5000000.0)
+    assert "UTM zone 33N" in place.crs
+
+
+def test_sixteen_bit_is_stretched_and_nodata_respected(tmp_path: Path) -> None:
+    data = np.linspace(100, 3000, 3 * 50 * 40).reshape(3, 50, 40).astype(np.uint16)
+    data[:, :5] = 0
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", data, nodata=0))
+    assert not place.valid[:5].any() and place.valid[5:].all()
+    assert (place.image[:5] == 0).all() and place.image.max() == 255
+    assert len(place.notes["ranges"]) == 3
+
+
+def test_bands(tmp_path: Path) -> None:
+    data = np.stack([np.full((6, 6), 10 * (i + 1), np.uint8) for i in range(4)])
+    path = make_geotiff(tmp_path / "a.tif", data)
+    assert geo.read_geotiff(path, bands=(4, 1, 2)).image[0, 0].tolist() == [40, 10, 20]
+    assert geo.read_geotiff(path, bands=(3,)).image[0, 0].tolist() == [30, 30, 30]
+    with pytest.raises(ImageError, match="4 bands"):
+        geo.read_geotiff(path, bands=(1, 2, 7))
+
+
+def test_damaged_raster(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + b"\0" * 40)
+    with pytest.raises(ImageError, match="cannot be read as a raster"):
+        geo.read_geotiff(tmp_path / "a.tif")
+
+
+def test_geojson_is_within_half_a_pixel(tmp_path: Path) -> None:
+    pyproj = pytest.importorskip("pyproj")
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8)))
+    collection = geo.to_geojson([found((60, 80), (30, 10, 50, 20))], place, image="a.tif", model="m.ckpt")
+    (feature,) = collection["features"]
+    back = pyproj.Transformer.from_crs("EPSG:4326", place.crs, always_xy=True)
+    ring = np.asarray([back.transform(*point) for point in feature["geometry"]["coordinates"][0]])
+    columns, rows = (ring[:, 0] - 500000) / 2, (5000000 - ring[:, 1]) / 2
+    assert np.allclose([columns.min(), rows.min(), columns.max(), rows.max()], [30, 10, 50, 20], atol=0.5)
+    assert feature["properties"]["text"] == "船 left" and feature["properties"]["image"] == "a.tif"
+    path = geo.write_geojson(tmp_path / "out" / "a.geojson", collection)
+    assert json.loads(path.read_text("utf-8"))["type"] == "FeatureCollection"
+
+
+def test_box_without_mask_and_empty_mask(tmp_path: Path) -> None:
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8)))
+    box = Prediction((60, 80), [[1, 2, 30, 40]], [0.5])
+    empty = Prediction((60, 80), [[1, 2, 30, 40]], [0.5], masks=(encode_mask(np.zeros((60, 80))),))
+    features = geo.to_geojson([box, empty, Prediction((60, 80), [], [])], place)["features"]
+    assert len(features) == 2 and features[0]["geometry"] == features[1]["geometry"]
+
+
+def test_no_coordinate_system(tmp_path: Path) -> None:
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 6, 8), 7, np.uint8), crs=None))
+    with pytest.raises(ImageError, match="no coordinate system"):
+        geo.to_geojson([found((6, 8), (1, 1, 3, 3))], place)

@@ -1,0 +1,164 @@
+"""Pictures: what is where, what is never touched, and what odd inputs do."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindground import _lettering
+from mindground.errors import ImageError
+from mindground.structures import Prediction, Sample, encode_mask
+from mindground.visualize import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
+
+PALETTE = Palette()
+
+
+def scene(height: int = 300, width: int = 400) -> np.ndarray:
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def truth(box: tuple[float, ...] = (100, 50, 200, 150)) -> Sample:
+    x0, y0, x1, y1 = box
+    polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
+    return Sample("s", "s", "1", "the grey field", np.asarray([box]), ([polygon],))
+
+
+def prediction(box: tuple[int, ...] = (100, 50, 200, 150), size: tuple[int, int] = (300, 400), **more: object) -> Prediction:
+    mask = np.zeros(size, np.uint8)
+    mask[box[1] : box[3], box[0] : box[2]] = 1
+    return Prediction(size, np.asarray([box]), np.asarray([0.8]), masks=(encode_mask(mask),), **more)
+
+
+def near(pixel: np.ndarray, colour: tuple[int, int, int], far: int = 40) -> bool:
+    return bool(np.abs(pixel.astype(int) - colour).max() <= far)
+
+
+def test_frame_is_where_the_box_is() -> None:
+    panel = draw(scene(), prediction((100, 50, 200, 150)), width=800)  # twice the image's size
+    assert near(panel[200, 200], PALETTE.prediction) and near(panel[100, 300], PALETTE.prediction)
+    assert near(panel[40, 40], (90, 90, 90), 2)
+
+
+def test_mask_tints_inside_only() -> None:
+    panel = draw(scene(), prediction(), width=400)
+    inside = panel[100, 150].astype(int)
+    assert inside[2] > inside[0] + 40  # blue tint
+    assert near(panel[250, 350], (90, 90, 90), 2)
+
+
+def test_truth_is_green() -> None:
+    panel = draw(scene(), None, truth(), width=400)
+    assert near(panel[100, 100], PALETTE.truth, 60)
+
+
+def test_inputs_are_not_modified() -> None:
+    image, found, true = scene(), prediction(extras={"attention_pooling": np.ones((4, 4))}), truth()
+    boxes, maps = found.boxes_xyxy.copy(), found.extras["attention_pooling"].copy()
+    for picture in (draw(image, found, true), side_by_side(image, found, true), attention_overlay(image, maps)):
+        assert picture is not image and not np.shares_memory(picture, image)
+    assert (image == 90).all() and (found.boxes_xyxy == boxes).all() and (true.boxes_xyxy[0] == (100, 50, 200, 150)).all()
+    assert (found.extras["attention_pooling"] == maps).all()
+
+
+def test_ious() -> None:
+    assert ious(prediction(), truth()) == (1.0, 1.0)
+    box, mask = ious(prediction((150, 50, 250, 150)), truth())
+    assert box == pytest.approx(1 / 3) and mask == pytest.approx(1 / 3)
+    assert ious(Prediction((300, 400), [], []), truth()) == (0.0, 0.0)
+    assert ious(prediction(), Sample("s", "s", "1")) == (None, None)
+    no_mask = Prediction((300, 400), [[100, 50, 200, 150]], [1.0])
+    assert ious(no_mask, truth()) == (1.0, None)
+
+
+def test_surest_prediction_is_compared() -> None:
+    two = Prediction((300, 400), [[0, 0, 5, 5], [100, 50, 200, 150]], [0.2, 0.9])
+    assert ious(two, truth())[0] == 1.0
+
+
+def test_nothing_found_is_said() -> None:
+    empty = Prediction((300, 400), [], [], expression="a ship")
+    with_note, without = draw(scene(), empty, width=400), draw(scene(), None, expression="a ship", width=400)
+    assert with_note.shape[0] > without.shape[0]
+    assert near(with_note[100, 100], (90, 90, 90), 1)
+
+
+def test_prediction_of_another_image_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"\(10, 10\).*\(300, 400\)"):
+        draw(scene(), Prediction((10, 10), [], []))
+
+
+@pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
+def test_not_a_picture(image: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="uint8 RGB"):
+        draw(image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
+def test_extreme_sizes(size: tuple[int, int]) -> None:
+    found = Prediction(size, [[0, 0, size[1], size[0]]], [0.5], masks=(encode_mask(np.ones(size)),))
+    panel = draw(np.zeros((*size, 3), np.uint8), found, expression="one pixel")
+    assert panel.dtype == np.uint8 and max(panel.shape) < 4000
+
+
+@pytest.mark.parametrize("text", ["", "最左边的船", "🚢 ship", "word " * 900, "x" * 5000, "a\nb\t\x00c", "مرحبا"])
+def test_any_sentence_can_be_a_caption(text: str) -> None:
+    panel = draw(scene(), prediction(), expression=text, width=400)
+    assert panel.shape[1] == 400 and panel.shape[0] < 500
+
+
+def test_caption_is_wrapped_and_cut() -> None:
+    lines = _lettering.fit_lines("the quick brown fox " * 30, 20, 300, 3)
+    assert len(lines) == 3 and lines[-1].endswith("…")
+    assert all(_lettering.text_width(line, 20) <= 300 for line in lines)
+    assert _lettering.fit_lines("two words", 20, 300, 3) == ["two words"]
+    chinese = _lettering.fit_lines("左边的飞机旁边的船" * 3, 20, 200, 9)
+    assert len(chinese) > 1 and "".join(chinese) == "左边的飞机旁边的船" * 3
+
+
+def test_missing_font_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    _lettering._warn_missing.cache_clear()
+    private = "\ue123"  # a private-use character: no text font has it
+    if not _lettering.missing_characters(private):
+        pytest.skip("a font here draws private-use characters")
+    with caplog.at_level(logging.WARNING, "mindground"):
+        _lettering.text_width(private * 3, 20)
+        _lettering.text_width(private + "a", 20)
+    assert len(caplog.records) == 1 and "MINDGROUND_FONT" in caplog.text
+
+
+def test_contact_sheet_places_panels() -> None:
+    panels = [np.full((20, 30, 3), value, np.uint8) for value in (10, 60, 110, 160, 210)]
+    sheet = contact_sheet(panels, columns=2, gap=4)
+    assert sheet.shape == (3 * 20 + 4 * 4, 2 * 30 + 3 * 4, 3)
+    assert (sheet[4:24, 38:68] == 60).all() and (sheet[52:72, 4:34] == 210).all()
+    assert contact_sheet(panels, columns=0, gap=4).shape == (28, 5 * 30 + 6 * 4, 3)
+    assert contact_sheet(panels, title="runs/x").shape[0] > contact_sheet(panels).shape[0]
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([])
+
+
+def test_attention_lies_where_it_is() -> None:
+    attention = np.zeros((10, 10))
+    attention[1:3, 7:9] = 1
+    heat = attention_overlay(scene(100, 100), attention)
+    assert (heat[20, 80].astype(int) - 90).max() > 60
+    assert near(heat[80, 20], (90, 90, 90), 5)
+    assert (attention_overlay(scene(8, 8), np.ones((2, 2))) == 90).all()  # flat: nothing stands out
+
+
+def test_side_by_side_shows_attention() -> None:
+    plain = side_by_side(scene(), prediction(), truth())
+    more = side_by_side(scene(), prediction(extras={"attention_pooling": np.eye(4), "canvas_iou": (1, 2)}), truth())
+    assert more.shape[1] > plain.shape[1] * 1.4
+
+
+def test_save_png(tmp_path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
+    path = save_png(tmp_path / "new" / "ä b.png", picture)
+    assert (np.asarray(Image.open(path)) == picture).all()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ImageError, match="cannot write"):
+        save_png(tmp_path / "file" / "x.png", picture)
