@@ -26,7 +26,8 @@ def truth(box: tuple[float, ...] = (100, 50, 200, 150)) -> Sample:
     return Sample("s", "s", "1", "the grey field", np.asarray([box]), ([polygon],))
 
 
-def prediction(box: tuple[int, ...] = (100, 50, 200, 150), size: tuple[int, int] = (300, 400), **more: object) -> Prediction:
+def prediction(box: tuple[int, ...] = (100, 50, 200, 150), **more: object) -> Prediction:
+    size = (300, 400)
     mask = np.zeros(size, np.uint8)
     mask[box[1] : box[3], box[0] : box[2]] = 1
     return Prediction(size, np.asarray([box]), np.asarray([0.8]), masks=(encode_mask(mask),), **more)
@@ -59,7 +60,8 @@ def test_inputs_are_not_modified() -> None:
     boxes, maps = found.boxes_xyxy.copy(), found.extras["attention_pooling"].copy()
     for picture in (draw(image, found, true), side_by_side(image, found, true), attention_overlay(image, maps)):
         assert picture is not image and not np.shares_memory(picture, image)
-    assert (image == 90).all() and (found.boxes_xyxy == boxes).all() and (true.boxes_xyxy[0] == (100, 50, 200, 150)).all()
+    assert (image == 90).all() and (found.boxes_xyxy == boxes).all()
+    assert (true.boxes_xyxy[0] == (100, 50, 200, 150)).all()
     assert (found.extras["attention_pooling"] == maps).all()
 
 

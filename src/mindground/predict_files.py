@@ -18,7 +18,7 @@ from mindground.predictor import check_sentence, to_coco
 from mindground.structures import Prediction
 from mindground.visualize import contact_sheet, draw, save_png
 
-__all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files"]
+__all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary"]
 
 _LOG = logging.getLogger("mindground")
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -39,6 +39,16 @@ class Results:
     document: dict[str, Any]
     files: list[Path] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+
+
+def summary(results: Results) -> list[str]:
+    """One line per question, for people."""
+    names = {image["id"]: image["file_name"] for image in results.document["images"]}
+    lines = []
+    for query in results.document["queries"]:
+        found = f"{query['found']} found, score {query['best_score']:.2f}" if query["found"] else "nothing found"
+        lines.append(f"{names[query['image_id']]}: {query['text']!r}: {found}")
+    return lines
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -135,7 +145,10 @@ def _record(
     document["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
     for prediction in found:
         records = to_coco(prediction, number)
-        document["queries"].append({"image_id": number, "text": prediction.expression, "found": len(records)})
+        best = max((record["score"] for record in records), default=None)
+        document["queries"].append(
+            {"image_id": number, "text": prediction.expression, "found": len(records), "best_score": best}
+        )
         for record in records:
             document["annotations"].append({"id": len(document["annotations"]) + 1, **record})
 
