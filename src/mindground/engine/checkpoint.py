@@ -138,8 +138,11 @@ def read_checkpoint(path: str | Path) -> Contents:
     return Contents(path, config, payload.get("tokenizer"), state, tensors)
 
 
-def load_checkpoint(path: str | Path) -> Loaded:
+def load_checkpoint(path: str | Path | Contents) -> Loaded:
     """Model, configuration and tokeniser of a checkpoint; the device must have been chosen before.
+
+    Args:
+        path: the file, or what `read_checkpoint` made of it.
 
     Raises:
         CheckpointError: the file is damaged, foreign, or does not fit the model that it describes.
@@ -148,7 +151,8 @@ def load_checkpoint(path: str | Path) -> Loaded:
     from mindground.models import build_model
     from mindground.text import tokenizer_from_payload
 
-    contents = read_checkpoint(path)
+    contents = path if isinstance(path, Contents) else read_checkpoint(path)
+    path = contents.path
     try:
         config = from_dict(contents.config, source=str(path))
         tokenizer = tokenizer_from_payload(contents.tokenizer) if contents.tokenizer is not None else None

@@ -47,7 +47,7 @@ def load_file(model: GroundingModel, path: str) -> LoadReport:
     else:
         name, adapted = _explained(model, weights.tensors, path)
         parts = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
-        outside = rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$))"
+        outside = rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*"
         report = load_into(model, adapted, allow_missing=(outside,), source=f"{path} as {name}")
     _LOG.info("weights of %s\n%s", path, report.table())
     return report

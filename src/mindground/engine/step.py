@@ -96,27 +96,38 @@ class TrainStep:
         """True when gradients meet in host memory: several ranks without collectives of the device."""
         return self.comm.size > 1 and not self.comm.reduces_on_device
 
-    def __call__(self, batches: Sequence[Batch], lr_factor: float, step: int = 0) -> dict[str, float]:
+    def __call__(
+        self, batches: Sequence[Batch], lr_factor: float, step: int = 0, *, stop: bool = False
+    ) -> dict[str, float]:
         """Average the gradients of `batches` over micro-batches and ranks, clip, update.
 
-        Returns loss terms by name, with `grad_norm` before clipping.
+        Args:
+            batches: the micro-batches of this rank.
+            lr_factor: on the groups' learning rates.
+            step: number of this step, for dropout and messages.
+            stop: this rank was asked to end; the answer is shared so that all ranks end after the same step.
+
+        Returns loss terms by name, `grad_norm` before clipping and `stop` (above 0 when any rank was asked to).
 
         Raises:
             NonFiniteLossError: a loss or a gradient is not finite; no parameter has changed.
         """
+        asked = float(stop)
         if len(batches) == 1 and not self.on_host:
             terms, norm, grads = self._direct(batches[0], step)
             factor = clip_factor(norm, self.train.clip_max_norm, self.train.accumulation == "sum")
         else:
-            terms, norm, grads = self._gathered(batches, step)
+            terms, norm, asked, grads = self._gathered(batches, step, asked)
             factor = 1.0
+        if self.comm.size > 1 and not self.on_host:
+            asked = float(any(self.comm.all_gather_object(stop)))
         if not self._usable(terms, norm):
-            return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "skipped": 1.0}
+            return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked, "skipped": 1.0}
         self._check(terms, norm, batches, step)
         scale = factor if len(batches) > 1 or self.on_host else factor / self.loss_scale
         self._update(self.optimizer.host_scalars(lr_factor, scale), grads)
         self.optimizer.updates += 1
-        return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm}
+        return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked}
 
     def _run(self, batch: Batch, step: int, micro: int) -> tuple[np.ndarray, tuple[ms.Tensor, ...]]:
         self.noise.renew(step, micro, self.comm.rank)
@@ -137,17 +148,20 @@ class TrainStep:
         norm = float(np.sqrt(numbers[-1])) / self.loss_scale
         return [float(x) for x in numbers[:-1]], norm, grads
 
-    def _gathered(self, batches: Sequence[Batch], step: int) -> tuple[list[float], float, tuple[ms.Tensor, ...]]:
-        """One float32 buffer holds all gradients and, at its end, the loss terms."""
+    def _gathered(
+        self, batches: Sequence[Batch], step: int, stop: float
+    ) -> tuple[list[float], float, float, tuple[ms.Tensor, ...]]:
+        """One float32 buffer holds all gradients and, at its end, the loss terms and the wish to stop."""
         count, terms = sum(self._sizes), len(self.names)
         if self._buffer is None:
-            self._buffer = np.empty(count + terms, np.float32)
+            self._buffer = np.empty(count + terms + 1, np.float32)
         buffer = self._buffer
         for micro, batch in enumerate(batches):
             numbers, grads = self._run(batch, step, micro)
-            _pack(buffer, grads, numbers[:-1], add=micro > 0)
+            _pack(buffer[:-1], grads, numbers[:-1], add=micro > 0)
+        buffer[-1] = stop
         summed = self.train.accumulation == "sum"
-        buffer[count:] /= len(batches)
+        buffer[count:-1] /= len(batches)
         buffer[:count] *= 1.0 / self.loss_scale if summed else 1.0 / (self.loss_scale * len(batches))
         norm = _norm(buffer[:count])
         if summed:
@@ -160,7 +174,7 @@ class TrainStep:
             buffer[:count] *= clip_factor(norm, self.train.clip_max_norm)
         elif self.on_host and not math.isfinite(_norm(buffer[:count])):
             norm = math.nan
-        return [float(x) for x in buffer[count:]], norm, self._unpack(buffer)
+        return [float(x) for x in buffer[count:-1]], norm, float(buffer[-1]), self._unpack(buffer)
 
     def _unpack(self, buffer: np.ndarray) -> tuple[ms.Tensor, ...]:
         views, offset = [], 0

@@ -1,0 +1,91 @@
+"""Score a model on a split: every rank its share, the numbers of all of them together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from mindground.engine.hooks import Progress
+from mindground.engine.step import batch_tensors
+from mindground.models.base import GroundingModel
+from mindground.structures import Batch, Prediction, box_iou
+
+__all__ = ["Forward", "evaluate"]
+
+
+class Forward:
+    """A model's raw outputs by name, from a batch; compiled once in graph mode.
+
+    Args:
+        model: in evaluation mode while it is called.
+        graph: compile; False runs operator by operator.
+    """
+
+    def __init__(self, model: GroundingModel, *, graph: bool) -> None:
+        self.model = model
+
+        def forward(*inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
+            return model(*inputs)
+
+        self._forward = ms.jit(forward) if graph else forward
+
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Batch -> {output name: array}."""
+        outputs = self._forward(*batch_tensors(batch, self.model.input_names))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {
+            name: value.astype(ms.float32).asnumpy() if value.dtype in (ms.float16, ms.bfloat16) else value.asnumpy()
+            for name, value in zip(self.model.output_names, outputs, strict=True)
+        }
+
+
+def evaluate(
+    forward: Forward, loader: Any, comm: Any, metrics: Any, *, title: str = "evaluate"
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Metrics of all ranks together, and one record per sample.
+
+    Args:
+        forward: of the model; its training flag is restored afterwards.
+        loader: evaluation loader of this rank; ranks hold strided shards without duplicates.
+        comm: `distributed.Comm`.
+        metrics: fresh object with `update`, `state`, `merge` and `compute`.
+        title: of the progress bar.
+
+    Returns:
+        The same on every rank: metrics by name, with `count`; records in the order of sample ids.
+    """
+    model = forward.model
+    training = model.training
+    model.set_train(False)
+    records: list[dict[str, Any]] = []
+    try:
+        with Progress(title, len(loader), every=max(1, len(loader) // 4), shown=comm.rank == 0) as bar:
+            for batch in loader.epoch(0):
+                predictions = model.decode(forward(batch), batch)
+                metrics.update(predictions, batch)
+                rows = zip(batch.samples[: batch.count], predictions[: batch.count], strict=True)
+                records.extend(_record(sample, prediction) for sample, prediction in rows)
+                bar.advance()
+    finally:
+        model.set_train(training)
+    if comm.size > 1:
+        metrics.merge(comm.all_gather_object(metrics.state()))
+        records = [record for part in comm.all_gather_object(records) for record in part]
+    records.sort(key=lambda record: record["sample_id"])
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    return {**values, "count": float(len(records))}, records
+
+
+def _record(sample: Any, prediction: Prediction) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "sample_id": sample.sample_id,
+        "image_id": sample.image_id,
+        "expression": sample.expression,
+        "boxes_xyxy": np.round(prediction.boxes_xyxy, 2).tolist(),
+        "scores": np.round(prediction.scores, 4).tolist(),
+    }
+    if len(sample.boxes_xyxy) == 1 and len(prediction.boxes_xyxy) == 1:
+        record["box_iou"] = round(float(box_iou(prediction.boxes_xyxy, sample.boxes_xyxy)[0]), 4)
+    return record

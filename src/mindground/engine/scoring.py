@@ -1,0 +1,120 @@
+"""Evaluate a checkpoint on splits, with and without exchanged sentences, and say under which protocol."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mindground.data import build_dataset, eval_splits
+from mindground.data.shuffle import shuffle_expressions
+from mindground.engine.assemble import eval_loader, make_metrics
+from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
+from mindground.engine.evaluator import Forward, evaluate
+from mindground.engine.logs import write_json
+from mindground.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mindground.config import Config
+
+__all__ = ["score"]
+
+_LOG = logging.getLogger("mindground")
+
+
+def score(
+    checkpoint: str | Path,
+    adjust: Callable[[Config], Config] | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    out: str = "",
+    records: str = "",
+    with_shuffled: bool = False,
+) -> dict[str, Any]:
+    """Metrics of a checkpoint.
+
+    Args:
+        checkpoint: file of ours.
+        adjust: lays command-line overrides over the checkpoint's configuration.
+        splits: which to score; None takes every evaluation split of the data set.
+        out: JSON file for the result.
+        records: JSON-lines file for one prediction per sample.
+        with_shuffled: score a second time with exchanged sentences and add it as `shuffled`.
+
+    Returns:
+        For one split its metrics, `protocol` and, if asked for, `shuffled`; for several the same by split, with the
+        first split's values on top as well.
+
+    Raises:
+        MindGroundError: checkpoint, data set or split that cannot be used.
+    """
+    from mindground import device, distributed
+    from mindground.config import from_dict
+
+    contents = read_checkpoint(checkpoint)
+    config = from_dict(contents.config, source=str(checkpoint))
+    config = adjust(config) if adjust is not None else config
+    info = device.apply(config.device)
+    comm = distributed.get_comm(config.device)
+    loaded = load_checkpoint(contents)
+    if loaded.tokenizer is None:
+        raise CheckpointError(f"{checkpoint} holds no tokeniser; it cannot be evaluated on expressions")
+    forward = Forward(loaded.model, graph=config.device.mode_name == "GRAPH")
+    results: dict[str, dict[str, Any]] = {}
+    lines: list[dict[str, Any]] = []
+    for split in splits or eval_splits(config.data):
+        results[split] = _score_split(forward, config, loaded, comm, split, config.eval.shuffle_expressions, lines)
+        results[split]["protocol"]["device"] = info.target
+        results[split]["protocol"]["checkpoint"] = str(checkpoint)
+        if with_shuffled:
+            shuffled = _score_split(forward, config, loaded, comm, split, True, [])
+            results[split]["shuffled"] = {k: v for k, v in shuffled.items() if k != "protocol"}
+    first = next(iter(results.values()))
+    result = first if len(results) == 1 else {**first, "splits": results}
+    if comm.rank == 0:
+        if out:
+            write_json(Path(out), result)
+        if records:
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            Path(records).write_text(text, encoding="utf-8")
+        for split, values in results.items():
+            _LOG.info("%s", _table(split, values))
+    comm.barrier()
+    return result
+
+
+def _score_split(
+    forward: Forward, config: Config, loaded: Any, comm: Any, split: str, shuffled: bool, lines: list[dict[str, Any]]
+) -> dict[str, Any]:
+    dataset = build_dataset(config.data, split)
+    if shuffled:
+        dataset = shuffle_expressions(dataset, config.train.seed)
+    loader = eval_loader(config, dataset, loaded.tokenizer, comm)
+    title = f"{split}, sentences exchanged" if shuffled else split
+    metrics, records = evaluate(forward, loader, comm, make_metrics(config), title=title)
+    lines.extend({"split": split, **record} for record in records)
+    protocol = {
+        "dataset": config.data.dataset,
+        "split": split,
+        "count": int(metrics["count"]),
+        "resolution": config.data.img_size,
+        "iou_threshold": config.eval.iou_threshold,
+        "mask_threshold": config.eval.mask_threshold,
+        "sentences": "exchanged" if shuffled else "as annotated",
+        "seed": config.train.seed,
+        "weights": loaded.hash,
+        "step": loaded.state.get("step"),
+    }
+    return {**metrics, "protocol": protocol}
+
+
+def _table(split: str, values: dict[str, Any]) -> str:
+    shuffled = values.get("shuffled", {})
+    names = [name for name in values if isinstance(values[name], float) and name != "count"]
+    lines = [", ".join(f"{key} {value}" for key, value in values["protocol"].items())]
+    for name in names:
+        beside = f"   exchanged sentences {shuffled[name]:.4f}" if name in shuffled else ""
+        lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
+    return "\n".join(lines)

@@ -1,0 +1,30 @@
+"""Train: `mpirun -n 8 python src/train.py --config configs/vglaw/refcoco.yaml --train.batch_size=4`.
+
+Without arguments a small VG-LAW learns the synthetic aerial set. Exit codes: see mindground/doors.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mindground import device
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, then train."""
+    from mindground.config import parse_command_line
+
+    config = parse_command_line(argv).config()
+    from mindground.engine.trainer import train
+
+    folder = train(config)
+    del folder
+    return 0
+
+
+if __name__ == "__main__":
+    device.prepare()
+    from mindground.doors import run_door
+
+    sys.exit(run_door(main))
