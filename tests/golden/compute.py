@@ -13,20 +13,27 @@ from golden.case import Case
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import WeightMap
 
-__all__ = ["Method", "fill", "loss_and_norms", "to_numpy", "weighted_sum"]
+__all__ = ["Apply", "fill", "loss_and_norms", "to_numpy", "weighted_sum"]
 
 
-class Method(nn.Cell):
-    """Makes any method of a Cell callable as a Cell of its own, so that graph mode compiles it."""
+class Apply(nn.Cell):
+    """A Cell around a function (or bound method) of tensors, so that graph mode compiles it as a whole.
 
-    def __init__(self, owner: nn.Cell, name: str) -> None:
+    Calling functional operators one by one under GRAPH_MODE, outside a Cell, corrupts MindSpore 2.7.2's heap: the
+    process dies when it ends.
+
+    Args:
+        function: a `def` or method; not a lambda.
+        constants: further positional arguments that are no tensors, given after the inputs.
+    """
+
+    def __init__(self, function: Callable[..., Any], *constants: Any) -> None:
         super().__init__()
-        self.owner = owner
-        self.method = getattr(owner, name)
-        self.set_train(owner.training)
+        self.function = function
+        self.constants = constants
 
     def construct(self, *inputs: Any) -> Any:
-        return self.method(*inputs)
+        return self.function(*inputs, *self.constants)
 
 
 def fill(model: nn.Cell, case: Case, weight_map: WeightMap, allow_missing: Sequence[str] = ()) -> None:

@@ -32,10 +32,18 @@ class BertEmbeddings(nn.Cell):
     """Word + position + token type, normalised."""
 
     def __init__(
-        self, vocab_size: int, width: int, max_positions: int, type_vocab_size: int, eps: float, dropout: float
+        self,
+        vocab_size: int,
+        width: int,
+        max_positions: int,
+        type_vocab_size: int,
+        eps: float,
+        dropout: float,
+        padding_idx: int | None,
     ) -> None:
         super().__init__()
         self.max_positions = max_positions
+        self.padding_idx = padding_idx
         self.word_embeddings = _Table(vocab_size, width)
         self.position_embeddings = _Table(max_positions, width)
         self.token_type_embeddings = _Table(type_vocab_size, width)
@@ -48,6 +56,10 @@ class BertEmbeddings(nn.Cell):
         if length > self.max_positions:
             raise ValueError("more tokens than the position table has rows; lower data.max_len")
         words = self.word_embeddings(token_ids)
+        if self.padding_idx is not None:
+            real = ops.cast(token_ids != self.padding_idx, words.dtype).expand_dims(-1)
+            real = ops.broadcast_to(real, words.shape)
+            words = words * real + ops.stop_gradient(words) * (1.0 - real)
         if token_type_ids is None:
             token_type_ids = ops.zeros_like(token_ids)
         positions = self.position_embeddings.embedding_table[:length].expand_dims(0)
@@ -142,6 +154,7 @@ class Bert(nn.Cell):
         num_hidden_layers: layers to build; a published file may hold more.
         layer_norm_eps: epsilon of all layer norms.
         dropout: rate after embeddings, on attention probabilities and after dense layers, in training only.
+        padding_idx: word whose row receives no gradient (Hugging Face trains with 0), None = all rows do.
         pooler: whether the published pooler is part of the model. `construct` does not use it; see `pool`.
     """
 
@@ -157,12 +170,13 @@ class Bert(nn.Cell):
         layer_norm_eps: float = 1e-12,
         dropout: float = 0.1,
         pooler: bool = True,
+        padding_idx: int | None = None,
     ) -> None:
         super().__init__()
         if hidden_size % num_attention_heads != 0:
             raise ValueError(f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}")
         self.embeddings = BertEmbeddings(
-            vocab_size, hidden_size, max_position_embeddings, type_vocab_size, layer_norm_eps, dropout
+            vocab_size, hidden_size, max_position_embeddings, type_vocab_size, layer_norm_eps, dropout, padding_idx
         )
         self.encoder = _Encoder(
             num_hidden_layers, hidden_size, num_attention_heads, intermediate_size, layer_norm_eps, dropout

@@ -46,7 +46,7 @@ class Ends(nn.Cell):
 def check(case: Case, mode: str, checks: Checks) -> None:
     """Hidden states, pooler, and gradient norms where the case has them."""
     config = {name: value for name, value in case.config.items() if name != "hidden_act"}
-    net = Bert(dropout=0.0, **config)
+    net = Bert(dropout=0.0, padding_idx=0, **config)
     net.set_train(False)
     fill(net, case, HUGGINGFACE_MAP)
     inputs = [ms.Tensor(case.inputs[n].astype(np.int32)) for n in ("input_ids", "attention_mask", "token_type_ids")]

@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from golden.case import Case, draw
 from golden.claim import Checks, claim
-from golden.compute import Method, fill, loss_and_norms, weighted_sum
+from golden.compute import Apply, fill, loss_and_norms, weighted_sum
 from mindspore import nn, ops
 
 from mindground.backbones.vitdet import DETECTRON2_MAP, ViTDet, layer_decay_rate
@@ -90,25 +90,26 @@ def check_positions(case: Case, checks: Checks) -> None:
     for name, (queries, keys) in config["rel"].items():
         table = inputs[f"rel_{name}"]
         matrix = relative_matrix(queries, keys, len(table), "interpolate")
-        rows = ops.matmul(ms.Tensor(matrix), ms.Tensor(table)).asnumpy().reshape(queries, keys, -1)
+        rows = Apply(ops.matmul)(ms.Tensor(matrix), ms.Tensor(table)).asnumpy().reshape(queries, keys, -1)
         checks.output(f"rel_{name}", rows, outputs[f"rel_{name}"])
     for name, (rows, columns) in config["abs"].items():
         table = inputs[f"abs_{name}"][:, 1:]
         side = round(table.shape[1] ** 0.5)
         grid = ms.Tensor(np.ascontiguousarray(table.reshape(side, side, -1)))
-        ours = resize_positions(grid, ms.Tensor(bicubic_matrix(side, rows)), ms.Tensor(bicubic_matrix(side, columns)))
+        matrices = ms.Tensor(bicubic_matrix(side, rows)), ms.Tensor(bicubic_matrix(side, columns))
+        ours = Apply(resize_positions)(grid, *matrices)
         checks.output(f"abs_{name}", ours.asnumpy()[None], outputs[f"abs_{name}"])
-    windows = split_windows(ms.Tensor(inputs["win"]), config["window"])
-    back = merge_windows(windows, config["window"], inputs["win"].shape[1:3])
+    windows = Apply(split_windows, config["window"])(ms.Tensor(inputs["win"]))
+    back = Apply(merge_windows, config["window"], inputs["win"].shape[1:3])(windows)
     reference = outputs["win_windows"]
     checks.output("win_windows", windows.asnumpy().reshape(reference.shape), reference)
     checks.output("win_back", back.asnumpy(), outputs["win_back"])
     rows, columns = config["decomposed_grid"]
     offsets = [
-        ms.Tensor(relative_matrix(n, n, len(inputs[key]), "interpolate") @ inputs[key]).reshape((n, n, -1))
+        ms.Tensor((relative_matrix(n, n, len(inputs[key]), "interpolate") @ inputs[key]).reshape(n, n, -1))
         for n, key in ((rows, "dec_rel_h"), (columns, "dec_rel_w"))
     ]
-    rel_h, rel_w = grid_terms(ms.Tensor(inputs["dec_q"]), offsets[0], offsets[1], (rows, columns))
+    rel_h, rel_w = Apply(grid_terms, (rows, columns))(ms.Tensor(inputs["dec_q"]), *offsets)
     bias = rel_h.asnumpy()[..., :, None] + rel_w.asnumpy()[..., None, :]
     ours = inputs["dec_attn"] + bias.reshape(inputs["dec_attn"].shape)
     checks.output("dec_attn", ours, outputs["dec_attn"])
