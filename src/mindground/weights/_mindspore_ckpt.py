@@ -133,10 +133,18 @@ def read_mindspore_ckpt(path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
     for tag, (kind, dims) in kinds.items():
         whole = parts[tag][0] if len(parts[tag]) == 1 else memoryview(b"".join(parts[tag]))
         if kind in ("str", "Str", "String"):
-            metadata[tag] = bytes(whole).decode("utf-8", "replace")
+            metadata[tag] = _text(bytes(whole))
             continue
         tensors[tag] = _array(path, tag, kind, dims, whole)
     return tensors, metadata
+
+
+def _text(raw: bytes) -> str:
+    """MindSpore writes text as numpy does, four bytes a character; other writers use UTF-8."""
+    try:
+        return raw.decode("utf-32-le") if len(raw) % 4 == 0 else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace")
 
 
 def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:

@@ -15,6 +15,7 @@ from mindground.weights._tensors import Budget, StorageRef, TensorRef, as_array
 __all__ = ["unpack"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "module", "weights", "blobs")
+_MODULE_STATE = ("training", "_is_full_backward_hook")
 _MOST_NODES = 2_000_000
 _DEEPEST = 64
 
@@ -29,7 +30,10 @@ def unpack(top: Any, path: Path, budget: Budget, *, scripted: bool = False) -> t
     """
     if scripted:
         refs, rest = _flatten(top, path)
-        return _read(refs, path, budget), {"attributes": rest} if rest else {}
+        if not refs:
+            raise WeightsError(f"{path}: a TorchScript archive without parameters; give the file that holds the weights")
+        rest = {name: value for name, value in rest.items() if name.rsplit(".", 1)[-1] not in _MODULE_STATE}
+        return _read(refs, path, budget), {"attributes": _describe(rest)} if rest else {}
     if not isinstance(top, dict):
         what = top.name if isinstance(top, Instance) else type(top).__name__
         raise WeightsError(f"{path}: holds {what}, not a dictionary of tensors; save the state_dict() of the model")
@@ -58,9 +62,10 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _wrapper(state: dict[Any, Any]) -> str | None:
-    """The key under which the real state dict lies; None when the tensors are right here."""
-    if any(_is_tensor(value) for value in state.values()):
-        return None
+    """The key under which the real state dict lies; None when the tensors are right here.
+
+    State dicts are flat, so a dictionary called `model` is one, even next to a single tensor such as an accuracy.
+    """
     for key in _WRAPPERS:
         value = state.get(key)
         if isinstance(value, dict) and _holds_tensors(value):
