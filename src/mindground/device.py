@@ -1,0 +1,276 @@
+"""Backend, mode, precision, seeds, and the quirks of the environment.
+
+`prepare()` runs before MindSpore is imported, `apply()` after the configuration is known. Facts and
+timings behind both: docs/performance.md. Only this module and `distributed.py` name devices.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mindground.distributed import launched_local_rank, launched_size
+from mindground.errors import DeviceError
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from mindground.config import DeviceConfig
+
+__all__ = [
+    "DeviceInfo",
+    "apply",
+    "describe",
+    "fast_cpu_kernels",
+    "mixed_precision",
+    "prepare",
+    "seed_everything",
+    "selected_target",
+]
+
+logger = logging.getLogger("mindground")
+
+# Fallback order of device_target=auto.
+_PREFERENCE = ("Ascend", "GPU", "CPU")
+# What each backend computes in hardware. CPU: half types are emulated or missing operator by operator.
+_PRECISIONS = {"Ascend": ("float32", "float16", "bfloat16"), "GPU": ("float32", "float16"), "CPU": ("float32",)}
+_ENVIRONMENT = {
+    # MindSpore 2.9 and later pick AVX-512 kernels that are up to 100 times slower; ignored by 2.7.
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    # Errors only; the log of MindSpore's C++ side otherwise buries ours.
+    "GLOG_v": "3",
+    # A rank that waits for the others gives its core to them.
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
+# Set to 1 by users who pin processes themselves.
+KEEP_AFFINITY = "MINDGROUND_KEEP_AFFINITY"
+_LAUNCHERS = {"prterun", "prted", "orted", "mpirun", "mpiexec", "hydra_pmi_proxy", "orterun"}
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What `apply` selected."""
+
+    target: str
+    mode: str
+    precision: str
+    device_id: int = 0
+
+
+_applied: DeviceInfo | None = None
+_prepared = False
+
+
+def _launcher_cpus() -> set[int]:
+    """CPUs of the process that launched this rank: what the job may use, before ranks were bound to cores.
+
+    Empty where no launcher is found among the ancestors (a container's own process tree, another system).
+    """
+    pid = os.getppid()
+    for _ in range(8):
+        if pid <= 1:
+            break
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+            if name in _LAUNCHERS:
+                return set(os.sched_getaffinity(pid))
+            # Fields after the parenthesised name: state, parent.
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+            pid = int(stat.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+    return set()
+
+
+def _widen_affinity() -> None:
+    """Undoes mpirun's binding of a rank to one core, within the CPUs that the job was given.
+
+    Bound to one core, convolutions are 7 times slower on MindSpore 2.7. The kernel itself keeps the
+    new set inside the cgroup's; a pinning by taskset or a batch system around mpirun is inherited by
+    the launcher and so respected, and without a launcher nothing is changed.
+    """
+    if not hasattr(os, "sched_setaffinity") or os.environ.get(KEEP_AFFINITY) == "1" or launched_size() < 2:
+        return
+    mine, allowed = set(os.sched_getaffinity(0)), _launcher_cpus()
+    if mine < allowed:
+        try:
+            os.sched_setaffinity(0, allowed)
+        except OSError as error:
+            logger.warning("this rank stays bound to CPUs %s: %s", sorted(mine), error)
+
+
+def prepare() -> None:
+    """Environment and CPU set that MindSpore reads once, when it is imported. May be called again.
+
+    Called later than that, it says so and changes nothing.
+    """
+    global _prepared
+    if _prepared:
+        return
+    _prepared = True
+    if "mindspore" in sys.modules:
+        logger.warning("mindspore was imported before mindground.device.prepare(): its start-up settings stay as found")
+        return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _widen_affinity()
+
+
+def _available(target: str) -> bool:
+    from mindspore import hal
+
+    return bool(hal.is_available(target))
+
+
+def _select(asked: str) -> str:
+    if asked == "auto":
+        return next(target for target in _PREFERENCE if _available(target))
+    if asked not in _PREFERENCE:
+        raise DeviceError(f"device_target={asked!r} is unknown; choose one of auto, {', '.join(_PREFERENCE)}")
+    if not _available(asked):
+        present = [target for target in _PREFERENCE if _available(target)]
+        raise DeviceError(
+            f"device_target={asked} was asked for, but MindSpore finds only {', '.join(present)} here; use "
+            f"--device_target {present[0]}, or install what the README names for {asked} (driver, toolkit on the path)"
+        )
+    return asked
+
+
+def _check_precision(target: str, precision: str) -> None:
+    offered = _PRECISIONS[target]
+    if precision not in offered:
+        why = {
+            "CPU": "its kernels emulate half precision, or lack it, and are slower than float32",
+            "GPU": "MindSpore's CUDA kernels have no bfloat16",
+        }.get(target, "the backend lacks it")
+        raise DeviceError(f"precision={precision} is not offered on {target}: {why}; use {' or '.join(offered)}")
+
+
+def _activate(target: str, device_id: int) -> None:
+    """Makes `target` current and proves it: MindSpore can fail to and go on computing on the CPU."""
+    import mindspore as ms
+
+    try:
+        if target == "CPU":
+            ms.set_device(target)
+        else:
+            count = ms.hal.device_count(target)
+            if device_id >= count:
+                raise DeviceError(
+                    f"local rank {device_id} has no {target} device of its own: {count} on this machine; start at most "
+                    f"{count} ranks here"
+                )
+            ms.set_device(target, device_id)
+        current = ms.get_context("device_target")
+        total = float((ms.Tensor([1.0, 2.0], ms.float32) * 2.0).sum().asnumpy())
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DeviceError(f"{target} cannot be used: {reason}; see the README's notes on {target}") from error
+    if current != target or total != 6.0:
+        raise DeviceError(f"asked for {target}, but MindSpore computes on {current} (2 + 4 gave {total})")
+
+
+def apply(device_config: DeviceConfig) -> DeviceInfo:
+    """Selects device, mode, precision and threads.
+
+    `auto` takes the first of Ascend, GPU, CPU that is there. On accelerators every rank takes the
+    device of its local rank (alone: DEVICE_ID, else the first).
+
+    Raises:
+        DeviceError: an absent device, a precision the backend lacks, more local ranks than devices,
+            or a second choice in a process that has already computed on another device.
+    """
+    global _applied
+    prepare()
+    import mindspore as ms
+
+    if not device_config.run_distribute and launched_size() > 1:
+        raise DeviceError(
+            f"run_distribute is false, but the launcher started {launched_size()} ranks: they would write over each "
+            "other; start one process (python src/train.py), or leave run_distribute true"
+        )
+    target = _select(device_config.device_target)
+    if _applied and _applied.target != target:
+        raise DeviceError(f"this process already computes on {_applied.target}; start a new one for {target}")
+    _check_precision(target, device_config.precision)
+    alone = launched_size() == 1
+    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if alone else launched_local_rank()
+    if not _applied:
+        _activate(target, device_id)
+    if device_config.threads:
+        ms.set_context(runtime_num_threads=device_config.threads)
+    ms.set_context(mode=ms.GRAPH_MODE if device_config.mode_name == "GRAPH" else ms.PYNATIVE_MODE)
+    _applied = DeviceInfo(target, device_config.mode_name, device_config.precision, device_id)
+    return _applied
+
+
+def selected_target() -> str:
+    """The device that `apply` selected; before that, MindSpore's own default."""
+    if _applied:
+        return _applied.target
+    import mindspore as ms
+
+    return str(ms.get_context("device_target"))
+
+
+def fast_cpu_kernels() -> bool:
+    """Whether building blocks should take the forms that are fast on the CPU backend.
+
+    Accelerators get MindSpore's native kernels. Read when a Cell is built, never inside `construct`.
+    """
+    return selected_target() == "CPU"
+
+
+def mixed_precision(network: nn.Cell, info: DeviceInfo) -> nn.Cell:
+    """`network` computing in `info.precision`; weights, norms, softmax and losses stay in float32.
+
+    MindSpore's `auto` policy casts matrix products and convolutions and keeps its list of
+    sensitive operators in float32.
+    """
+    if info.precision == "float32":
+        return network
+    import mindspore as ms
+    from mindspore import amp
+
+    return amp.auto_mixed_precision(network, "auto", getattr(ms, info.precision))
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and MindSpore (weights and dropout). Equal on all ranks: weights start equal."""
+    import mindspore as ms
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    ms.set_seed(seed)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def describe() -> dict[str, Any]:
+    """What a report of a problem should say about this machine; plain values, for logs and JSON."""
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    packages = ("mindspore", "mindformers", "numpy", "mpi4py", "opencv-python-headless")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **{name: _version(name) for name in packages},
+        "cpus": cpus,
+        "ranks": launched_size(),
+        "device": _applied.target if _applied else "not selected",
+        "mode": _applied.mode if _applied else "not selected",
+        "precision": _applied.precision if _applied else "not selected",
+        "environment": {name: os.environ.get(name, "") for name in _ENVIRONMENT},
+    }
