@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from mindground.config import DataConfig
-from mindground.data import DATASETS, build_dataset, eval_splits
+from mindground.data import DATASETS, build_dataset, eval_splits, usual_split_by
 from mindground.data.check import check_datasets, write_report
 from mindground.errors import MindGroundError
 
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=DATASETS, required=True, help="format, as data.dataset")
     parser.add_argument("--root", default="", help="as data.root")
-    parser.add_argument("--splitBy", default="unc", help="as data.splitBy")
+    parser.add_argument("--splitBy", default="", help="as data.splitBy")
     parser.add_argument("--image-root", default="", help="as data.image_root")
     parser.add_argument("--mask-path", default="", help="as data.mask_path")
     parser.add_argument("--splits", default="", help="comma-separated (default: train and the evaluation splits)")
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         names = [name for name in options.splits.split(",") if name] or ["train", *eval_splits(config)]
         report = check_datasets(
             [build_dataset(config, name) for name in dict.fromkeys(names)],
-            split_by=options.splitBy,
+            split_by=usual_split_by(config),
             decode_images=not options.no_decode,
             min_box_iou=options.min_box_iou,
         )

@@ -14,7 +14,7 @@ from mindground.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from mindground.config import DataConfig
 
-__all__ = ["DATASETS", "Dataset", "build_dataset", "eval_splits"]
+__all__ = ["DATASETS", "Dataset", "build_dataset", "eval_splits", "usual_split_by"]
 
 REFER_DATASETS = ("refcoco", "refcoco+", "refcocog", "refclef")
 DATASETS = (*REFER_DATASETS, "jsonl", "coco", "synthetic")
@@ -37,7 +37,7 @@ def build_dataset(data_config: DataConfig, split: str) -> Dataset:
         from mindground.data.formats.refer import read_refer
 
         dataset = read_refer(
-            data_config.root, name, data_config.splitBy, split, data_config.image_root, data_config.mask_path
+            data_config.root, name, usual_split_by(data_config), split, data_config.image_root, data_config.mask_path
         )
     elif name == "jsonl":
         from mindground.data.formats.jsonl import read_jsonl
@@ -59,15 +59,19 @@ def build_dataset(data_config: DataConfig, split: str) -> Dataset:
 
 
 def eval_splits(data_config: DataConfig) -> list[str]:
-    """Splits to evaluate on: `data.eval_splits`, or those the literature reports for the data set."""
+    """Splits to evaluate on: `data.eval_splits`, or those the literature reports for the data set.
+
+    A division into splits that the literature does not know is evaluated on `val`.
+    """
+    from mindground.config.schema import USUAL_SPLITS
+
     if data_config.eval_splits:
         return list(data_config.eval_splits)
-    name, split_by = data_config.dataset, data_config.splitBy
-    if name in ("refcoco", "refcoco+") and split_by in ("unc", "google"):
-        # The Google split of RefCOCO has one test split, UNC's has people (A) and things (B).
-        return ["val", "testA", "testB"] if split_by == "unc" else ["val", "test"]
-    if name == "refcocog" and split_by == "umd":
-        return ["val", "test"]
-    if name == "refclef":
-        return ["test"]
-    return ["val"]
+    return list(USUAL_SPLITS.get(data_config.dataset, {}).get(usual_split_by(data_config), ["val"]))
+
+
+def usual_split_by(data_config: DataConfig) -> str:
+    """`data.splitBy`, or the usual one where it is empty."""
+    from mindground.config.schema import USUAL_SPLITS
+
+    return data_config.splitBy or next(iter(USUAL_SPLITS.get(data_config.dataset, {"": []})))

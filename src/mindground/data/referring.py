@@ -56,7 +56,7 @@ def make_referring(
     out: Path,
     *,
     split: str = "",
-    split_by: str = "mindground",
+    split_by: str = "unc",
     seed: int = 0,
     per_object: int = 4,
     min_side: float = 8.0,

@@ -183,9 +183,17 @@ class Refer:
         return [float(value) for value in self.refToAnn[ref_id]["bbox"]]
 
     def getMask(self, ref: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802
-        """`mask`: (H, W) uint8 of 0 and 1 of a reference; `area`: its pixels, each counted once."""
+        """The region of a reference.
+
+        Returns:
+            `mask`: (H, W) uint8 of 0 and 1; `area`: its pixels, each counted once; `area_of_parts`: the
+            number upstream calls area, where pixels that two parts share count twice.
+        """
         image, annotation = self.Imgs[ref["image_id"]], self.refToAnn[ref["ref_id"]]
         require(image, ("height", "width"), f"image {image['id']}")
         segmentation = clean_segmentation(annotation.get("segmentation"), f"annotation {annotation['id']}")
-        mask = decode_segmentation(segmentation, (int(image["height"]), int(image["width"])))
-        return {"mask": mask, "area": int(np.count_nonzero(mask))}
+        size = (int(image["height"]), int(image["width"]))
+        mask = decode_segmentation(segmentation, size)
+        parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation or ()
+        total = sum(int(np.count_nonzero(decode_segmentation([part], size))) for part in parts)
+        return {"mask": mask, "area": int(np.count_nonzero(mask)), "area_of_parts": total}
