@@ -50,6 +50,7 @@ class Predictor:
         transform: has `from_image(image, expression)` and gives the arrays the network takes.
         batch_size: sentences about one image that are computed together. Only batches of this size
             and of 1 are ever made, so that graph mode compiles at most twice.
+        graph: compile the network once; False runs it operator by operator.
         name: what results call this model, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
     """
@@ -60,6 +61,7 @@ class Predictor:
         transform: _Transform,
         *,
         batch_size: int = 4,
+        graph: bool = True,
         name: str = "",
         config: Config | None = None,
     ) -> None:
@@ -71,6 +73,9 @@ class Predictor:
         self.name = name
         self.config = config
         self.model.set_train(False)
+        from mindground.engine.evaluator import Forward
+
+        self._forward = Forward(model, graph=graph)
 
     @classmethod
     def load(
@@ -103,8 +108,17 @@ class Predictor:
         from mindground.engine.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(path)
+        if loaded.tokenizer is None:
+            raise CheckpointError(f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint")
         transform = ReferringTransform(loaded.config.data, loaded.tokenizer, training=False)
-        return cls(loaded.model, transform, batch_size=batch_size, name=Path(path).name, config=loaded.config)
+        return cls(
+            loaded.model,
+            transform,
+            batch_size=batch_size,
+            graph=mode == "GRAPH",
+            name=Path(path).name,
+            config=loaded.config,
+        )
 
     @overload
     def __call__(self, image: Any, text: str, min_score: float = 0.0) -> Prediction: ...
@@ -142,17 +156,12 @@ class Predictor:
         rows = 1 if len(examples) == 1 else self.batch_size
         padded = [*examples, *[examples[-1]] * (rows - len(examples))]
         arrays = {
-            name: np.stack([example.arrays[name] for example in padded]) for name in self.model.input_names
+            name: np.stack([example.arrays[name] for example in padded])
+            for name in self.model.input_names
+            if name in padded[0].arrays
         }
         batch = Batch(arrays, [e.sample for e in padded], [e.geometry for e in padded], len(examples))
-        return self.model.decode(self._forward(arrays), batch)
-
-    def _forward(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        import mindspore as ms
-
-        outputs = self.model(*(ms.Tensor(arrays[name]) for name in self.model.input_names))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {name: value.asnumpy() for name, value in zip(self.model.output_names, outputs, strict=True)}
+        return self.model.decode(self._forward(batch), batch)
 
 
 def check_sentence(sentence: str) -> str:

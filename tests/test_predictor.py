@@ -1,0 +1,213 @@
+"""Asking about one's own image: inputs of every kind, batches of fixed shape, thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+from PIL import Image
+
+from mindground.errors import CheckpointError, DataError, ImageError, MindGroundError
+from mindground.models.base import GroundingModel
+from mindground.predictor import Predictor, as_rgb, at_least, check_sentence, to_coco
+from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
+
+
+@dataclass
+class FakeExample:
+    arrays: dict[str, np.ndarray]
+    geometry: Geometry
+    sample: Sample
+
+
+class FakeTransform:
+    """Mean colour and number of letters stand for image and sentence."""
+
+    def from_image(self, image: np.ndarray, expression: str) -> FakeExample:
+        arrays = {
+            "image": image.mean((0, 1)).astype(np.float32),
+            "length": np.asarray([len(expression)], np.float32),
+            "box": np.zeros(4, np.float32),
+        }
+        sample = Sample("", "", "", expression)
+        return FakeExample(arrays, Geometry(image.shape[:2], image.shape[:2], image.shape[:2]), sample)
+
+
+class FakeModel(GroundingModel):
+    """Answers with the red value and the sentence's length; the length / 100 is the score."""
+
+    input_names = ("image", "length")
+    output_names = ("answer",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pick = nn.Identity()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def construct(self, image: ms.Tensor, length: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        return (ms.ops.concat((self.pick(image[:, :1]), length), 1),)
+
+    def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
+        self.shapes.append(outputs["answer"].shape)
+        return [
+            Prediction(g.original_size, [[0, 0, *row]], [row[1] / 100], masks=(encode_mask(np.ones(g.original_size)),))
+            for row, g in zip(outputs["answer"][: batch.count], batch.geometries, strict=False)
+        ]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(FakeModel(), FakeTransform(), batch_size=3, graph=False)
+
+
+def red(value: int = 200, size: tuple[int, int] = (20, 30)) -> np.ndarray:
+    image = np.zeros((*size, 3), np.uint8)
+    image[..., 0] = value
+    return image
+
+
+def test_one_sentence_gives_one_prediction(predictor: Predictor) -> None:
+    found = predictor(red(), "ship")
+    assert isinstance(found, Prediction) and found.expression == "ship" and found.size == (20, 30)
+    assert found.boxes_xyxy[0].tolist() == [0, 0, 200, 4]
+
+
+def test_sentences_come_back_in_order_and_shapes_are_fixed(predictor: Predictor) -> None:
+    predictor.model.shapes.clear()
+    texts = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg"]
+    found = predictor(red(), texts)
+    assert [p.expression for p in found] == texts
+    assert [int(p.boxes_xyxy[0, 3]) for p in found] == [1, 2, 3, 4, 5, 6, 7]
+    predictor(red(), texts[:2])
+    assert predictor.model.shapes == [(3, 2), (3, 2), (1, 2), (3, 2)]
+    assert predictor(red(), []) == []
+
+
+def test_graph_mode_gives_the_same() -> None:
+    texts = ["a", "bb", "ccc", "dddd"]
+    graph, plain = (Predictor(FakeModel(), FakeTransform(), batch_size=2, graph=graph) for graph in (True, False))
+    for one, other in zip(graph(red(), texts), plain(red(), texts), strict=True):
+        assert (one.boxes_xyxy == other.boxes_xyxy).all() and one.scores == other.scores
+
+
+def test_min_score_makes_nothing_found_explicit(predictor: Predictor) -> None:
+    short, long = predictor(red(), ["ship", "s" * 60], min_score=0.5)
+    assert len(short.boxes_xyxy) == 0 and short.masks == () and short.expression == "ship"
+    assert len(long.boxes_xyxy) == 1
+
+
+def test_input_is_not_modified(predictor: Predictor) -> None:
+    image = red()
+    predictor(image, "ship")
+    assert (image == red()).all()
+
+
+@pytest.mark.parametrize("sentence", ["", "   ", "\n\t", "\x00", "\u200b"])
+def test_empty_sentence_is_refused(predictor: Predictor, sentence: str) -> None:
+    with pytest.raises(DataError, match="empty"):
+        predictor(red(), sentence)
+
+
+def test_sentence_must_be_text(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="int"):
+        predictor(red(), ["ship", 3])
+
+
+@pytest.mark.parametrize("sentence", ["最左边的船", "🚢", "word " * 2000, " ship "])
+def test_other_sentences_are_taken(predictor: Predictor, sentence: str) -> None:
+    assert predictor(red(), sentence).expression == sentence
+    assert check_sentence(sentence) == sentence.strip()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((6, 8), 200, np.uint8),
+        np.full((6, 8, 1), 200, np.uint8),
+        np.full((6, 8, 3), 200, np.uint8),
+        np.full((6, 8, 4), 200, np.uint8),
+        Image.new("L", (8, 6), 200),
+        Image.new("RGBA", (8, 6), (200, 200, 200, 10)),
+        Image.new("LA", (8, 6), (200, 10)),
+        Image.new("P", (8, 6)),
+        Image.new("CMYK", (8, 6)),
+        Image.new("1", (8, 6)),
+        Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8)),
+        np.arange(48, dtype=np.uint16).reshape(6, 8),
+        np.linspace(0, 1, 144, dtype=np.float32).reshape(6, 8, 3),
+        np.zeros((6, 8), np.bool_),
+    ],
+)
+def test_any_image_becomes_rgb(image: Any) -> None:
+    pixels = as_rgb(image)
+    assert pixels.shape == (6, 8, 3) and pixels.dtype == np.uint8
+
+
+def test_values_are_kept() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    assert (as_rgb(image) == image).all() and (as_rgb(Image.fromarray(image)) == image).all()
+    assert as_rgb(np.asarray([[0, 65535]], np.uint16))[0, :, 0].tolist() == [0, 255]
+
+
+def test_exif_turns_a_pillow_image(tmp_path: Path) -> None:
+    image = Image.fromarray(red(size=(4, 9)))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    with Image.open(tmp_path / "turned.jpg") as opened:
+        assert as_rgb(opened).shape == (9, 4, 3)
+    assert as_rgb(tmp_path / "turned.jpg").shape == (9, 4, 3)
+
+
+def test_one_pixel(predictor: Predictor) -> None:
+    assert predictor(np.zeros((1, 1, 3), np.uint8), "ship").size == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros(4), np.asarray([["a"]]), None]
+)
+def test_not_an_image_array(image: Any) -> None:
+    with pytest.raises(ImageError, match="image array"):
+        as_rgb(image)
+
+
+def test_not_an_image_file(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "x.jpg").write_text("hello")
+    with pytest.raises(ImageError, match="not an image"):
+        predictor(tmp_path / "x.jpg", "ship")
+    with pytest.raises(ImageError, match="missing.png"):
+        predictor(str(tmp_path / "missing.png"), "ship")
+
+
+def test_at_least_keeps_rows_together() -> None:
+    masks = tuple(encode_mask(np.eye(4) * i) for i in range(3))
+    found = Prediction((4, 4), [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [0.1, 0.9, 0.5], [7, 8, 9], masks)
+    kept = at_least(found, 0.5)
+    assert kept.labels.tolist() == [8, 9] and kept.boxes_xyxy[:, 2].tolist() == [2, 3] and kept.masks == masks[1:]
+    assert at_least(found, 0.0) is found
+
+
+def test_to_coco() -> None:
+    mask = np.zeros((4, 4))
+    mask[1:3, 1:4] = 1
+    found = Prediction((4, 4), [[1, 1, 4, 3]], [0.25], masks=(encode_mask(mask),), expression="x")
+    (record,) = to_coco(found, 5)
+    assert record["bbox"] == [1, 1, 3, 2] and record["area"] == 6 and record["image_id"] == 5
+    assert record["segmentation"]["size"] == [4, 4] and record["text"] == "x" and record["score"] == 0.25
+    assert to_coco(Prediction((4, 4), [], [])) == []
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere.ckpt"):
+        Predictor.load(tmp_path / "nowhere.ckpt")
+
+
+def test_foreign_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(MindGroundError, match="x.ckpt"):
+        Predictor.load(tmp_path / "x.ckpt")
