@@ -5,8 +5,8 @@ buffers, because MindSpore's own CPU collectives are slow and hang on errors. `D
 Ascend, NCCL on CUDA, through MindSpore.
 
 A rank that fails must end the job, or the others wait for it for ever: `HostComm` sends uncaught
-exceptions of any thread to `MPI_Abort`, doors return through `run_door`, and a rank that ends while
-others still compute gives up after `EXIT_PATIENCE_S`.
+exceptions of any thread to `MPI_Abort`, doors abort through `current_comm`, and a rank that ends while
+others still wait for it gives up after `EXIT_PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from mindground.errors import DeviceError, MindGroundError
+from mindground.errors import DeviceError
 
 if TYPE_CHECKING:
     from mindspore import Parameter, nn
@@ -40,11 +40,11 @@ __all__ = [
     "HostComm",
     "SingleComm",
     "agree",
+    "current_comm",
     "get_comm",
     "launched_local_rank",
     "launched_rank",
     "launched_size",
-    "run_door",
 ]
 
 logger = logging.getLogger("mindground")
@@ -358,6 +358,11 @@ def get_comm(device_config: DeviceConfig) -> Comm:
     return _current
 
 
+def current_comm() -> Comm | None:
+    """The engine that `get_comm` made, or None before that: what a door aborts when one rank fails."""
+    return _current
+
+
 def agree(comm: Comm, payload: str, what: str = "configuration") -> None:
     """Raises DeviceError on every rank if `payload` differs between ranks (stale files, different arguments)."""
     digests = comm.all_gather_object(hashlib.sha256(payload.encode()).hexdigest())
@@ -366,33 +371,3 @@ def agree(comm: Comm, payload: str, what: str = "configuration") -> None:
         raise DeviceError(
             f"ranks {others} have another {what} than rank 0; start all of them with the same arguments, files and code"
         )
-
-
-def run_door(main: Callable[[], int | None], debug: bool = False) -> NoReturn:
-    """Runs a door and ends the process: with status 0, 2 for an error the user can act on, 1 for a defect.
-
-    A status other than 0 ends every rank of the job at once.
-
-    Args:
-        main: the door; returns its status (None = 0).
-        debug: print tracebacks of user errors too.
-    """
-    code = 0
-    try:
-        code = main() or 0
-    except MindGroundError as error:
-        if debug or "--debug" in sys.argv:
-            traceback.print_exc()
-        who = f" (rank {launched_rank()})" if launched_size() > 1 else ""
-        sys.stderr.write(f"error{who}: {error}\n")
-        code = 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        code = 130
-    except SystemExit as stop:
-        if isinstance(stop.code, str):
-            sys.stderr.write(stop.code + "\n")
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    if code and _current is not None and _current.size > 1:
-        _current.abort(code)
-    sys.exit(code)

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, get_origin
 
 from mindground.config.resolve import coerce, field_types, keys_of, nearest
 from mindground.config.schema import DataConfig, DeviceConfig, EvalConfig, TrainConfig
+from mindground.distributed import launched_rank
 from mindground.errors import ConfigError
 from mindground.models import families, family_module
 
@@ -181,7 +182,7 @@ def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] 
             for part in path:
                 node = node.setdefault(part, {})
             node[leaf] = _value(typed, words, key, family)
-    if without_effect:
+    if without_effect and launched_rank() == 0:
         told = "; ".join(f"--{name} ({why})" for name, why in without_effect.items())
         logger.warning("accepted without effect: %s", told)
     return tree

@@ -194,17 +194,13 @@ USUAL_SPLITS: dict[str, dict[str, list[str]]] = {
 
 
 def complete(data: DataConfig) -> None:
-    """Fills empty `splitBy` and `eval_splits` with what is usual for the data set, in place."""
-    known = USUAL_SPLITS.get(data.dataset)
-    if known is None:
-        data.eval_splits = data.eval_splits or ["val"]
-        return
+    """Fills empty `splitBy` and `eval_splits` with what is usual for the data set, in place.
+
+    A division into splits that is not among the usual ones is somebody's own, evaluated on `val`.
+    """
+    known = USUAL_SPLITS.get(data.dataset, {"": ["val"]})
     data.splitBy = data.splitBy or next(iter(known))
-    if data.splitBy not in known:
-        raise ConfigError(
-            f"data.splitBy={data.splitBy!r} does not exist for {data.dataset}; choose {' or '.join(known)}"
-        )
-    data.eval_splits = data.eval_splits or list(known[data.splitBy])
+    data.eval_splits = data.eval_splits or list(known.get(data.splitBy, ["val"]))
 
 
 def _require(section: Any, name: str, keys: Sequence[str], low: float, high: float = math.inf) -> None:

@@ -1,0 +1,8 @@
+#!/bin/sh
+# VG-LAW's published training on refcocog. RANKS=4 sh scripts/train_refcocog.sh --train.batch_size=2 changes ranks and any key.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/scripts/environment.sh"
+use_environment
+cd "$root"
+exec mpirun -n "${RANKS:-8}" python src/train.py --config "configs/vglaw/refcocog.yaml" "$@"
