@@ -80,6 +80,13 @@ def test_surest_prediction_is_compared() -> None:
     assert ious(two, truth())[0] == 1.0
 
 
+def test_truth_of_a_sentence_is_everything_it_refers_to() -> None:
+    polygons = [[100, 50, 150, 50, 150, 150, 100, 150], [150, 50, 200, 50, 200, 150, 150, 150]]
+    boxes = np.asarray([[100, 50, 150, 150], [150, 50, 200, 150]])
+    two = Sample("s", "s", "1", "both", boxes, tuple([polygon] for polygon in polygons))
+    assert ious(prediction(), two) == (1.0, 1.0)
+
+
 def test_nothing_found_is_said() -> None:
     empty = Prediction((300, 400), [], [], expression="a ship")
     with_note, without = draw(scene(), empty, width=400), draw(scene(), None, expression="a ship", width=400)

@@ -84,7 +84,6 @@ class Predictor:
         device: str = "auto",
         *,
         mode: str = "GRAPH",
-        precision: str = "float32",
         batch_size: int = 4,
     ) -> Predictor:
         """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.
@@ -94,20 +93,18 @@ class Predictor:
             mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
         Raises:
             CheckpointError: no such file, or not a checkpoint of MindGround.
-            DeviceError: this machine does not offer that device or precision.
+            DeviceError: this machine does not offer that device.
         """
         from mindground import device as devices
 
         devices.prepare()  # before anything imports MindSpore
-        if not Path(path).is_file():
-            raise CheckpointError(f"there is no checkpoint at {path}; train one, or name another file")
         from mindground.config import DeviceConfig
-
-        devices.apply(DeviceConfig(device_target=device, mode_name=mode, precision=precision))
         from mindground.data.transforms import ReferringTransform
-        from mindground.engine.checkpoint import load_checkpoint
+        from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 
-        loaded = load_checkpoint(path)
+        contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
+        devices.apply(DeviceConfig(device_target=device, mode_name=mode))
+        loaded = load_checkpoint(contents)
         if loaded.tokenizer is None:
             raise CheckpointError(f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint")
         transform = ReferringTransform(loaded.config.data, loaded.tokenizer, training=False)

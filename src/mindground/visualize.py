@@ -17,6 +17,7 @@ from PIL import Image
 
 from mindground._lettering import draw_text, fit_lines, line_height, text_width
 from mindground.errors import ImageError
+from mindground.referent import referent_box, referent_mask
 from mindground.structures import Prediction, Sample, box_iou
 
 __all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "ious", "panels_of", "save_png", "side_by_side"]
@@ -53,19 +54,22 @@ _PALETTE = Palette()
 
 
 def ious(prediction: Prediction, truth: Sample | Prediction) -> tuple[float | None, float | None]:
-    """(box IoU, mask IoU) of the surest prediction with the first true object, in original pixels.
+    """(box IoU, mask IoU) of the surest prediction with the truth, in original pixels.
 
-    A value is None where there is nothing to compare: no truth, or no masks on one side. An empty
+    The truth of a sentence is all that it refers to (see `referent`), otherwise the first object. A value is None where there is nothing to compare: no truth, or no masks on one side. An empty
     prediction against a true object counts as 0.
     """
     size = prediction.size
     if not len(truth.boxes_xyxy):
         return None, None
-    truth_masks = _masks_of(truth, size)
+    true_box, truth_masks = truth.boxes_xyxy[0], _masks_of(truth, size)[:1]
+    if isinstance(truth, Sample) and truth.expression is not None:
+        union_mask = referent_mask(truth, size)
+        true_box, truth_masks = referent_box(truth), truth_masks if union_mask is None else union_mask[None]
     if not len(prediction.boxes_xyxy):
         return 0.0, (0.0 if len(truth_masks) else None)
     best = int(np.argmax(prediction.scores))
-    box = float(box_iou(prediction.boxes_xyxy[best], truth.boxes_xyxy[0]))
+    box = float(box_iou(prediction.boxes_xyxy[best], true_box))
     found_masks = prediction.mask_arrays()
     if not len(found_masks) or not len(truth_masks):
         return box, None
@@ -322,7 +326,8 @@ def _note(prediction: Prediction | None, truth: Sample | Prediction | None, min_
         return "nothing found"
     if truth is None:
         return f"{kept} found" if kept > 1 else ""
-    if kept > 1 or len(truth.boxes_xyxy) > 1:
+    one_referent = isinstance(truth, Sample) and truth.expression is not None
+    if kept > 1 or (len(truth.boxes_xyxy) > 1 and not one_referent):
         return f"{kept} found of {len(truth.boxes_xyxy)}"
     return "  ·  ".join(_iou_texts(*ious(prediction, truth)))
 
