@@ -1,0 +1,115 @@
+"""Our JSON-lines format: what may stand in a record, round trip, errors with line numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindground.config import DataConfig
+from mindground.data import build_dataset
+from mindground.data.formats.jsonl import read_jsonl, samples_to_records, write_description, write_jsonl
+from mindground.errors import DataError, DatasetNotFoundError
+
+FIRST = {
+    "image": "sub/a.png",
+    "size": [20, 30],
+    "sentences": ["the ship", "ein Schiff 船 🚢"],
+    "box": [1.5, 2, 11.5, 12],
+    "mask": [[1.5, 2, 11.5, 2, 11.5, 12]],
+    "category": "ship",
+    "object_id": "o1",
+}
+
+
+def _write(folder: Path, *records: dict[str, Any], name: str = "train") -> Path:
+    write_jsonl(folder / f"{name}.jsonl", records)
+    return folder
+
+
+def test_one_sample_a_sentence_with_shared_object(tmp_path: Path) -> None:
+    dataset = build_dataset(DataConfig(dataset="jsonl", root=str(_write(tmp_path, FIRST))), "train")
+    assert dataset.sentences() == FIRST["sentences"]
+    assert len({s.sample_id for s in dataset}) == 2 and {s.object_ids for s in dataset} == {("o1",)}
+    sample = dataset[0]
+    assert Path(sample.image_path) == tmp_path / "sub" / "a.png" and sample.size == (20, 30)
+    assert sample.boxes_xyxy.tolist() == [[1.5, 2.0, 11.5, 12.0]] and sample.has_masks
+    assert dataset.categories == {1: "ship"} and sample.labels.tolist() == [1]
+
+
+def test_box_comes_from_the_mask_where_it_is_missing(tmp_path: Path) -> None:
+    plain = {"image": "a.png", "sentence": "x", "mask": FIRST["mask"]}
+    rle = {"image": "b.png", "sentence": "x", "mask": {"size": [4, 6], "counts": [5, 2, 17]}}
+    dataset = read_jsonl(str(_write(tmp_path, plain, rle)), "train")
+    assert dataset[0].boxes_xyxy.tolist() == [[1.5, 2.0, 11.5, 12.0]]
+    # Column-major: pixels 5 and 6 are rows 1 and 2 of column 1.
+    assert dataset[1].boxes_xyxy.tolist() == [[1.0, 1.0, 2.0, 3.0]]
+
+
+def test_instances_have_no_sentence_and_any_number_of_objects(tmp_path: Path) -> None:
+    objects = [{"box": [0, 0, 4, 4], "category": "a"}, {"box": [1, 1, 3, 3], "category": "b"}]
+    dataset = read_jsonl(str(_write(tmp_path, {"image": "a", "objects": objects}, {"image": "b"})), "train")
+    assert [s.expression for s in dataset] == [None, None]
+    assert [len(s.boxes_xyxy) for s in dataset] == [2, 0]
+    assert dataset[0].labels.tolist() == [1, 2]
+
+
+def test_splits_in_one_file_and_description(tmp_path: Path) -> None:
+    records = [{**FIRST, "split": name, "id": name} for name in ("train", "val", "val2")]
+    write_jsonl(tmp_path / "all.jsonl", records)
+    write_description(tmp_path, "mine", {7: "ship"}, "../pictures")
+    dataset = read_jsonl(str(tmp_path), "val")
+    assert [s.sample_id for s in dataset] == ["val_0", "val_1"] and dataset.name == "mine"
+    assert dataset[0].labels.tolist() == [7]
+    assert Path(dataset[0].image_path) == tmp_path.parent / "pictures" / "sub" / "a.png"
+    assert Path(read_jsonl(str(tmp_path), "val", "/else").samples[0].image_path) == Path("/else/sub/a.png")
+
+
+def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
+    objects = {"image": "b", "objects": [{"box": [0.1, 0.2, 3.3, 4.7], "category": "ship"}, {"box": [1, 1, 3, 3]}]}
+    first = read_jsonl(str(_write(tmp_path, FIRST, objects)), "train")
+    write_jsonl(tmp_path / "again" / "train.jsonl", samples_to_records(first, first.categories, tmp_path))
+    second = read_jsonl(str(tmp_path / "again"), "train", str(tmp_path))
+    assert len(second) == len(first) == 3
+    for a, b in zip(first, second, strict=True):
+        assert (a.expression, a.image_path, a.size, a.sample_id) == (b.expression, b.image_path, b.size, b.sample_id)
+        assert np.array_equal(a.boxes_xyxy, b.boxes_xyxy) and a.segmentations == b.segmentations
+        assert np.array_equal(a.labels, b.labels) and a.object_ids == b.object_ids
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"image": "a", "box": [1,2,3]}', r"line 2: 'box' is \[left"),
+        ('{"image": "a", "box": "1,2,3,4"}', "line 2: 'box'"),
+        ('{"image": "a", "objects": [{}]}', "line 2: an object needs a 'box'"),
+        ('{"image": "a", "sentence": 5}', "line 2: 'sentence' must be text"),
+        ('{"image": "a", "sentences": []}', "line 2: 'sentence' must be text"),
+        ('{"image": "a", "size": [0, 5]}', "line 2: 'size'"),
+        ('{"image": "a", "sentense": "x"}', "unknown key 'sentense'; did you mean 'sentence'"),
+        ('{"sentence": "x"}', "line 2 lacks 'image'"),
+        ('{"image": "a", "mask": "zzz"}', "line 2: a mask is"),
+        ('{"image": "a", "mask": {"size": [1, 1]}}', "lacks 'counts'"),
+        ('{"image": "a", "box', "line 2 is not JSON"),
+        ("[1, 2]", "line 2 must be an object"),
+        ("[" * 100000, "line 2 is not JSON"),
+    ],
+)
+def test_wrong_records_name_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(FIRST) + "\n" + line + "\n")
+    with pytest.raises(DataError, match=message):
+        read_jsonl(str(tmp_path), "train")
+
+
+def test_missing_set_says_what_goes_where(tmp_path: Path) -> None:
+    _write(tmp_path, FIRST, name="val")
+    with pytest.raises(DatasetNotFoundError, match=r"no train\.jsonl .*it holds val\.jsonl.*docs/data\.md"):
+        read_jsonl(str(tmp_path), "train")
+    with pytest.raises(DatasetNotFoundError, match="data.root is ''"):
+        read_jsonl("", "train")
+    with pytest.raises(DataError, match="'other'.* holds no sample"):
+        write_jsonl(tmp_path / "other.jsonl", [{**FIRST, "split": "train"}])
+        build_dataset(DataConfig(dataset="jsonl", root=str(tmp_path)), "other")
