@@ -209,9 +209,13 @@ class Trainer:
                 self._save_last()
         self._end_epoch()
 
+    def _turn_epoch(self) -> None:
+        """What is saved after an epoch's last step says that the next has begun; a resumed run starts there."""
+        if self.position.rows >= self.steps_per_epoch * self.position.rows_per_step:
+            self.position.epoch, self.position.rows = self.position.epoch + 1, 0
+
     def _end_epoch(self) -> None:
-        # What is saved says that the next epoch has begun: a resumed run must not finish this one twice.
-        self.position.epoch, self.position.rows = self.position.epoch + 1, 0
+        self._turn_epoch()
         last = self.position.step >= self.total_steps
         if self.parts.eval_loader is not None and (last or self.position.epoch % self.settings.eval_step == 0):
             self._evaluate()
@@ -278,8 +282,7 @@ class Trainer:
         )
 
     def _interrupted(self) -> None:
-        if self.position.rows >= self.steps_per_epoch * self.position.rows_per_step:
-            self.position.epoch, self.position.rows = self.position.epoch + 1, 0
+        self._turn_epoch()
         self._save_last()
         number = self.comm.broadcast_object(self.stop.signal) or 15
         raise RunInterrupted(

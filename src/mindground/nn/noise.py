@@ -23,17 +23,17 @@ _TABLE = ms.Parameter(ms.Tensor(np.zeros(TABLE_SIZE, np.float32)), name="step_no
 
 
 class Dropout(nn.Cell):
-    """Zero each value with probability `rate`, in training only; the rest is scaled by 1/(1-rate).
+    """Zero each value with probability `p`, in training only; the rest is scaled by 1/(1-p). Stands in for nn.Dropout.
 
     Args:
-        rate: share of values to zero, from 0 up to, not including, 1.
+        p: share of values to zero, from 0 up to, not including, 1.
     """
 
-    def __init__(self, rate: float = 0.0) -> None:
+    def __init__(self, p: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"dropout rate {rate}; choose a value from 0 up to, not including, 1")
-        self.rate = float(rate)
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"dropout rate {p}; choose a value from 0 up to, not including, 1")
+        self.rate = float(p)
         self.start = 0
         object.__setattr__(self, "table", _TABLE)
 
