@@ -1,0 +1,259 @@
+"""Every made sentence is true of exactly one object, checked by rules of our own read from the sentence itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindground.config import DataConfig
+from mindground.data import build_dataset
+from mindground.data.formats.refer import Refer
+
+ROOT = Path(__file__).resolve().parents[2]
+NWPU = ROOT.parent / "shared" / "data" / "nwpu-vhr10"
+NAMES = {1: "ship", 2: "storage_tank", 3: "vehicle", 4: "large-vehicle", 5: "bus"}
+
+spec = importlib.util.spec_from_file_location("make_referring_tool", ROOT / "tools" / "make_referring.py")
+assert spec is not None and spec.loader is not None
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+Box = tuple[float, float, float, float]  # x, y, width, height as COCO has it
+
+
+def _middle(box: Box) -> tuple[float, float]:
+    return box[0] + box[2] / 2, box[1] + box[3] / 2
+
+
+def _class_pool(phrase: str, boxes: dict[int, Box], names: dict[int, str]) -> list[int]:
+    return [key for key, name in names.items() if name == phrase or name.endswith(f" {phrase}")]
+
+
+def matches(sentence: str, boxes: dict[int, Box], names: dict[int, str], size: tuple[int, int]) -> list[int]:
+    """Ids of the objects that the sentence fits, read literally and without any tolerance."""
+    height, width = size
+    x: Callable[[int], float] = lambda key: _middle(boxes[key])[0]  # noqa: E731
+    y: Callable[[int], float] = lambda key: _middle(boxes[key])[1]  # noqa: E731
+    area: Callable[[int], float] = lambda key: boxes[key][2] * boxes[key][3]  # noqa: E731
+
+    def pool(phrase: str) -> list[int]:
+        found = _class_pool(phrase, boxes, names)
+        assert found, f"no object is a {phrase!r}: {sentence}"
+        return found
+
+    def outermost(phrase: str, side: str) -> list[int]:
+        key = {"left": x, "right": lambda k: -x(k), "top": y, "bottom": lambda k: -y(k)}[side]
+        best = min(key(k) for k in pool(phrase))
+        return [k for k in pool(phrase) if key(k) == best]
+
+    side = "(left|right|top|bottom)"
+    if found := re.fullmatch(rf"the {side}most (.+)", sentence):
+        return outermost(found[2], found[1])
+    if found := re.fullmatch(rf"the (.+) (?:on the far|at the very|furthest to the) {side}", sentence):
+        return outermost(found[1], found[2])
+    if found := re.fullmatch(rf"the (.+) that is (\w+) from the {side}", sentence) or re.fullmatch(
+        rf"the (?P<n>first|second|third|fourth|fifth) (?P<c>.+) from the {side}", sentence
+    ):
+        groups = found.groupdict()
+        name, rank = (groups["c"], groups["n"]) if groups else (found[1], found[2])
+        key, sign = (x, 1) if found[3] in ("left", "right") else (y, 1)
+        sign = -1 if found[3] in ("right", "bottom") else sign
+        order = sorted(pool(name), key=lambda k: sign * key(k))
+        return [order[("first", "second", "third", "fourth", "fifth").index(rank)]]
+    if found := re.fullmatch(r"the (.+?) in the ((?:upper|middle|lower) (?:left|middle|right)|center)(?: of the image)?",
+                             sentence):
+        words = "middle middle" if found[2] == "center" else found[2]
+        row, column = words.split()
+        inside = []
+        for k in pool(found[1]):
+            across = "left" if x(k) < width / 3 else "middle" if x(k) < 2 * width / 3 else "right"
+            down = "upper" if y(k) < height / 3 else "middle" if y(k) < 2 * height / 3 else "lower"
+            inside += [k] if (row, column) == (down, across) else []
+        return inside
+    if found := re.fullmatch(r"the (largest|biggest|larger|bigger|smallest|smaller) (.+)", sentence):
+        chosen, small = pool(found[2]), found[1].startswith("small")
+        assert (len(chosen) == 2) == found[1].endswith("er"), sentence
+        extreme = (min if small else max)(area(k) for k in chosen)
+        return [k for k in chosen if area(k) == extreme]
+    if found := re.fullmatch(r"the (.+) (?:closest|nearest) to the (.+)", sentence):
+        (anchor,) = pool(found[2])
+        gap = {k: float(np.hypot(x(k) - x(anchor), y(k) - y(anchor))) for k in pool(found[1])}
+        return [k for k in gap if gap[k] == min(gap.values())]
+    if found := re.fullmatch(r"the (.+?) (?:to the )?(left of|right of|above|below) the (.+)", sentence):
+        (anchor,) = pool(found[3])
+        inside = []
+        for k in pool(found[1]):
+            dx, dy = x(k) - x(anchor), y(k) - y(anchor)
+            where = ("left of" if dx < 0 else "right of") if abs(dx) > abs(dy) else ("above" if dy < 0 else "below")
+            inside += [k] if where == found[2] else []
+        return inside
+    found = re.fullmatch(r"the (?:only )?(.+)", sentence)
+    assert found, f"a sentence of an unknown form: {sentence}"
+    return pool(found[1])
+
+
+def verify(coco: dict[str, Any], records: list[dict[str, Any]]) -> int:
+    """Assert that every sentence of every record fits its object and no other; returns how many there are."""
+    names = {item["id"]: item["name"].replace("_", " ").replace("-", " ").lower() for item in coco["categories"]}
+    images = {str(image["id"]): image for image in coco["images"]}
+    count = 0
+    for record in records:
+        image = images[record["image_id"]]
+        here = [item for item in coco["annotations"] if item["image_id"] == image["id"]]
+        boxes = {item["id"]: tuple(item["bbox"]) for item in here}
+        classes = {item["id"]: names[item["category_id"]] for item in here}
+        own = next(item for item in here if str(item["id"]) == record["object_id"])
+        x, y, width, height = own["bbox"]
+        assert record["box"] == pytest.approx([x, y, x + width, y + height])
+        for sentence in record["sentences"]:
+            found = matches(sentence, boxes, classes, (image["height"], image["width"]))
+            assert found == [own["id"]], (sentence, record["id"], found)
+            count += 1
+    return count
+
+
+def _scenes(images: int, seed: int, first_id: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    annotations = []
+    for image in range(images):
+        for _ in range(int(rng.integers(1, 9))):
+            width, height = rng.integers(10, 90, 2).tolist()
+            x, y = int(rng.integers(0, 400 - width)), int(rng.integers(0, 300 - height))
+            outline = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+            annotations.append(
+                {
+                    "id": first_id + len(annotations),
+                    "image_id": first_id + image,
+                    "category_id": int(rng.integers(1, 6)),
+                    "bbox": [x, y, width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                    "segmentation": outline,
+                }
+            )
+    return {
+        "images": [{"id": first_id + i, "file_name": f"{i}.png", "height": 300, "width": 400} for i in range(images)],
+        "annotations": annotations,
+        "categories": [{"id": key, "name": name} for key, name in NAMES.items()],
+    }
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").touch()
+    for name, seed in (("train", 0), ("val", 1)):
+        (tmp_path / f"instances_{name}.json").write_text(json.dumps(_scenes(60, seed)))
+    return tmp_path
+
+
+def _run(place: Path, *names: str, out: str = "out", extra: tuple[str, ...] = ()) -> int:
+    files = [str(place / f"instances_{name}.json") for name in names]
+    return tool.main([*files, "--images", str(place / "images"), "--out", str(place / out), *extra])
+
+
+def test_every_sentence_is_true_of_exactly_one_object(place: Path) -> None:
+    assert _run(place, "train") == 0
+    records = _records(place / "out" / "train.jsonl")
+    assert verify(_scenes(60, 0), records) > 400
+    text = " ".join(sentence for record in records for sentence in record["sentences"])
+    for word in ("leftmost", "second", "upper left", "largest", "smaller", "left of", "above", "closest", "only"):
+        assert word in text, word
+
+
+def test_the_check_itself_finds_a_wrong_sentence() -> None:
+    boxes = {1: (0.0, 0.0, 10.0, 10.0), 2: (50.0, 0.0, 20.0, 20.0), 3: (0.0, 80.0, 5.0, 5.0)}
+    names = {1: "ship", 2: "ship", 3: "car"}
+    assert matches("the leftmost ship", boxes, names, (100, 100)) == [1]
+    assert matches("the larger ship", boxes, names, (100, 100)) == [2]
+    assert matches("the ship", boxes, names, (100, 100)) == [1, 2]
+    assert matches("the car below the ship", {**boxes}, {**names, 2: "car"}, (100, 100)) == [3]
+    coco = _scenes(1, 5)
+    item = coco["annotations"][0]
+    x, y, w, h = item["bbox"]
+    coco["annotations"].append({**item, "id": 999, "bbox": [x + 1, y + 1, w + 20, h]})
+    record = {
+        "id": "r",
+        "image_id": "0",
+        "object_id": str(item["id"]),
+        "box": [x, y, x + w, y + h],
+        "sentences": [f"the {NAMES[item['category_id']].replace('_', ' ').replace('-', ' ')}"],
+    }
+    with pytest.raises(AssertionError):
+        verify(coco, [record])
+
+
+def test_same_seed_same_files_other_seed_other_phrasings(place: Path) -> None:
+    for out, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert _run(place, "train", "val", out=out, extra=("--seed", seed)) == 0
+    for name in ("train.jsonl", "val.jsonl", "instances.json", "refs(unc).p"):
+        assert (place / "a" / name).read_bytes() == (place / "b" / name).read_bytes()
+    assert (place / "a" / "train.jsonl").read_bytes() != (place / "c" / "train.jsonl").read_bytes()
+
+
+def test_both_layouts_hold_the_same_samples_and_splits_merge(place: Path) -> None:
+    # Both files number images and objects from 0; the second split must not overwrite the first.
+    assert _run(place, "train") == 0 and _run(place, "val") == 0 and _run(place, "train") == 0
+    out, images = str(place / "out"), str(place / "images")
+    for split in ("train", "val"):
+        ours = build_dataset(DataConfig(dataset="jsonl", root=out), split)
+        refer = build_dataset(DataConfig(dataset="refcoco", splitBy="unc", root=out, image_root=images), split)
+        assert sorted((s.expression, s.image_path) for s in ours) == sorted((s.expression, s.image_path) for s in refer)
+        boxes = {(s.expression, s.image_path): s for s in refer}
+        for sample in ours:
+            twin = boxes[sample.expression, sample.image_path]
+            assert np.array_equal(sample.boxes_xyxy, twin.boxes_xyxy)
+            assert np.array_equal(sample.masks(sample.size), twin.masks(sample.size))
+            assert ours.categories[int(sample.labels[0])] == NAMES[int(twin.labels[0])]
+    refer_index = Refer.from_folder(out, "unc")
+    assert len(refer_index.Imgs) == 120
+
+
+def test_a_crowd_silences_its_class_only(place: Path) -> None:
+    coco = _scenes(1, 3)
+    shape = coco["annotations"][0]
+    boxes = {1: [10, 10, 40, 40], 2: [200, 200, 40, 40], 3: [300, 20, 60, 60]}
+    coco["annotations"] = [
+        {**shape, "id": key, "bbox": box, "category_id": 1 if key < 3 else 2, "iscrowd": int(key == 2)}
+        for key, box in boxes.items()
+    ]
+    (place / "instances_crowd.json").write_text(json.dumps(coco))
+    assert _run(place, "crowd") == 0
+    records = _records(place / "out" / "crowd.jsonl")
+    assert [record["object_id"] for record in records] == ["3"]
+    assert not any("ship" in sentence for sentence in records[0]["sentences"])
+
+
+def test_wrong_input_ends_with_code_2_and_leaves_foreign_files(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main([str(place / "no.json"), "--images", str(place / "images"), "--out", str(place / "out")]) == 2
+    assert tool.main([str(place / "instances_val.json"), "--images", str(place / "no"), "--out", str(place)]) == 2
+    assert "--images" in capsys.readouterr().err
+    foreign = place / "instances.json"
+    foreign.write_text(json.dumps(_scenes(2, 0)))
+    before = foreign.read_bytes()
+    assert _run(place, "train", out=".") == 2
+    assert foreign.read_bytes() == before and "another --out" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not NWPU.is_dir(), reason="NWPU VHR-10 does not stand at ../shared/data")
+@pytest.mark.parametrize(("split", "least"), [("train", 3000), ("val", 400)])
+def test_nwpu_gives_enough_unique_sentences(tmp_path: Path, split: str, least: int) -> None:
+    path = NWPU / "annotations" / f"instances_{split}.json"
+    assert tool.main([str(path), "--images", str(NWPU / "images"), "--out", str(tmp_path)]) == 0
+    count = verify(json.loads(path.read_text()), _records(tmp_path / f"{split}.jsonl"))
+    assert count >= least
+    dataset = build_dataset(DataConfig(dataset="jsonl", root=str(tmp_path)), split)
+    assert len(dataset) == count and all(Path(sample.image_path).is_file() for sample in dataset)
