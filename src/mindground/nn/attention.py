@@ -19,13 +19,18 @@ __all__ = ["Attention", "GridAttention", "attention_core", "merge_heads", "split
 def _scores_gradient(
     probabilities: ms.Tensor, v: ms.Tensor, out: ms.Tensor, dout: ms.Tensor, keep: ms.Tensor | None
 ) -> ms.Tensor:
-    """Gradient of the attention logits (G, N, M)."""
+    """Gradient P * (dP - rowsum(dO * O)) of the attention logits (G, N, M)."""
     ones = ops.ones((out.shape[-1], 1), out.dtype)
     delta = ops.matmul((out * dout).reshape((-1, out.shape[-1])), ones).reshape(out.shape[:-1] + (1,))
-    d_probabilities = ops.BatchMatMul(transpose_b=True)(dout, v)
+    product = ops.BatchMatMul(transpose_b=True)
     if keep is not None:
-        d_probabilities = d_probabilities * keep
-    return probabilities * (d_probabilities - delta)
+        d_probabilities = product(dout, v) * keep
+        return probabilities * (d_probabilities - ops.broadcast_to(delta, probabilities.shape))
+    # The row sums ride along as one more column of the product: subtracting them from an N x N tensor
+    # afterwards costs four times the product itself.
+    queries = ops.concat((dout, -delta), -1)
+    keys = ops.concat((v, ops.ones(v.shape[:-1] + (1,), v.dtype)), -1)
+    return probabilities * product(queries, keys)
 
 
 class _FastCore(nn.Cell):
