@@ -1,0 +1,170 @@
+"""Turn a weight file of another framework into one of ours, with an account of every tensor.
+
+    python tools/import_weights.py model_final_61ccd1.pkl --family vitdet --out checkpoint/vitdet_b.ckpt
+    python tools/import_weights.py model.safetensors --family bert --depth 6 --out checkpoint/bert_6.ckpt
+    python tools/import_weights.py law.ckpt --family vglaw --config configs/vglaw/refcoco.yaml --data.vocab vocab.txt \
+        --out checkpoint/vglaw.ckpt
+
+The target is the published model unless --config, --image-size, --depth or keys such as --model.vit.depth=24 say
+otherwise. A file for a part of the model (a backbone, a text encoder) becomes a file for --train.pretrained_path or
+--train.text_pretrained_path; a file for all of it becomes a checkpoint. A rest that nothing explains is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+try:
+    import mindground  # noqa: F401
+except ModuleNotFoundError:  # a clone that was not installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from mindground import device
+from mindground.errors import WeightsError
+
+if TYPE_CHECKING:
+    from mindground.config import CommandLine, Config
+    from mindground.models.base import GroundingModel
+    from mindground.weights.maps import WeightMap
+    from mindground.weights.report import LoadReport
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of this tool; keys of the configuration may follow."""
+    from mindground.config import DoorParser
+
+    tool = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tool.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
+    tool.add_argument("--family", required=True, help="whose names the file uses: vitdet, bert, vglaw, ...")
+    tool.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
+    tool.add_argument("--image-size", type=int, default=0, help="side of the model's input in pixels")
+    tool.add_argument("--depth", type=int, default=0, help="layers of the text encoder")
+    tool.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
+    return tool
+
+
+def target_family(source: str, into: str) -> str:
+    """The family whose model is built: the named one, the source itself, or the first that there is."""
+    from mindground.models import families
+
+    return into or (source if source in families() else families()[0])
+
+
+def target_config(line: CommandLine, family: str) -> Config:
+    """The model that receives the weights: the published one unless the command line says otherwise."""
+    from mindground.models import family_module
+
+    options = line.options
+    first = [("family", (family,))]
+    if line.config_file is None:
+        first.append(("dataset", ("refcoco",)))  # asks for the published model instead of the small embedded one
+    if options.image_size:
+        first.append(("data.img_size", (str(options.image_size),)))
+    if options.depth:
+        if "text_encoder_layer" not in family_module(family).FLAGS:
+            raise WeightsError(f"--depth: family {family} has no text encoder with a choice of layers; leave it out")
+        first.append(("text_encoder_layer", (str(options.depth),)))
+    return replace(line, overrides=(*first, *line.overrides)).config()
+
+
+def fill_vocabulary(config: Config, rows: int) -> None:
+    """Take the size of the word table from the file where the configuration leaves it to a tokenizer."""
+    text = getattr(config.model, "text", None)
+    if text is not None and getattr(text, "vocab_size", None) == 0:
+        text.vocab_size = rows or 1
+
+
+def word_rows(tensors: object) -> int:
+    """Rows of the word table in a file, 0 when it has none."""
+    assert isinstance(tensors, dict)
+    tables = [array for name, array in tensors.items() if re.search(r"word_embeddings\.\w+$", name) and array.ndim == 2]
+    return int(tables[0].shape[0]) if tables else 0
+
+
+def source_maps(model: GroundingModel, source: str) -> list[WeightMap]:
+    """Maps of one source: `vitdet` also finds `vitdet-mae` and the like."""
+    maps = type(model).weight_maps()
+    found = [known for name, known in maps.items() if name == source or name.startswith(source + "-")]
+    if not found:
+        raise WeightsError(f"--family {source} is unknown to {type(model).__name__}; it reads {', '.join(maps)}")
+    return found
+
+
+def import_file(line: CommandLine) -> tuple[GroundingModel, Config, LoadReport]:
+    """Read, rename and load; the report tells what became of every tensor.
+
+    Raises:
+        WeightsError: unreadable, or with a rest that nothing explains.
+    """
+    from mindground.models import build_model
+    from mindground.weights.load import load_into, parameter_shapes
+    from mindground.weights.maps import best_map, strip_wrapper_prefix
+    from mindground.weights.reader import read_weights
+
+    options = line.options
+    found = read_weights(options.source)
+    tensors, prefix = strip_wrapper_prefix(found.tensors)
+    print(f"{options.source}: {found.format}, {len(tensors)} tensors" + (f", prefix {prefix!r} taken off" if prefix else ""))
+    for key in ("unwrapped", "inert", "left_out"):
+        if key in found.metadata:
+            print(f"  {key}: {found.metadata[key]}")
+    config = target_config(line, target_family(options.family, options.into))
+    fill_vocabulary(config, word_rows(tensors))
+    model = build_model(config)
+    shapes = parameter_shapes(model)
+    chosen = best_map(source_maps(model, options.family), tensors, shapes)
+    adapted = chosen.to_ours(tensors, shapes)
+    parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
+    whole = options.family == config.family
+    outside = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
+    report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
+    if not whole:
+        report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
+    return model, config, report
+
+
+def write(model: GroundingModel, config: Config, report: LoadReport, options: argparse.Namespace) -> str:
+    """Write the result; returns what it is good for."""
+    from mindground.weights.load import parameter_arrays
+    from mindground.weights.writer import write_safetensors_atomic
+
+    if options.family == config.family:
+        from mindground.engine.checkpoint import save_checkpoint
+        from mindground.text import build_tokenizer
+
+        tokenizer = build_tokenizer(config.data, None) if config.data.vocab else None
+        save_checkpoint(options.out, model, config, tokenizer, {})
+        lacking = "" if tokenizer else "; without --data.vocab it has no vocabulary, so prediction needs one first"
+        return f"a checkpoint{lacking}"
+    loaded = set(report.loaded)
+    arrays = {name: array for name, array in parameter_arrays(model).items() if name in loaded}
+    origin = {"source": Path(options.source).name, "family": options.family, "report": report.summary()}
+    write_safetensors_atomic(options.out, arrays, {"imported": json.dumps(origin, ensure_ascii=False)})
+    return "weights for --train.pretrained_path or --train.text_pretrained_path"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Import one file; errors are told in one sentence by the door."""
+    from mindground.config import parse_command_line
+
+    line = parse_command_line(argv, parser())
+    options = line.options
+    if Path(options.out).exists() and Path(options.out).samefile(options.source):
+        raise WeightsError(f"{options.out}: --out is the source itself; choose another name")
+    model, config, report = import_file(line)
+    print(report.table())
+    print(f"{options.out}: {write(model, config, report, options)}")
+
+
+if __name__ == "__main__":
+    device.prepare()
+    from mindground.doors import run_door
+
+    sys.exit(run_door(main))
