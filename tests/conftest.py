@@ -1,0 +1,59 @@
+"""What every test needs: start-up settings before MindSpore is imported, equal seeds, a clean folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from mindground import device
+
+device.prepare()
+
+ROOT = Path(__file__).resolve().parents[1]
+MPIRUN = Path(sys.executable).with_name("mpirun")
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment without what a launcher left in it, with `src` importable and mpirun allowed."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM_", "PMIX_", "PMI_", "RANK_"))}
+    return kept | {
+        "PYTHONPATH": str(ROOT / "src"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    }
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python *arguments` in an empty folder; `ranks` > 1 puts a real mpirun before it."""
+
+    def run(
+        arguments: Sequence[str], *, ranks: int = 1, timeout: float = 60.0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, arguments)]
+        if ranks > 1:
+            command = [str(MPIRUN), "-n", str(ranks), *command]
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=clean_environment() | variables,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

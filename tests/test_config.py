@@ -1,0 +1,277 @@
+"""Typed configuration: order of layers, command line, errors that help."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mindground import config as cf
+from mindground.config.resolve import coerce, keys_of
+from mindground.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "vglaw").glob("*.yaml"))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_no_arguments_give_the_embedded_default() -> None:
+    config = cf.load_config()
+    assert (config.family, config.data.dataset, config.data.eval_splits) == ("vglaw", "synthetic", ["val"])
+    assert config.train.experiment_name == "quickstart"
+    assert config.model.vit.embed_dim < 768
+    tiny = next(path for path in CONFIGS if path.name == "tiny_synthetic.yaml")
+    assert cf.load_config(tiny) == config
+
+
+def test_another_data_set_without_a_file_is_the_published_network() -> None:
+    config = cf.load_config(overrides=["--dataset=refcocog"])
+    assert config.model.vit.embed_dim == 768
+    assert (config.data.splitBy, config.data.eval_splits, config.data.img_size) == ("umd", ["val", "test"], 448)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_shipped_configurations_load_and_survive_both_round_trips(path: Path, tmp_path: Path) -> None:
+    config = cf.load_config(path)
+    assert cf.from_dict(cf.to_dict(config)) == config
+    cf.dump_yaml(config, tmp_path / "out" / "config.yaml")
+    assert cf.load_config(tmp_path / "out" / "config.yaml") == config
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split_by", "splits"),
+    [
+        ("refcoco", "unc", ["val", "testA", "testB"]),
+        ("refcoco+", "unc", ["val", "testA", "testB"]),
+        ("refcocog", "umd", ["val", "test"]),
+        ("refclef", "berkeley", ["val", "test"]),
+    ],
+)
+def test_published_recipes(name: str, split_by: str, splits: list[str]) -> None:
+    config = cf.load_config(next(p for p in CONFIGS if p.stem == name))
+    train = config.train
+    assert (config.data.dataset, config.data.splitBy, config.data.eval_splits) == (name, split_by, splits)
+    assert (train.lr_base, train.lr_visual, train.lr_lang) == (1e-4, 1e-5, 1e-5)
+    assert (train.max_epochs, train.drop_epochs, train.drop_rate, train.batch_sum) == (20, [10], 0.1, 256)
+    assert (train.clip_max_norm, train.weight_decay, train.eps, train.bias_correction) == (0.15, 1e-4, 1e-6, False)
+    assert config.data.translate and config.data.use_mask and config.model.law_type == "svd"
+
+
+README_LINE = (
+    "--batch_size 4 --batch_sum 256 --dataset=refcoco+ --splitBy=unc --experiment_name refcoco --short_comment try1 "
+    "--law_type svd --img_size 448 --vit_model vitdet_b_mrcnn --pretrained_path w.pkl --translate --lr_lang 1e-5 "
+    "--lr_visual 1e-5 --lr_base 1e-4 --lr_scheduler step --max_epochs 20 --drop_epochs 10 15 --log_freq 10 --use_mask "
+    "--mode_name PYNATIVE --save_ckpt_dir out --device_target GPU --run_distribute False"
+)
+
+
+def test_upstream_flags_mean_what_they_say() -> None:
+    config = cf.load_config(overrides=README_LINE.split())
+    train, data, device = config.train, config.data, config.device
+    assert (train.batch_size, config.eval.batch_size, train.batch_sum) == (4, 4, 256)
+    assert (data.dataset, data.splitBy, data.img_size, data.translate, data.use_mask) == (
+        "refcoco+",
+        "unc",
+        448,
+        True,
+        True,
+    )
+    assert (train.experiment_name, train.short_comment, train.output_dir) == ("refcoco", "try1", "out")
+    assert (train.lr_lang, train.lr_visual, train.lr_base, train.lr_scheduler) == (1e-5, 1e-5, 1e-4, "step")
+    assert (train.max_epochs, train.drop_epochs, train.log_freq) == (20, [10, 15], 10)
+    assert (config.model.law_type, config.model.vit_model) == ("svd", "vitdet_b_mrcnn")
+    assert train.pretrained_path == "w.pkl"
+    assert (device.mode_name, device.device_target, device.run_distribute) == ("PYNATIVE", "GPU", False)
+
+
+@pytest.mark.parametrize("words", [["--use_mask=false"], ["--use_mask", "False"], ["--data.use_mask", "no"]])
+def test_switches_can_be_turned_off(words: list[str]) -> None:
+    assert cf.load_config(overrides=words).data.use_mask is False
+
+
+@pytest.mark.parametrize(
+    "words", [["--drop_epochs", "10", "15"], ["--drop_epochs=[10, 15]"], ["--train.drop_epochs", "10,15"]]
+)
+def test_lists_in_every_form(words: list[str]) -> None:
+    assert cf.load_config(overrides=words).train.drop_epochs == [10, 15]
+
+
+def test_empty_list_and_empty_text() -> None:
+    config = cf.load_config(overrides=["--drop_epochs=[]", "--resume="])
+    assert (config.train.drop_epochs, config.train.resume) == ([], "")
+
+
+def test_assignments_without_dashes_and_the_last_word_wins() -> None:
+    config = cf.load_config(overrides=["train.max_steps=3", "--batch_size", "2", "train.max_steps=5"])
+    assert (config.train.max_steps, config.train.batch_size) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--batchsize 4", "--batch_size"),
+        ("--train.batchsize=4", "--train.batch_size"),
+        ("--lr_shceduler step", "--lr_scheduler"),
+        ("--law_typ svd", "--law_type"),
+        ("--model.vit.embed_dimm=3", "--model.vit.embed_dim"),
+        ("--train.eval_splits=[a]", "--data.eval_splits"),
+        ("--dataset refcooc", "'refcoco'"),
+        ("--lr_scheduler noam", "step, cosine, poly, constant"),
+        ("--batch_size False", "whole number"),
+        ("--batch_size 1.5", "whole number"),
+        ("--batch_size", "needs a value"),
+        ("--batch_size 4 5", "takes one value"),
+        ("--batch_size=4 5", "belongs to no option"),
+        ("--use_mask abc", "true or false"),
+        ("--lr_base nan", "finite number"),
+        ("--lr_base __import__('os')", "finite number"),
+        ("--eval_splits=[a", "a list"),
+        ("--max_epochs 0", "at least 1"),
+        ("--flip_prob 1.5", "between 0 and 1"),
+        ("--drop_epochs 15 10", "must rise"),
+        ("--data.std 1 0 1", "above 0"),
+        ("--family vglow", "vglaw"),
+        ("--law_type swd", "svd"),
+        ("stray", "belongs to no option"),
+    ],
+)
+def test_mistakes_are_named_with_the_cure(words: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cf.load_config(overrides=words.split())
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("train: {batchsize: 4}", "'train.batch_size'"),
+        ("trian: {batch_size: 4}", "'train'"),
+        ("train: {batch_size: 'no'}", "whole number"),
+        ("train: {batch_size: true}", "whole number"),
+        ("train: {batch_size: }", "whole number"),
+        ("train: {resume: }", "must be a text"),
+        ("train: {short_comment: 7}", "in quotes"),
+        ("data: {use_mask: 2}", "true or false"),
+        ("data: {eval_splits: {a: 1}}", "a list"),
+        ("train: 4", "section"),
+        ("data: {synthetic: 4}", "section"),
+        ("- a", "mapping"),
+        ("train: {seed: 1, seed: 2}", "stands twice"),
+        ("a: &x [1]\nb: *x", "aliases"),
+        ("train: !!python/object/apply:os.system ['true']", "cannot read"),
+        ("train: {? [a] : 1}", "cannot read"),
+        ("[" * 5000, "cannot read"),
+        ("family: [a]", "must be a text"),
+        ("base: 4", "`base`"),
+        ("base: absent.yaml", "does not exist"),
+        ("base: c.yaml", "circle"),
+        ("#" * (1 << 20) + "#", "1 MiB"),
+    ],
+)
+def test_bad_files_are_named(text: str, says: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        cf.load_config(path)
+    assert says in str(caught.value)
+    assert "c.yaml" in str(caught.value)
+
+
+def test_bases_are_relative_to_their_file_and_the_child_wins(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "grand.yaml", "train: {batch_size: 2, max_epochs: 7, drop_epochs: [1, 2]}\ndata: {img_size: 64}")
+    write(tmp_path / "deep" / "base.yaml", "base: ../grand.yaml\ntrain: {batch_size: 3, lr_base: 1e-3}")
+    child = write(tmp_path / "child.yaml", "base: [deep/base.yaml]\ntrain: {drop_epochs: [5]}")
+    config = cf.load_config(child, ["--train.max_epochs=9"])
+    assert (config.train.batch_size, config.train.lr_base, config.train.max_epochs) == (3, 1e-3, 9)
+    assert (config.train.drop_epochs, config.data.img_size) == ([5], 64)
+
+
+def test_a_door_keeps_its_own_options() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ckpt")
+    parser.add_argument("--texts", nargs="*")
+    parser.add_argument("--fast", action="store_true")
+    words = ["--ckpt", "a.ckpt", "--batch_size", "2", "--texts", "a=b", "the ship", "--fast", "--train.seed=3"]
+    line = cf.parse_command_line(words, parser)
+    assert (line.options.ckpt, line.options.texts, line.options.fast) == ("a.ckpt", ["a=b", "the ship"], True)
+    assert (line.config().train.batch_size, line.config().train.seed) == (2, 3)
+    with pytest.raises(ConfigError, match="--ckpt"):
+        cf.parse_command_line(["--ckptt", "a"], parser).config()
+
+
+def test_overrides_on_a_checkpoint_keep_the_rest(tmp_path: Path) -> None:
+    saved = cf.load_config(overrides=["--train.seed=7", "--img_size=64"])
+    write(tmp_path / "more.yaml", "eval: {mask_threshold: 0.5}")
+    line = cf.parse_command_line(["--config", str(tmp_path / "more.yaml"), "--eval.batch_size=3"])
+    config = line.applied_to(saved)
+    assert (config.train.seed, config.data.img_size) == (7, 64)
+    assert (config.eval.mask_threshold, config.eval.batch_size) == (0.5, 3)
+    assert cf.apply_overrides(saved, ["--dataset", "refcocog"]).data.eval_splits == ["val", "test"]
+    assert saved.eval.batch_size != 3
+
+
+def test_historical_flags_are_named_once_and_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("mindground").propagate = True
+    with caplog.at_level(logging.WARNING, "mindground"):
+        config = cf.load_config(overrides="--start_epoch 3 --use_selector --start_epoch 4".split())
+    assert config == cf.load_config()
+    assert len(caplog.records) == 1
+    assert "--start_epoch" in caplog.text and "--use_selector" in caplog.text
+
+
+def test_every_flag_leads_to_a_key() -> None:
+    from mindground.models import families, family_module
+
+    for family in families():
+        keys = {key for name, cls in cf.command_line.SECTIONS.items() for key in keys_of(cls, f"{name}.")}
+        keys |= {"family", *keys_of(family_module(family).Config, "model.")}
+        assert {key for found in cf.command_line.known_names(family).values() for key in found} <= keys
+
+
+def test_micro_steps() -> None:
+    train = cf.TrainConfig(batch_size=4, batch_sum=32)
+    assert [train.micro_steps(ranks) for ranks in (1, 2, 8)] == [8, 4, 1]
+    assert cf.TrainConfig(batch_size=4).micro_steps(3) == 1
+    with pytest.raises(ConfigError, match="not a multiple"):
+        train.micro_steps(3)
+
+
+def test_fingerprint_sees_every_key() -> None:
+    one, other = cf.load_config(), cf.load_config(overrides=["--train.seed=43"])
+    assert cf.fingerprint(one) == cf.fingerprint(cf.load_config()) != cf.fingerprint(other)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_survive_yaml_and_text(value: float) -> None:
+    assert coerce(yaml.safe_load(yaml.safe_dump(value)), float, "k") == value
+    assert coerce(repr(value), float, "k") == value
+
+
+@given(st.text(max_size=30))
+def test_text_never_becomes_anything_else(value: str) -> None:
+    for kind in (int, float, bool, list[int]):
+        try:
+            found = coerce(value, kind, "k")
+        except ConfigError as error:
+            assert str(error).startswith("k")
+        else:
+            assert isinstance(found, (int, float, list))
+
+
+def test_import_is_light(run_python) -> None:
+    code = (
+        "import sys, time; start = time.process_time(); import mindground, mindground.config as c; c.load_config()\n"
+        "print('mindspore' in sys.modules, 'mpi4py' in sys.modules, time.process_time() - start)"
+    )
+    runs = [run_python(["-c", code]).stdout.split() for _ in range(3)]
+    assert {tuple(words[:2]) for words in runs} == {("False", "False")}
+    assert min(float(words[2]) for words in runs) < 0.5
