@@ -13,7 +13,7 @@ __all__ = ["constant", "kaiming_uniform", "normal", "parameter", "trunc_normal"]
 
 
 def trunc_normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
-    """Normal of deviation `std`, cut at two deviations."""
+    """Normal of deviation `std`, cut at -2 and 2 as PyTorch's `trunc_normal_` does."""
     return msinit.initializer(msinit.TruncatedNormal(std), tuple(shape), ms.float32).init_data()
 
 

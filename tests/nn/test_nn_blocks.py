@@ -1,0 +1,239 @@
+"""Building blocks against PyTorch, values and gradients, in both modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn, ops
+
+from mindground.nn import kernels
+from mindground.nn.activations import Gelu, QuickGelu
+from mindground.nn.attention import Attention, GridAttention, attention_core
+from mindground.nn.dropout import DropPath
+from mindground.nn.linear import Linear
+from mindground.nn.mlp import MultiLayerPerceptron
+from mindground.nn.norm import ChannelNorm, LayerNorm
+from mindground.nn.relpos import grid_indicator
+from mindground.nn.resize import BilinearResize, bicubic_matrix, linear_matrix
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(params=["graph", "pynative"], autouse=True)
+def mode(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
+    yield request.param
+    ms.set_context(mode=before)
+
+
+@pytest.fixture(params=["fast", "native"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Build blocks in the CPU form or in the form for accelerators."""
+    for module in ("activations", "attention", "linear"):
+        monkeypatch.setattr(f"mindground.nn.{module}.fast_cpu_kernels", lambda: request.param == "fast")
+    return request.param
+
+
+class _Scalar(nn.Cell):
+    """sum(cell(*inputs) * weight)."""
+
+    def __init__(self, cell: nn.Cell, weight: np.ndarray) -> None:
+        super().__init__()
+        self.cell = cell
+        self.weight = ms.Tensor(weight)
+
+    def construct(self, *inputs: ms.Tensor) -> ms.Tensor:
+        return ops.sum(self.cell(*inputs) * self.weight)
+
+
+def _random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _compare(cell: nn.Cell, reference: Callable[..., Any], inputs: list[np.ndarray], module: Any = None) -> None:
+    """Values, input gradients and (with a torch module of the same parameter order) parameter gradients."""
+    tensors = [torch.tensor(value, requires_grad=True) for value in inputs]
+    theirs = reference(*tensors)
+    weight = _random(*theirs.shape, seed=9)
+    (theirs * torch.tensor(weight)).sum().backward()
+    values = [ms.Tensor(value) for value in inputs]
+    _close(cell(*values).asnumpy(), theirs.detach().numpy())
+    scalar = _Scalar(cell, weight)
+    scalar.set_train(cell.training)
+    parameters = list(cell.trainable_params())
+    positions = tuple(range(len(inputs)))
+    if parameters:
+        gradients, parameter_gradients = ms.grad(scalar, positions, parameters)(*values)
+        for ours, other in zip(parameter_gradients, module.parameters(), strict=True):
+            _close(ours.asnumpy(), other.grad.numpy())
+    else:
+        gradients = ms.grad(scalar, positions)(*values)
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    for ours, other in zip(gradients, tensors, strict=True):
+        _close(ours.asnumpy(), other.grad.numpy())
+
+
+def _close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= tolerance * max(1.0, np.abs(theirs).max())
+
+
+def _copy(cell: nn.Cell, module: Any) -> None:
+    for ours, theirs in zip(cell.trainable_params(), module.parameters(), strict=True):
+        ours.set_data(ms.Tensor(theirs.detach().numpy()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear(form: str, bias: bool) -> None:
+    module = torch.nn.Linear(5, 7, bias=bias)
+    cell = Linear(5, 7, bias=bias)
+    _copy(cell, module)
+    _compare(cell, module, [_random(2, 3, 5)], module)
+
+
+def test_gelu(form: str) -> None:
+    _compare(Gelu(), torch.nn.functional.gelu, [np.linspace(-9, 9, 2001, dtype=np.float32)])
+
+
+def test_gelu_at_zero_and_far_out() -> None:
+    x = np.array([0.0, -0.0, 1e-20, -1e-20, 30.0, -30.0, 1e4, -1e4], np.float32)
+    _compare(Gelu(), torch.nn.functional.gelu, [x])
+
+
+def test_gelu_error_bound() -> None:
+    x = np.linspace(-12, 12, 200001, dtype=np.float32)
+    exact = torch.nn.functional.gelu(torch.tensor(x, dtype=torch.float64)).numpy()
+    assert np.abs(Gelu()(ms.Tensor(x)).asnumpy() - exact).max() <= 6e-7
+
+
+def test_quick_gelu() -> None:
+    _compare(QuickGelu(), lambda x: x * torch.sigmoid(1.702 * x), [_random(4, 9)])
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-5])
+def test_layer_norm(eps: float) -> None:
+    module = torch.nn.LayerNorm(6, eps=eps)
+    cell = LayerNorm(6, eps)
+    _compare(cell, module, [_random(2, 3, 6)], module)
+
+
+def test_channel_norm() -> None:
+    module = torch.nn.LayerNorm(6, eps=1e-6)
+    _compare(
+        ChannelNorm(6), lambda x: module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), [_random(2, 6, 3, 4)], module
+    )
+
+
+def test_perceptron() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    cell = MultiLayerPerceptron([5, 8, 3])
+    _copy(cell, module)
+    _compare(cell, module, [_random(4, 5)], module)
+    assert [p.name for p in cell.trainable_params()][0].endswith("layers.0.weight")
+
+
+def test_attention_core(form: str) -> None:
+    def reference(q: Any, k: Any, v: Any) -> Any:
+        return torch.softmax(0.5 * q @ k.transpose(1, 2), -1) @ v
+
+    _compare(attention_core(0.5), reference, [_random(3, 5, 4), _random(3, 6, 4, seed=1), _random(3, 6, 7, seed=2)])
+
+
+def test_biased_core(form: str) -> None:
+    def reference(q: Any, k: Any, v: Any, bias: Any) -> Any:
+        return torch.softmax(0.5 * q @ k.transpose(1, 2) + bias, -1) @ v
+
+    inputs = [_random(3, 5, 4), _random(3, 6, 4, seed=1), _random(3, 6, 7, seed=2), _random(3, 5, 6, seed=3)]
+    _compare(attention_core(0.5, "biased"), reference, inputs)
+
+
+def test_dropped_core(form: str) -> None:
+    keep = (np.random.default_rng(4).random((3, 5, 6)) > 0.3).astype(np.float32) / 0.7
+
+    class Fixed(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.core = attention_core(0.5, "dropped")
+            self.keep = ms.Tensor(keep)
+
+        def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
+            return self.core(q, k, v, bias, self.keep)
+
+    def reference(q: Any, k: Any, v: Any, bias: Any) -> Any:
+        return (torch.softmax(0.5 * q @ k.transpose(1, 2) + bias, -1) * torch.tensor(keep)) @ v
+
+    inputs = [_random(3, 5, 4), _random(3, 6, 4, seed=1), _random(3, 6, 7, seed=2), _random(3, 5, 6, seed=3)]
+    _compare(Fixed(), reference, inputs)
+
+
+def test_grid_attention(form: str) -> None:
+    class OnGrid(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.core = GridAttention(0.5)
+            self.indicator = ms.Tensor(grid_indicator(2, 3))
+
+        def construct(
+            self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, rel_h: ms.Tensor, rel_w: ms.Tensor
+        ) -> ms.Tensor:
+            return self.core(q, k, v, rel_h, rel_w, self.indicator)
+
+    def reference(q: Any, k: Any, v: Any, rel_h: Any, rel_w: Any) -> Any:
+        bias = (rel_h[..., :, None] + rel_w[..., None, :]).reshape(4, 6, 6)
+        return torch.softmax(0.5 * q @ k.transpose(1, 2) + bias, -1) @ v
+
+    inputs = [_random(4, 6, 5, seed=i) for i in range(3)] + [_random(4, 6, 2, seed=3), _random(4, 6, 3, seed=4)]
+    _compare(OnGrid(), reference, inputs)
+
+
+def test_masked_keys_do_not_matter() -> None:
+    attention = Attention(2, 4)
+    q, k, v = (_random(2, 5, 8, seed=i) for i in range(3))
+    bias = np.zeros((2, 1, 1, 5), np.float32)
+    bias[..., 3:] = -10000.0
+    first = attention(ms.Tensor(q), ms.Tensor(k), ms.Tensor(v), ms.Tensor(bias)).asnumpy()
+    k[:, 3:] += 5
+    v[:, 3:] -= 3
+    second = attention(ms.Tensor(q), ms.Tensor(k), ms.Tensor(v), ms.Tensor(bias)).asnumpy()
+    _close(first, second)
+
+
+def test_drop_path_only_in_training() -> None:
+    ms.set_seed(3)
+    drop = DropPath(0.5)
+    x = ms.Tensor(np.ones((64, 3), np.float32))
+    drop.set_train(False)
+    assert np.array_equal(drop(x).asnumpy(), x.asnumpy())
+    drop.set_train(True)
+    rows = drop(x).asnumpy()
+    assert set(np.unique(rows)) == {0.0, 2.0}
+    assert (rows == rows[:, :1]).all()
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("target", [(8, 12), (3, 5), (28, 28)])
+def test_bilinear_resize(align: bool, target: tuple[int, int]) -> None:
+    def reference(x: Any) -> Any:
+        return torch.nn.functional.interpolate(x, size=target, mode="bilinear", align_corners=align)
+
+    _compare(BilinearResize((4, 6), target, align), reference, [_random(2, 3, 4, 6)])
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize(("source", "target"), [(14, 28), (14, 9), (4, 7)])
+def test_resize_matrices(source: int, target: int, align: bool) -> None:
+    x = torch.tensor(_random(1, 1, source, source))
+    cubic = torch.nn.functional.interpolate(x, size=(target, target), mode="bicubic", align_corners=align)
+    matrix = bicubic_matrix(source, target, align)
+    _close(matrix @ x[0, 0].numpy() @ matrix.T, cubic[0, 0].numpy())
+    linear = torch.nn.functional.interpolate(x[0], size=target, mode="linear", align_corners=align)
+    _close(x[0, 0].numpy() @ linear_matrix(source, target, align).T, linear[0].numpy())
+
+
+def test_kernel_choice_is_boolean() -> None:
+    assert kernels.fast_cpu_kernels() in (True, False)
