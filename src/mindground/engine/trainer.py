@@ -65,13 +65,16 @@ def train(config: Config, comm: Any | None = None) -> Path:
         RunInterrupted: SIGTERM or Ctrl-C; the position was saved.
     """
     from mindground import device, distributed
+    from mindground.config import to_yaml
 
     info = device.apply(config.device)
     comm = comm or distributed.get_comm(config.device)
-    ms.set_seed(config.train.seed)
-    np.random.seed(config.train.seed)
+    distributed.agree(comm, to_yaml(config))
+    device.seed_everything(config.train.seed)
     _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
-    return Trainer(config, comm, assemble(config, comm)).run()
+    parts = assemble(config, comm)
+    device.mixed_precision(parts.model, info)
+    return Trainer(config, comm, parts).run()
 
 
 class Trainer:

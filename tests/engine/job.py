@@ -1,0 +1,55 @@
+"""A fake training job as a process of its own: `python job.py FOLDER '{"max_epochs": 3}' ['{"sleep": 0.1}']`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mindground import device
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train the fake model, with what the third argument asks for."""
+    from mindground.distributed import get_comm
+    from mindground.engine import step, trainer
+    from mindground.weights import writer
+
+    from engine.fakes import fake_config, fake_parts
+
+    folder, settings, wish = argv[0], json.loads(argv[1]), json.loads(argv[2]) if len(argv) > 2 else {}
+    config = fake_config(folder, **settings)
+    device.apply(config.device)
+    comm = get_comm(config.device)
+    parts = fake_parts(config, comm, dropout=wish.get("dropout", 0.2))
+    run_step, replace, calls = step.TrainStep.__call__, os.replace, []
+
+    def slow_step(self: Any, batches: Any, factor: float, number: int, **more: Any) -> dict[str, float]:
+        if number == wish.get("kill_at", -1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(wish.get("sleep", 0))
+        return run_step(self, batches, factor, number, **more)
+
+    def killing_replace(source: Any, target: Any) -> None:
+        # The new file is written but has not taken its place: the worst moment of a save.
+        if str(target).endswith("last.ckpt"):
+            calls.append(target)
+            if len(calls) == wish.get("kill_save", -1):
+                os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    step.TrainStep.__call__ = slow_step
+    writer.os.replace = killing_replace
+    trainer.Trainer(config, comm, parts).run()
+    return 0
+
+
+if __name__ == "__main__":
+    device.prepare()
+    from mindground.doors import run_door
+
+    sys.exit(run_door(main))

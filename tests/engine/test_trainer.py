@@ -1,0 +1,163 @@
+"""The loop: resuming to the same bits after a kill, signals, refusals, ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mindground.engine.checkpoint import read_checkpoint
+from mindground.engine.logs import read_log
+from mindground.engine.trainer import Trainer
+from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError
+
+from engine.fakes import OneRank, fake_config, fake_parts
+
+_TESTS = Path(__file__).resolve().parents[1]
+_MPIRUN = Path(sys.executable).with_name("mpirun")
+
+
+def run(folder: Path, loader: dict[str, Any] | None = None, **train: Any) -> Trainer:
+    config = fake_config(folder, **train)
+    trainer = Trainer(config, OneRank(), fake_parts(config, **(loader or {})))
+    trainer.run()
+    return trainer
+
+
+def job(folder: Path, train: dict[str, Any], wish: dict[str, Any] | None = None, ranks: int = 0) -> subprocess.Popen:
+    launcher = [str(_MPIRUN), "--allow-run-as-root", "--oversubscribe", "-n", str(ranks)] if ranks else []
+    environment = {**os.environ, "PYTHONPATH": f"{_TESTS.parent / 'src'}{os.pathsep}{_TESTS}"}
+    command = [*launcher, sys.executable, "-m", "engine.job", str(folder), json.dumps(train), json.dumps(wish or {})]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    return read_checkpoint(folder / "fake" / "last.ckpt").tensors
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of three epochs of six steps."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder, ema_decay=0.99)
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(whole: Path) -> None:
+    names = {path.name for path in (whole / "fake").iterdir()}
+    assert {"best.ckpt", "last.ckpt", "config.yaml", "log.jsonl", "metrics.json"} <= names
+    losses = [r["total"] for r in read_log(whole / "fake" / "log.jsonl") if r["kind"] == "train"]
+    assert len(losses) == 18
+    assert np.mean(losses[-4:]) < 0.6 * np.mean(losses[:4])
+    best = read_checkpoint(whole / "fake" / "best.ckpt")
+    assert all(name.startswith("model/") for name in best.tensors)
+    # The averaged weights are what was scored, so they are what is kept as best.
+    last = read_checkpoint(whole / "fake" / "last.ckpt")
+    np.testing.assert_array_equal(best.tensors["model/first.weight"], last.tensors["ema/first.weight"])
+    assert not np.array_equal(last.tensors["model/first.weight"], last.tensors["ema/first.weight"])
+
+
+@pytest.mark.parametrize(
+    "wish", [{"kill_at": 8}, {"kill_save": 3}], ids=["in the middle of an epoch", "in the middle of a save"]
+)
+def test_killed_and_resumed_is_the_same_run(whole: Path, tmp_path: Path, wish: dict[str, int]) -> None:
+    settings = {"ema_decay": 0.99, "save_steps": 3, "resume": "auto"}
+    first = job(tmp_path, settings, wish)
+    first.communicate(timeout=120)
+    assert first.returncode == -signal.SIGKILL
+    assert 0 < read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] < 9
+    second = job(tmp_path, settings)
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    assert same(tensors(tmp_path), tensors(whole))
+    steps = [r["step"] for r in read_log(tmp_path / "fake" / "log.jsonl") if r["kind"] == "train"]
+    assert steps == list(range(1, 19))
+
+
+def test_sigterm_finishes_the_step_saves_and_says_143(whole: Path, tmp_path: Path) -> None:
+    process = job(tmp_path, {"ema_decay": 0.99}, {"sleep": 0.3})
+    log, deadline = tmp_path / "fake" / "log.jsonl", time.monotonic() + 90
+    while len(list(read_log(log))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "resume=auto" in output
+    assert 3 <= read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] < 18
+    run(tmp_path, ema_decay=0.99, resume="auto")
+    assert same(tensors(tmp_path), tensors(whole))
+
+
+def test_lengthened_run_goes_on_and_a_complete_one_returns(tmp_path: Path) -> None:
+    run(tmp_path, max_epochs=2)
+    run(tmp_path, max_epochs=3, resume="auto")
+    before = (tmp_path / "fake" / "last.ckpt").stat().st_mtime_ns
+    trainer = run(tmp_path, max_epochs=3, resume="auto")
+    assert trainer.position.step == 18
+    assert (tmp_path / "fake" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_refused_by_name(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(CheckpointError, match=r"train\.lr_base was 0\.01, is 0\.5") as caught:
+        run(tmp_path, resume="auto", lr_base=0.5, ema_decay=0.99, max_epochs=9)
+    assert "max_epochs" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="8 samples per step"):
+        run(tmp_path, resume="auto", ema_decay=0.99, max_epochs=9, batch_size=4)
+    # Half the micro-batch, twice as many of them: the same steps, so this may go on.
+    run(tmp_path, resume="auto", ema_decay=0.99, max_epochs=4, batch_size=4, batch_sum=8)
+
+
+def test_fresh_start_moves_the_old_run_aside(tmp_path: Path) -> None:
+    run(tmp_path, max_steps=1)
+    run(tmp_path, max_steps=2)
+    assert read_checkpoint(tmp_path / "fake.old-1" / "last.ckpt").state["step"] == 1
+    assert read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] == 2
+
+
+def test_nan_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError, match="step 8"):
+        run(tmp_path, {"poison": (1, 2)})
+    assert read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] == 6
+
+
+def test_batch_sum_must_divide(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_sum=20"):
+        run(tmp_path, batch_sum=20)
+    with pytest.raises(ConfigError, match="an epoch has 6 batches"):
+        run(tmp_path, batch_sum=64)
+    with pytest.raises(ConfigError, match="nonsense"):
+        config = fake_config(tmp_path)
+        config.eval.select_by = "nonsense"
+        Trainer(config, OneRank(), fake_parts(config)).run()
+
+
+@pytest.mark.skipif(not _MPIRUN.exists(), reason="no mpirun beside this python")
+def test_two_ranks_are_one_process(tmp_path: Path) -> None:
+    settings = {"max_steps": 20, "max_epochs": 9, "lr_base": 0.01}
+    one = job(tmp_path / "one", {**settings, "batch_size": 8}, {"dropout": 0.0})
+    assert one.wait(timeout=120) == 0, one.communicate()[0]
+    two = job(tmp_path / "two", {**settings, "batch_size": 4}, {"dropout": 0.0}, ranks=2)
+    output, _ = two.communicate(timeout=120)
+    assert two.returncode == 0, output
+    curves = [
+        np.asarray([r["total"] for r in read_log(tmp_path / name / "fake" / "log.jsonl") if r["kind"] == "train"])
+        for name in ("one", "two")
+    ]
+    assert len(curves[0]) == 20
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+    scores = [json.loads((tmp_path / name / "fake" / "metrics.json").read_text()) for name in ("one", "two")]
+    assert scores[0]["count"] == scores[1]["count"] == 16
+    assert scores[0]["prec@0.5"] == pytest.approx(scores[1]["prec@0.5"], rel=1e-4)
