@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--split", default="", help="name of the split of a single file (default: from its name)")
-    parser.add_argument("--splitBy", default="unc", help="name in refs(<splitBy>).p; unc is what every reader of the refer family takes")
+    parser.add_argument(
+        "--splitBy", default="unc", help="name in refs(<splitBy>).p; every reader of the refer family takes unc"
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the phrasings")
     parser.add_argument("--per-object", type=int, default=4, help="sentences of one object at most")
     parser.add_argument("--min-side", type=float, default=8.0, help="smallest box side that is asked for, in pixels")

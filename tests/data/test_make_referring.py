@@ -67,8 +67,8 @@ def matches(sentence: str, boxes: dict[int, Box], names: dict[int, str], size: t
         sign = -1 if found[3] in ("right", "bottom") else sign
         order = sorted(pool(name), key=lambda k: sign * key(k))
         return [order[("first", "second", "third", "fourth", "fifth").index(rank)]]
-    if found := re.fullmatch(r"the (.+?) in the ((?:upper|middle|lower) (?:left|middle|right)|center)(?: of the image)?",
-                             sentence):
+    cell = "((?:upper|middle|lower) (?:left|middle|right)|center)"
+    if found := re.fullmatch(rf"the (.+?) in the {cell}(?: of the image)?", sentence):
         words = "middle middle" if found[2] == "center" else found[2]
         row, column = words.split()
         inside = []

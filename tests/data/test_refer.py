@@ -228,7 +228,8 @@ def test_files_that_contradict_each_other(tmp_path: Path) -> None:
 
 def test_missing_parts_say_what_to_get_and_where_it_goes(tmp_path: Path) -> None:
     for root in ("", str(tmp_path)):
-        with pytest.raises(DatasetNotFoundError, match=r"refs\(umd\)\.p and instances\.json.*lichengunc/refer.*refcocog"):
+        wanted = r"refs\(umd\)\.p and instances\.json.*lichengunc/refer.*refcocog"
+        with pytest.raises(DatasetNotFoundError, match=wanted):
             build_dataset(DataConfig(dataset="refcocog", splitBy="umd", root=root), "train")
     root = _place(tmp_path / "set")
     pictures = root / "images/mscoco/images/train2014"

@@ -201,7 +201,8 @@ def _check_images(
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue
         for claim in sorted(claims - {sizes[name]}):
-            detail = f"annotated as {claim[0]}x{claim[1]}, the file is {sizes[name][0]}x{sizes[name][1]} (height x width)"
+            real = "x".join(map(str, sizes[name]))
+            detail = f"annotated as {claim[0]}x{claim[1]}, the file is {real} (height x width)"
             found.append(Finding(ERROR, "size", dataset.split, path.name, detail))
     return sizes, digests, found
 
@@ -213,7 +214,8 @@ def _check_objects(
     for sample in dataset:
         size = sample.size or sizes.get(sample.image_path)
         for position, box in enumerate(sample.boxes_xyxy):
-            name = sample.object_ids[position] if position < len(sample.object_ids) else f"{sample.sample_id}.{position}"
+            known = position < len(sample.object_ids)
+            name = sample.object_ids[position] if known else f"{sample.sample_id}.{position}"
             key = (sample.image_id, name, box.tobytes())
             if key not in done:
                 done.add(key)
@@ -254,8 +256,8 @@ def _check_mask(
         yield Finding(WARNING, "full_mask", split, name, f"the mask covers {100 * mask.mean():.1f} % of the image")
     overlap = float(box_iou(box, mask_box(mask)))
     if overlap < min_box_iou:
-        around = [round(float(value), 2) for value in mask_box(mask)]
-        detail = f"box {[round(float(v), 2) for v in box]} and the box around its mask {around} overlap by {overlap:.2f}"
+        given, around = ([round(float(value), 2) for value in values] for values in (box, mask_box(mask)))
+        detail = f"box {given} and the box around its mask {around} overlap by {overlap:.2f}"
         yield Finding(ERROR, "box_mask", split, name, detail)
 
 
@@ -286,7 +288,8 @@ def _overlap(first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str
             yield Finding(ERROR, "image_overlap", splits, Path(here).name, detail)
     objects = {(s.image_id, name) for s in first for name in s.object_ids}
     for image, name in objects & {(s.image_id, name) for s in second for name in s.object_ids}:
-        yield Finding(ERROR, "object_overlap", splits, f"object {name}", f"this object of image {image} is in both splits")
+        detail = f"this object of image {image} is in both splits"
+        yield Finding(ERROR, "object_overlap", splits, f"object {name}", detail)
     texts = {_plain(text) for text in first.sentences()} & {_plain(text) for text in second.sentences()}
     if texts:
         # Short sentences come back everywhere ("the ship"); one finding says how much of a split that is.

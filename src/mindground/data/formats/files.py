@@ -87,6 +87,8 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(f"could not write {path} ({error.strerror}); free some space or choose another folder") from error
+        raise DataError(
+            f"could not write {path} ({error.strerror}); free some space or choose another folder"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)

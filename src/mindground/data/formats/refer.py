@@ -135,7 +135,9 @@ def _read_cache(path: Path, dataset: str, split: str, images: Path, masks: Path 
             where = f"{path}: item {position} of {name}"
             require(item, ("bbox", "phrase", "ref_id", "image_id", "category_id"), where)
             if str(item["image_id"]) not in names:
-                raise DataError(f"{where} is about image {item['image_id']}, which the index lacks; run preprocess again")
+                raise DataError(
+                    f"{where} is about image {item['image_id']}, which the index lacks; run tools/preprocess.py again"
+                )
             size, outline = item.get("size"), clean_segmentation(item.get("segmentation"), where)
             samples.append(
                 Sample(
