@@ -16,7 +16,8 @@ case "$*" in
 *eval_visualize.py*) echo runs/quickstart/picture.png ;;
 *eval.py*)
     mkdir -p runs/quickstart
-    echo '{{"prec@0.5": 0.9, "mean_iou": 0.7, "shuffled": {{"prec@0.5": 0.3, "mean_iou": 0.2}}}}' >runs/quickstart/metrics.json ;;
+    echo '{{"prec@0.5": 0.9, "mean_iou": 0.7, "shuffled": {{"prec@0.5": 0.3, "mean_iou": 0.2}}}}' \\
+        >runs/quickstart/metrics.json ;;
 -) exec python3 - ;;
 esac
 """
@@ -39,7 +40,9 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def run(checkout: Path, script: str, *words: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+def run(
+    checkout: Path, script: str, *words: str, **variables: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Runs a script from another folder; returns it and the calls it made."""
     log = checkout.parent / "log"
     log.write_text("", encoding="utf-8")
@@ -61,7 +64,8 @@ def test_quickstart_twice(checkout: Path) -> None:
     assert sum("pip install" in call for call in calls) == 1
     assert any("-r " in call and "requirements.txt" in call and "requirements-test" not in call for call in calls)
     assert "mpirun -n 2 python src/train.py" in calls
-    assert "python src/eval.py --ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/metrics.json" in calls
+    evaluation = "--ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/metrics.json"
+    assert f"python src/eval.py {evaluation}" in calls
     assert done.stdout.splitlines()[-1] == "picture: runs/quickstart/picture.png"
     assert "0.9000" in done.stdout and "0.3000" in done.stdout
     done, calls = run(checkout, "scripts/quickstart.sh")
