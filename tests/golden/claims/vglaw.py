@@ -330,4 +330,6 @@ def check_network(case: Case, mode: str, checks: Checks) -> None:
     if case.grad_norms:
         net.set_train(True)
         _, norms = loss_and_norms(StepLoss(net), net, inputs)
-        checks.grad_norms(UPSTREAM_MAP.to_theirs(norms), case.grad_norms)
+        # The unused pooler is frozen here; the reference holds zeros for it.
+        used = {name: norm for name, norm in case.grad_norms.items() if ".pooler." not in name}
+        checks.grad_norms(UPSTREAM_MAP.to_theirs(norms), used)

@@ -58,6 +58,9 @@ class VGLaw(GroundingModel):
             max_position_embeddings=text.max_position_embeddings,
             dropout=text.dropout,
         )
+        # The pooler takes no part in the forward pass; it is kept so that files can be read and written whole.
+        for parameter in self.text_encoder.pooler.get_parameters():
+            parameter.requires_grad = False
 
         def qkv(index: int) -> nn.Cell:
             own = not config.share_decomposition
@@ -173,9 +176,7 @@ class VGLaw(GroundingModel):
         members: dict[str, list[ms.Parameter]] = {prefix: [] for prefix in rates}
         for parameter in self.trainable_params():
             prefix = parameter.name.split(".", 1)[0]
-            # BERT's pooler takes no part in the forward pass; it is kept only for export.
-            if not parameter.name.startswith("text_encoder.pooler."):
-                members[prefix if prefix in rates else ""].append(parameter)
+            members[prefix if prefix in rates else ""].append(parameter)
         names = {"text_encoder": "lang", "visual_encoder": "visual", "": "base"}
         return [
             ParameterGroup(names[prefix], tuple(members[prefix]), lr, train.weight_decay)
