@@ -1,0 +1,36 @@
+"""What a user sees when something is wrong, and what a script sees."""
+
+from __future__ import annotations
+
+import pytest
+from mindground.doors import run_door
+from mindground.engine.hooks import RunInterrupted, duration
+from mindground.errors import ConfigError
+
+
+def test_a_user_error_is_one_sentence_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: object) -> int:
+        raise ConfigError("train.batch_size=0 must be at least 1")
+
+    assert run_door(main, []) == 2
+    assert capsys.readouterr().err == "ConfigError: train.batch_size=0 must be at least 1\n"
+    assert run_door(main, ["--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_trace_and_a_stop_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(argv: object) -> int:
+        raise KeyError("x")
+
+    def stopped(argv: object) -> int:
+        raise RunInterrupted("saved last.ckpt", 143)
+
+    assert run_door(broken, []) == 1
+    assert "KeyError" in capsys.readouterr().err
+    assert run_door(stopped, []) == 143
+    assert "saved last.ckpt" in capsys.readouterr().err
+    assert run_door(lambda argv: 0, ["--x"]) == 0
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (5, 75, 3725)] == ["0:05", "1:15", "1:02:05"]
