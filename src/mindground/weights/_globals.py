@@ -143,7 +143,9 @@ def _from_bytes(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
     if min(sizes, default=0) < 0 or count * kind.dtype.itemsize != len(data):
         raise ValueError(f"array {sizes} of {kind.dtype} with {len(data)} bytes")
     array = np.frombuffer(data, dtype=kind.dtype).reshape(sizes, order="F" if order == "F" else "C")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    # The plain spelling of the type: MindSpore refuses one whose native byte order is spelled out.
+    native = np.dtype(array.dtype.newbyteorder("=").str)
+    return array.view(native) if array.dtype.isnative else array.astype(native)
 
 
 # -- torch ---------------------------------------------------------------------------------------------------------

@@ -162,6 +162,6 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
         budget.spend(ref.count * 6, f"tensor {name!r} {size}")
         return widen_bfloat16(np.ascontiguousarray(view).astype(np.uint16, copy=False).reshape(size))
     if view.flags.c_contiguous and stored.isnative:
-        return view
+        return view.view(carrier)  # MindSpore refuses a type whose native byte order is spelled out
     budget.spend(ref.count * width, f"tensor {name!r} {size}")
-    return np.ascontiguousarray(view).astype(carrier, copy=False).reshape(size)
+    return np.ascontiguousarray(view).astype(carrier).view(carrier).reshape(size)

@@ -99,7 +99,8 @@ def _fit(array: np.ndarray, parameter: ms.Parameter) -> tuple[np.ndarray | None,
         return None, f"file {tuple(array.shape)}, model {wanted}", ""
     target = np.dtype(np.float32) if parameter.dtype == ms.bfloat16 else np.dtype(ms.dtype_to_nptype(parameter.dtype))
     if array.dtype == target:
-        return np.ascontiguousarray(array).reshape(wanted), "", ""
+        # `view` gives the plain spelling of an equal type: MindSpore refuses a spelled-out native byte order.
+        return np.ascontiguousarray(array).view(target).reshape(wanted), "", ""
     if not _compatible(array.dtype, target):
         return None, f"file holds {array.dtype}, model {target}", ""
     converted = array.astype(target)
