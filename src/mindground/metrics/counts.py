@@ -1,0 +1,56 @@
+"""Formulas on plain arrays, without any notion of samples or files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["MASK_THRESHOLDS", "canvas_iou", "mask_counts", "mask_iou", "overall_iou", "share_above", "share_at_least"]
+
+MASK_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
+_CANVAS_EPS = 1e-10  # VG-LAW's; makes empty against empty count as 1
+
+
+def mask_counts(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels in the intersection and in the union of binary masks, over the last two axes.
+
+    Raises:
+        ValueError: the masks have different shapes (comparing them would broadcast silently).
+    """
+    predicted, truth = np.asarray(predicted) != 0, np.asarray(truth) != 0
+    if predicted.shape != truth.shape:
+        raise ValueError(f"masks of shape {predicted.shape} and {truth.shape} cannot be compared; resize one of them")
+    return (predicted & truth).sum((-2, -1)), (predicted | truth).sum((-2, -1))
+
+
+def mask_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Intersection over union; 0 where the union is empty."""
+    intersection, union = np.asarray(intersection, np.float64), np.asarray(union, np.float64)
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def canvas_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """(I + 1e-10) / (U + 1e-10), VG-LAW's formula: empty against empty is 1."""
+    return (np.asarray(intersection, np.float64) + _CANVAS_EPS) / (np.asarray(union, np.float64) + _CANVAS_EPS)
+
+
+def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:
+    """Sum of intersections over sum of unions; 0 where all unions are empty, NaN without samples."""
+    if np.size(union) == 0:
+        return float("nan")
+    total = float(np.sum(union))
+    return float(np.sum(intersection)) / total if total > 0 else 0.0
+
+
+def share_at_least(values: np.ndarray, threshold: float) -> float:
+    """Share of values >= threshold; NaN without values."""
+    return float(np.mean(np.asarray(values) >= threshold)) if np.size(values) else float("nan")
+
+
+def share_above(values: np.ndarray, thresholds: Sequence[float] = MASK_THRESHOLDS) -> np.ndarray:
+    """(T,) shares of values > threshold, strictly; NaN without values."""
+    values = np.asarray(values, np.float64).reshape(-1, 1)
+    if values.size == 0:
+        return np.full(len(thresholds), np.nan)
+    return (values > np.asarray(thresholds)).mean(0)

@@ -1,0 +1,123 @@
+"""COCO average precision of instance predictions, box and mask, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mindground.structures import Batch, Prediction, Sample, encode_mask, mask_box, xyxy_to_xywh
+
+__all__ = ["InstanceMetrics"]
+
+_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+
+
+class InstanceMetrics:
+    """AP over IoU 0.5 ... 0.95 with at most 100 detections an image.
+
+    `compute` gives `box_ap`, `box_ap50`, `box_ap75`, `box_ap_small` ... and the same with `mask_`
+    where truth and predictions have masks. A size class without objects is left out.
+    """
+
+    def __init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def update(self, predictions: Sequence[Prediction], batch: Batch) -> None:
+        """Take the real rows of a batch.
+
+        Raises:
+            ValueError: fewer predictions than real rows.
+        """
+        if len(predictions) < batch.count:
+            raise ValueError(f"{len(predictions)} predictions for {batch.count} rows: {batch.sample_ids()}")
+        for row in range(batch.count):
+            size = batch.geometries[row].original_size
+            truth, found = _truth(batch.samples[row], size), _found(predictions[row])
+            self._images.append({"size": size, "truth": truth, "found": found})
+
+    def state(self) -> dict[str, Any]:
+        """What was collected, for gathering."""
+        return {"images": list(self._images)}
+
+    def merge(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Replace what was collected by the states of all ranks (this one's among them)."""
+        self._images = [image for state in states for image in state["images"]]
+
+    def compute(self) -> dict[str, float]:
+        """Scores by name, in [0, 1]; empty when nothing was collected."""
+        truth = [entry for image in self._images for entry in image["truth"]]
+        found = [entry for image in self._images for entry in image["found"]]
+        if not truth:
+            return {}
+        scores = self._average_precision("bbox", "box")
+        if all("segmentation" in entry for entry in truth) and any("segmentation" in entry for entry in found):
+            scores |= self._average_precision("segm", "mask")
+        return scores
+
+    def _average_precision(self, kind: str, prefix: str) -> dict[str, float]:
+        images, annotations, results = [], [], []
+        for number, image in enumerate(self._images, 1):
+            images.append({"id": number, "height": image["size"][0], "width": image["size"][1]})
+            annotations += [{**entry, "image_id": number} for entry in image["truth"]]
+            results += [{**entry, "image_id": number} for entry in image["found"]]
+        for number, entry in enumerate(annotations, 1):
+            entry["id"] = number
+        if not results:
+            return {f"{prefix}_{name}": 0.0 for name in _NAMES[:3]}
+        if kind == "segm":
+            results = [{key: entry[key] for key in entry if key != "bbox"} for entry in results]
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables
+            categories = [{"id": label} for label in sorted({entry["category_id"] for entry in annotations})]
+            coco = COCO()
+            coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
+            coco.createIndex()
+            scorer = COCOeval(coco, coco.loadRes(results), kind)
+            scorer.evaluate()
+            scorer.accumulate()
+            scorer.summarize()
+        pairs = zip(_NAMES, scorer.stats[: len(_NAMES)], strict=True)
+        return {f"{prefix}_{name}": float(value) for name, value in pairs if value >= 0}
+
+
+def _truth(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:
+    masks = sample.masks(size) if sample.has_masks else None
+    entries = []
+    for place, box in enumerate(xyxy_to_xywh(sample.boxes_xyxy)):
+        entry = {"category_id": int(sample.labels[place]), "bbox": box.tolist(), "iscrowd": 0}
+        entry["area"] = float(box[2] * box[3])
+        if masks is not None:
+            entry["segmentation"] = encode_mask(masks[place])
+            entry["area"] = float(np.count_nonzero(masks[place]))
+        entries.append(entry)
+    return entries
+
+
+def _found(prediction: Prediction) -> list[dict[str, Any]]:
+    boxes = prediction.boxes_xyxy
+    if prediction.masks and not boxes.any():  # a model that gives masks only
+        boxes = np.stack([mask_box(mask) for mask in prediction.mask_arrays()])
+    entries = []
+    for place, box in enumerate(xyxy_to_xywh(boxes)):
+        label = 0 if prediction.labels is None else int(prediction.labels[place])
+        entry = {"category_id": label, "bbox": box.tolist(), "score": float(prediction.scores[place])}
+        if prediction.masks:
+            entry["segmentation"] = _packed(prediction.masks[place])
+        entries.append(entry)
+    return entries
+
+
+def _packed(rle: Mapping[str, Any]) -> dict[str, Any]:
+    """A compressed RLE, whatever form the model gave."""
+    if isinstance(rle["counts"], list):
+        return dict(coco_mask.frPyObjects(dict(rle), *rle["size"]))
+    return dict(rle)

@@ -1,0 +1,71 @@
+"""Transforms and evaluation shards of VG-LAW."""
+
+from __future__ import annotations
+
+import numpy as np
+from golden.case import Case
+from golden.claim import Checks, claim
+
+from mindground.config import DataConfig
+from mindground.data.loader import shard
+from mindground.data.transforms import Crop, Plan, ReferringTransform, crop_ranges, resized_size
+from mindground.structures import Geometry, Sample, cxcywh_to_xyxy
+from mindground.text import build_wordpiece, flip_expression
+
+
+@claim("vglaw-transforms", modes=("host",))
+def check_transforms(case: Case, mode: str, checks: Checks) -> None:
+    """Recorded draws give the recorded image, box, mask, valid area and sentence."""
+    config = case.meta["config"]
+    data = DataConfig(img_size=config["img_size"], mean=config["mean"], std=config["std"])
+    transform = ReferringTransform(data, build_wordpiece(["a"]), training=True)
+    for entry in case.meta["cases"]:
+        tag = entry["tag"]
+        image, mask = case.inputs[f"{tag}/image"], case.inputs[f"{tag}/mask"]
+        box = cxcywh_to_xyxy(case.inputs[f"{tag}/box"])
+        plan = _plan(entry, box, image.shape[:2], config["img_size"], checks)
+        sample = Sample(tag, tag, tag, entry["text_in"], box[None], ({"made": "elsewhere"},))
+        example = transform.apply(plan, sample, image, mask)
+        checks.output(f"{tag}/image", example.arrays["image"], case.outputs[f"{tag}/image"], 1e-6)
+        checks.output(f"{tag}/box", example.arrays["box"], case.outputs[f"{tag}/box"], 1e-6)
+        checks.exact(f"{tag}/mask", example.arrays["mask"], case.outputs[f"{tag}/mask"] != 0)
+        checks.exact(f"{tag}/valid", _valid(example.geometry), case.outputs[f"{tag}/valid"] != 0)
+        text = flip_expression(entry["text_in"], substrings=True) if plan.flip else entry["text_in"]
+        checks.exact(f"{tag}/text", text, entry["text_out"])
+    for before, after in case.meta["text_flips"]:
+        checks.exact(f"flip {before!r}", flip_expression(before, substrings=True), after)
+
+
+def _plan(entry: dict, box: np.ndarray, shape: tuple[int, int], canvas: int, checks: Checks) -> Plan:
+    draws, size = entry["draws"], entry["size"]
+    if not draws:
+        return Plan(size)
+    resized, scale = resized_size(shape, size)
+    scaled = box * np.asarray([*scale, *scale])
+    if max(scaled[2] - scaled[0], scaled[3] - scaled[1]) > canvas:
+        checks.exact(f"{entry['tag']}: no window keeps the box", crop_ranges(scaled, resized, canvas) is None, True)
+        size = canvas
+    else:
+        ranges = crop_ranges(scaled, resized, canvas)
+        inside = ranges is not None and all(a <= d <= b for (a, b), d in zip(ranges, draws[2:4], strict=True))
+        checks.exact(f"{entry['tag']}: our ranges hold the recorded window", inside, True)
+    corner = (draws[5], draws[4]) if len(draws) > 4 else None
+    return Plan(size, Crop(draws[2], draws[3], draws[0], draws[1]), entry["flip"], corner)
+
+
+def _valid(geometry: Geometry) -> np.ndarray:
+    """(S, S) bool, True where the picture lies on the canvas."""
+    rows, columns = (np.arange(side) for side in geometry.canvas_size)
+    (x, y), (height, width) = geometry.offset, geometry.resized_size
+    return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))
+
+
+@claim("vglaw-sampler", modes=("host",))
+def check_sampler(case: Case, mode: str, checks: Checks) -> None:
+    """Wrapped and strided indices, in order and shuffled as upstream shuffles."""
+    for name, theirs in case.outputs.items():
+        parts = {part[0]: int(part[1:]) for part in name.removeprefix("shuffled-").split("-") if part[1:].isdigit()}
+        order = np.arange(parts["n"])
+        if name.startswith("shuffled-"):
+            order = np.random.RandomState(int(name.rpartition("epoch")[2])).permutation(parts["n"])
+        checks.exact(name, shard(order, parts["r"], parts["w"]), theirs)

@@ -1,0 +1,173 @@
+"""Referring scores against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mindground.metrics import ReferringMetrics, is_better, metrics_for
+from mindground.metrics.counts import canvas_iou, mask_counts, mask_iou, overall_iou, share_above, share_at_least
+from mindground.metrics.instances import InstanceMetrics
+from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
+
+SIZE = (10, 20)
+
+
+def area(left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+def sample(name: str, box: list[float], mask: np.ndarray | None = None) -> Sample:
+    segmentations = () if mask is None else (encode_mask(mask),)
+    return Sample("x.png", name, "i", "a ship", [box], segmentations, size=SIZE)
+
+
+def found(box: list[float] | None, mask: np.ndarray | None = None, **extras: object) -> Prediction:
+    masks = () if mask is None else (encode_mask(mask),)
+    boxes = np.zeros((0, 4)) if box is None else [box]
+    return Prediction(SIZE, boxes, np.ones(len(boxes)), masks=masks, extras=extras)
+
+
+def batch(samples: list[Sample], count: int | None = None, **arrays: np.ndarray) -> Batch:
+    geometry = Geometry(SIZE, SIZE, SIZE)
+    return Batch(arrays, samples, [geometry] * len(samples), len(samples) if count is None else count)
+
+
+def test_boxes_by_hand() -> None:
+    metrics = ReferringMetrics()
+    samples = [sample(f"s{i}", [0, 0, 10, 10]) for i in range(5)]
+    predictions = [
+        found([0, 0, 10, 10]),  # 1
+        found([0, 0, 10, 5]),  # exactly 0.5, which counts
+        found([5, 0, 15, 10]),  # 50 / 150
+        found([10, 0, 20, 10]),  # touching
+        found(None),  # nothing found
+    ]
+    metrics.update(predictions, batch(samples))
+    scores = metrics.compute()
+    assert scores["prec@0.5"] == pytest.approx(2 / 5)
+    assert scores["box_mean_iou"] == pytest.approx((1 + 0.5 + 1 / 3) / 5)
+    assert set(scores) == {"prec@0.5", "box_mean_iou"}, "no mask scores without masks"
+    assert [round(r["box_iou"], 3) for r in metrics.records()] == [1.0, 0.5, 0.333, 0.0, 0.0]
+    assert all(r["mask_iou"] is None for r in metrics.records())
+
+
+def test_the_surest_box_counts() -> None:
+    two = Prediction(SIZE, [[0, 0, 10, 10], [10, 0, 20, 10]], [0.2, 0.9])
+    metrics = ReferringMetrics()
+    metrics.update([two], batch([sample("s", [10, 0, 20, 10])]))
+    assert metrics.compute()["prec@0.5"] == 1
+
+
+def test_masks_by_hand() -> None:
+    box, whole, empty = [0, 0, 10, 10], area(0, 0, 10, 10), area(0, 0, 0, 0)
+    truths = [whole, whole, whole, area(3, 3, 4, 4), empty]
+    guesses = [whole, area(0, 0, 10, 5), empty, area(3, 3, 4, 4), empty]
+    metrics = ReferringMetrics()
+    samples = [sample(f"s{i}", box, truth) for i, truth in enumerate(truths)]
+    metrics.update([found(box, guess) for guess in guesses], batch(samples))
+    scores = metrics.compute()
+    assert scores["mean_iou"] == pytest.approx((1 + 0.5 + 0 + 1 + 0) / 5)  # an empty union scores 0
+    assert scores["overall_iou"] == pytest.approx((100 + 50 + 0 + 1) / (100 + 100 + 100 + 1))
+    assert scores["mask_prec@0.5"] == pytest.approx(2 / 5)  # strictly above
+    assert scores["mask_prec@0.95"] == pytest.approx(2 / 5)
+
+
+def test_a_missing_mask_is_an_empty_one() -> None:
+    metrics = ReferringMetrics()
+    box, whole = [0, 0, 10, 10], area(0, 0, 10, 10)
+    metrics.update([found(box, whole), found(None)], batch([sample("a", box, whole), sample("b", box, whole)]))
+    assert metrics.compute()["mean_iou"] == 0.5 and metrics.compute()["overall_iou"] == 0.5
+
+
+def test_canvas_protocol() -> None:
+    box, whole = [0, 0, 10, 10], area(0, 0, 10, 10)
+    truth = np.stack([area(0, 0, 4, 4)[None], area(0, 0, 0, 0)[None]]).astype(np.float32)
+    metrics = ReferringMetrics()
+    predictions = [found(box, whole, canvas_mask=area(0, 0, 4, 2)), found(box, whole, canvas_iou_counts=(0, 0))]
+    metrics.update(predictions, batch([sample("a", box, whole), sample("b", box, whole)], mask=truth))
+    scores = metrics.compute()
+    assert scores["canvas_mean_iou"] == pytest.approx((0.5 + 1) / 2)  # empty against empty is 1 there
+    assert scores["canvas_overall_iou"] == pytest.approx(8 / 16)
+
+
+def test_rows_that_fill_the_shape_do_not_count() -> None:
+    metrics = ReferringMetrics()
+    right, wrong = sample("a", [0, 0, 10, 10]), sample("a", [10, 0, 20, 10])
+    metrics.update([found([0, 0, 10, 10])] * 2, batch([right, wrong], count=1))
+    metrics.update([], batch([wrong], count=0))
+    assert len(metrics) == 1 and metrics.compute()["prec@0.5"] == 1
+    with pytest.raises(ValueError, match="1 predictions for 2 rows"):
+        metrics.update([found(None)], batch([right, wrong]))
+
+
+def test_merged_ranks_equal_one_process() -> None:
+    rng = np.random.default_rng(0)
+    samples, predictions = [], []
+    for i in range(11):
+        corners = rng.integers(0, 6, 4)
+        samples.append(sample(f"s{i:02d}", [1, 1, 8, 8], area(1, 1, 8, 8) if i % 3 else None))
+        box = [*corners[:2], *(corners[2:] + 5)]
+        predictions.append(found(box, area(*box), canvas_iou_counts=(i, 12)))
+    whole, merged = ReferringMetrics(), ReferringMetrics()
+    whole.update(predictions, batch(samples))
+    states = []
+    for rank in range(2):
+        part = ReferringMetrics()
+        part.update(predictions[rank::2], batch(samples[rank::2]))
+        states.append(part.state())
+    merged.merge([*states, ReferringMetrics().state()])
+    assert merged.compute() == pytest.approx(whole.compute()) and len(merged) == 11
+    assert merged.records() == whole.records()
+
+
+def test_nothing_collected() -> None:
+    assert ReferringMetrics().compute() == {} and ReferringMetrics().records() == []
+    assert math.isnan(overall_iou(np.zeros(0), np.zeros(0))) and math.isnan(share_at_least(np.zeros(0), 0.5))
+    assert np.isnan(share_above(np.zeros(0))).all()
+
+
+def test_prediction_of_another_size() -> None:
+    wrong = Prediction((5, 5), [[0, 0, 1, 1]], [1.0])
+    with pytest.raises(ValueError, match="'s'"):
+        ReferringMetrics().update([wrong], batch([sample("s", [0, 0, 1, 1])]))
+
+
+def test_nan_is_never_best() -> None:
+    assert is_better(0.1, None) and is_better(0.1, math.nan) and is_better(0.2, 0.1)
+    assert not is_better(math.nan, None) and not is_better(math.nan, 0.1) and not is_better(0.1, 0.1)
+
+
+def test_formulas() -> None:
+    intersection, union = mask_counts(np.asarray([[1, 1], [0, 0]]), np.asarray([[1, 0], [1, 0]]))
+    assert (intersection, union) == (1, 3)
+    assert mask_iou(0, 0) == 0 and canvas_iou(0, 0) == 1 and overall_iou([0], [0]) == 0
+    assert share_above([0.5, 0.6], (0.5, 0.6)).tolist() == [0.5, 0.0]
+    with pytest.raises(ValueError, match="cannot be compared"):
+        mask_counts(np.zeros((2, 2)), np.zeros((1, 2)))
+
+
+def test_which_metrics() -> None:
+    assert isinstance(metrics_for([sample("a", [0, 0, 1, 1])]), ReferringMetrics)
+    assert isinstance(metrics_for([Sample("x.png", "a", "i")]), InstanceMetrics)
+
+
+def test_instances() -> None:
+    boxes, masks = [[0, 0, 10, 10], [10, 0, 20, 10]], [area(0, 0, 10, 10), area(10, 0, 20, 10)]
+    truth = Sample("x", "a", "i", None, boxes, tuple(encode_mask(m) for m in masks), [1, 2], SIZE)
+    rles = tuple(encode_mask(m) for m in masks)
+    perfect = Prediction(SIZE, boxes, [0.9, 0.8], [1, 2], rles)
+    half = Prediction(SIZE, boxes[:1], [0.9], [1], rles[:1])
+    for prediction, expected in ((perfect, 1.0), (half, 0.5), (Prediction(SIZE, [], []), 0.0)):
+        metrics, merged = InstanceMetrics(), InstanceMetrics()
+        metrics.update([prediction], batch([truth]))
+        merged.merge([metrics.state(), InstanceMetrics().state()])
+        scores = merged.compute()
+        assert scores == metrics.compute() and scores["box_ap"] == pytest.approx(expected)
+        if prediction.masks:
+            assert scores["mask_ap"] == pytest.approx(expected) and scores["mask_ap_small"] == pytest.approx(expected)
+    assert InstanceMetrics().compute() == {}

@@ -1,0 +1,173 @@
+"""Tokenisers and words of place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mindground.config import DataConfig
+from mindground.errors import CheckpointError, ConfigError
+from mindground.text import (
+    ClipTokenizer,
+    Tokenizer,
+    WordPieceTokenizer,
+    build_tokenizer,
+    build_wordpiece,
+    flip_expression,
+    has_direction,
+    tokenizer_from_payload,
+)
+
+BPE = Path(__file__).parent / "golden" / "vocab" / "bpe_simple_vocab_16e6.txt.gz"
+SENTENCES = ["The ship left of the pier", "a Café on the right", "大桥 on the left"]
+HARD = ["", "   ", "word " * 300, "x" * 500, "停泊在左侧的飞机", "🛩️ plane 👍🏽", "zyzzyva qwrtp", "\x00\x07 tab\t", "ﬁsh İ ß"]
+
+
+@pytest.fixture(scope="module")
+def clip() -> ClipTokenizer:
+    return ClipTokenizer.from_file(BPE)
+
+
+@pytest.fixture(params=["wordpiece", "clip"])
+def tokenizer(request: pytest.FixtureRequest, clip: ClipTokenizer) -> Tokenizer:
+    return clip if request.param == "clip" else build_wordpiece(SENTENCES)
+
+
+def test_hard_sentences_keep_the_form(tokenizer: Tokenizer) -> None:
+    ids, mask = tokenizer(HARD, 12)
+    assert ids.shape == mask.shape == (len(HARD), 12) and ids.dtype == mask.dtype == np.int32
+    assert (ids >= 0).all() and (ids < tokenizer.vocab_size).all()
+    lengths = mask.sum(1)
+    assert lengths[0] == lengths[1] == 2 and lengths[2] == 12
+    for row, length in zip(range(len(HARD)), lengths, strict=True):
+        assert mask[row, :length].all() and not mask[row, length:].any()
+        assert ids[row, length - 1] == tokenizer.ids("")[1], "a cut sentence keeps its end token"
+        assert (ids[row, length:] == tokenizer.pad_id).all()
+    assert tokenizer.truncated >= 1
+
+
+def test_empty_list_and_wrong_use(tokenizer: Tokenizer) -> None:
+    assert tokenizer([], 7)[0].shape == (0, 7)
+    with pytest.raises(ValueError, match="list"):
+        tokenizer("the ship", 7)
+    with pytest.raises(ValueError, match="max_len=1"):
+        tokenizer(["the ship"], 1)
+
+
+def test_payload_round_trip(tokenizer: Tokenizer) -> None:
+    again = tokenizer_from_payload(json.loads(json.dumps(tokenizer.to_payload())))
+    assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
+    for ours, theirs in zip(tokenizer([*HARD, *SENTENCES], 20), again([*HARD, *SENTENCES], 20), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_broken_payloads() -> None:
+    with pytest.raises(CheckpointError, match="sentencepiece"):
+        tokenizer_from_payload({"kind": "sentencepiece"})
+    with pytest.raises(CheckpointError, match="tokens"):
+        tokenizer_from_payload({"kind": "wordpiece", "lower": True, "keep_end": True, "clean": True})
+
+
+def test_built_vocabulary_spells_new_words() -> None:
+    tokenizer = build_wordpiece(SENTENCES)
+    assert tokenizer.pieces("the SHIP left") == ["the", "ship", "left"]
+    assert tokenizer.unknown("a completely new spaceship, 42% wider!") == []
+    assert tokenizer.pieces("shipx") != tokenizer.pieces("shipy")
+    assert tokenizer.unknown("a 🛩 above") == ["🛩"] and tokenizer.unknown("大") == []
+    assert build_wordpiece(reversed(SENTENCES)).tokens == tokenizer.tokens
+    assert len(build_wordpiece(SENTENCES, max_words=2).tokens) < len(tokenizer.tokens)
+    assert "Ship" in build_wordpiece(["The Ship"], lower=False).tokens
+
+
+def test_vocabulary_files(tmp_path: Path) -> None:
+    tokens = build_wordpiece(SENTENCES).tokens
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join([*tokens, ""]).encode())
+    assert WordPieceTokenizer.from_file(tmp_path / "vocab.txt").tokens == tokens
+    for content, message in ((b"a\nb\n", r"\[PAD\]"), (b"\xff\xfe\x00", "UTF-8"), ("\n".join([*tokens, "ship"]).encode(), "ship")):
+        (tmp_path / "bad.txt").write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            WordPieceTokenizer.from_file(tmp_path / "bad.txt")
+    for content in (b"#version\na b\n", gzip.compress(b"#version\n")[:10], b"\x1f\x8bnonsense", b"\xff\xfe"):
+        (tmp_path / "bad.gz").write_bytes(content)
+        with pytest.raises(ConfigError, match="bad.gz"):
+            ClipTokenizer.from_file(tmp_path / "bad.gz")
+
+
+def test_clip_reads_the_unpacked_file_too(tmp_path: Path, clip: ClipTokenizer) -> None:
+    (tmp_path / "merges.txt").write_bytes(gzip.decompress(BPE.read_bytes()))
+    assert ClipTokenizer.from_file(tmp_path / "merges.txt").ids("a photo of a cat.") == clip.ids("a photo of a cat.")
+    assert clip.ids("a photo of a cat.") == [49406, 320, 1125, 539, 320, 2368, 269, 49407]
+
+
+def test_build_tokenizer(tmp_path: Path) -> None:
+    assert build_tokenizer(DataConfig(), SENTENCES).kind == "wordpiece"
+    assert build_tokenizer(DataConfig(tokenizer="clip_bpe", vocab=str(BPE))).kind == "clip_bpe"
+    for config in (DataConfig(), DataConfig(tokenizer="clip_bpe"), DataConfig(vocab=str(tmp_path / "absent"))):
+        with pytest.raises(ConfigError, match="data.vocab"):
+            build_tokenizer(config, None)
+
+
+def test_upstream_cut_loses_the_end_token() -> None:
+    tokens = build_wordpiece(SENTENCES).tokens
+    plain = WordPieceTokenizer(tokens, keep_end=False)
+    assert plain.end_id not in plain(["ship " * 9], 5)[0] and plain.end_id in WordPieceTokenizer(tokens)(["ship " * 9], 5)[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("the left man", "the right man"),
+        ("Leftmost person, RIGHT side", "Rightmost person, LEFT side"),
+        ("left-hand car of the right two", "right-hand car of the left two"),
+        ("upper-left, lower_right", "upper-right, lower_left"),
+        ("bright upright piano copyright", "bright upright piano copyright"),
+        ("the leftovers", "the leftovers"),
+        ("cleft", "cleft"),
+        ("左边的飞机", "右边的飞机"),
+        ("top of the tower", "top of the tower"),
+        ("", ""),
+    ],
+)
+def test_mirror(before: str, after: str) -> None:
+    assert flip_expression(before) == after and flip_expression(after) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Topmost ship", "Bottommost ship"),
+        ("upper left", "lower left"),
+        ("the one above the bridge", "the one below the bridge"),
+        ("stopped flower topping", "stopped flower topping"),
+    ],
+)
+def test_upside_down(before: str, after: str) -> None:
+    assert flip_expression(before, "vertical") == after and flip_expression(after, "vertical") == before
+
+
+def test_unknown_axis() -> None:
+    with pytest.raises(ValueError, match="diagonal"):
+        flip_expression("left", "diagonal")
+
+
+@given(st.lists(st.sampled_from(["left", "Right", "bright", "top", "ship", "leftmost", ",", "🛩", "左"])), st.sampled_from(["horizontal", "vertical"]))
+@settings(max_examples=60, deadline=None)
+def test_flipping_twice_changes_nothing(words: list[str], axis: str) -> None:
+    text = " ".join(words)
+    assert flip_expression(flip_expression(text, axis), axis) == text
+
+
+@pytest.mark.parametrize("text", ["the left man", "topmost", "second from RIGHT", "lower-left", "in the middle", "左侧", "bottom one"])
+def test_names_a_place(text: str) -> None:
+    assert has_direction(text)
+
+
+@pytest.mark.parametrize("text", ["bright cake", "stopped car", "flower", "topology", "a white cake", "", "停车场"])
+def test_names_no_place(text: str) -> None:
+    assert not has_direction(text)
