@@ -106,7 +106,8 @@ def test_tiny_pictures_and_odd_paths(tmp_path: Path, size: tuple[int, int]) -> N
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
 def test_cut_short(tmp_path: Path, suffix: str) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"a{suffix}")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"a{suffix}")
     data = (tmp_path / f"a{suffix}").read_bytes()
     (tmp_path / f"cut{suffix}").write_bytes(data[: len(data) // 2])
     with pytest.raises(ImageError, match=f"cut{suffix}"):

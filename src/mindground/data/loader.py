@@ -112,7 +112,10 @@ class Loader:
         drop_last: bool | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0 or not 0 <= rank < world:
-            raise ConfigError(f"batch_size={batch_size}, workers={workers}, rank={rank} of {world} cannot work together")
+            raise ConfigError(
+                f"batch_size={batch_size}, workers={workers}, rank={rank} of {world} cannot work; "
+                "set train.batch_size to at least 1 and data.num_workers to at least 0"
+            )
         if len(dataset) == 0:
             raise DataError("the data set holds no sample; check data.root and the split")
         self.dataset, self.transform, self.batch_size = dataset, transform, batch_size

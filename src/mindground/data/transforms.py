@@ -247,7 +247,8 @@ class ReferringTransform:
         if stored.shape[:2] == tuple(sample.size):
             return stored
         pairs = list(zip(image.shape[:2], sample.size, strict=True))
-        text = f"{sample.image_path} is {pairs[1][0]} x {pairs[0][0]}, its annotation says {pairs[1][1]} x {pairs[0][1]}"
+        (height, said_height), (width, said_width) = pairs
+        text = f"{sample.image_path} is {width} x {height}, its annotation says {said_width} x {said_height}"
         if any(abs(there - said) > max(2, _SIZE_TOLERANCE * said) for there, said in pairs):
             raise DataError(f"sample {sample.sample_id!r}: {text}; run tools/data_check.py to list such images")
         if not self._warned_size:

@@ -7,7 +7,7 @@
 | `mean_iou` | mean mask IoU over sentences at original resolution; 0 where the union is empty |
 | `overall_iou` | sum of mask intersections / sum of mask unions, pixels at original resolution |
 | `mask_prec@t` | share of sentences whose mask IoU is > t, t = 0.5, 0.55 ... 0.95 |
-| `canvas_mean_iou`, `canvas_overall_iou` | the same at the network's resolution, as papers report; empty against empty is 1 |
+| `canvas_mean_iou`, `canvas_overall_iou` | the same at the network's resolution (papers); empty against empty is 1 |
 
 A sentence without a predicted box or mask scores 0. A name is left out where it has no meaning: mask
 scores where the data has no masks or the model gives none.
