@@ -118,3 +118,16 @@ def test_schedules() -> None:
     assert lr_factor(TrainConfig(lr_scheduler="constant"), 99, 3, 10) == 1.0
     with pytest.raises(ConfigError, match="noam"):
         lr_factor(TrainConfig(lr_scheduler="noam"), 0, 1, 1)
+
+
+def test_hundreds_of_parameters_compile() -> None:
+    parameters = tuple(ms.Parameter(ms.Tensor(np.ones(2, np.float32)), name=f"p{i}") for i in range(400))
+    optimizer = AdamW([ParameterGroup("a", parameters, 0.1, 0.0)], ema_decay=0.9)
+
+    def run(scalars: tuple[ms.Tensor, ...], grads: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ms.Tensor]:
+        return optimizer(scalars, grads), sum_of_squares(grads)
+
+    grads = tuple(ms.Tensor(np.ones(2, np.float32)) for _ in parameters)
+    _, squares = ms.jit(run)(optimizer.host_scalars(1.0, 1.0), grads)
+    assert float(squares.asnumpy()) == 800.0
+    np.testing.assert_allclose(parameters[-1].asnumpy(), 0.9, rtol=1e-5)

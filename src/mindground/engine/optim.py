@@ -19,8 +19,53 @@ from mindground.models.base import GroundingModel, ParameterGroup
 
 __all__ = ["AdamW", "build_optimizer", "clip_factor", "sum_of_squares"]
 
+# A loop over hundreds of parameters nests that many calls when it is compiled and passes MindSpore's limit of 1000;
+# these are mapped instead.
+_update_one = ops.MultitypeFuncGraph("update_one")
+_average_one = ops.MultitypeFuncGraph("average_one")
+_square_one = ops.MultitypeFuncGraph("square_one")
+_squares = ops.HyperMap()
 # Below this size a plain reduction costs nothing.
 _LARGE = 1 << 16
+
+
+@_update_one.register(
+    "Function", "Tensor", "Tensor", "Tuple", "Number", "Number", "Tensor", "Tensor", "Tensor", "Tensor"
+)
+def _decay_and_step(
+    adam: ops.Primitive,
+    factor: ms.Tensor,
+    scale: ms.Tensor,
+    powers: tuple[ms.Tensor, ...],
+    base: float,
+    decay: float,
+    parameter: ms.Parameter,
+    first: ms.Parameter,
+    second: ms.Parameter,
+    gradient: ms.Tensor,
+) -> ms.Tensor:
+    power1, power2, beta1, beta2, eps = powers
+    rate = factor * base
+    if decay > 0:
+        ops.assign(parameter, parameter * (1.0 - rate * decay))
+    adam(
+        parameter, first, second, power1, power2, rate, beta1, beta2, eps, ops.cast(gradient, ms.float32) * scale
+    )
+    return rate
+
+
+@_average_one.register("Tensor", "Tensor", "Tensor")
+def _towards(ema: ms.Tensor, average: ms.Parameter, parameter: ms.Parameter) -> ms.Tensor:
+    return ops.assign(average, average * ema + parameter * (1.0 - ema))
+
+
+@_square_one.register("Tensor")
+def _sum_of_squares(gradient: ms.Tensor) -> ms.Tensor:
+    square = ops.square(ops.cast(gradient, ms.float32))
+    if gradient.ndim > 1 and gradient.size >= _LARGE:
+        rows = square.reshape(gradient.shape[0], -1)
+        square = ops.matmul(rows, ops.ones((rows.shape[1], 1), ms.float32))
+    return square.sum()
 
 
 class AdamW(nn.Cell):
@@ -58,6 +103,7 @@ class AdamW(nn.Cell):
             [_copy_of(p, f"optimizer.{i}.ema") for i, p in enumerate(trained)] if ema_decay > 0 else []
         )
         self.adam = ops.Adam()
+        self.map = ops.HyperMap()
         self.beta1 = ms.Tensor(self.betas[0], ms.float32)
         self.beta2 = ms.Tensor(self.betas[1], ms.float32)
         self.updates = 0
@@ -68,18 +114,13 @@ class AdamW(nn.Cell):
         Everything that changes from step to step is a Tensor, so the graph is compiled once.
         """
         factor, scale, power1, power2, eps, ema = scalars
-        for i in range(len(self.parameters)):
-            parameter = self.parameters[i]
-            rate = factor * self.rates[i]
-            if self.decays[i] > 0:
-                ops.assign(parameter, parameter * (1.0 - rate * self.decays[i]))
-            gradient = gradients[i].astype(ms.float32) * scale
-            self.adam(
-                parameter, self.first[i], self.second[i], power1, power2, rate, self.beta1, self.beta2, eps, gradient
-            )
-            if self.ema_decay > 0:
-                average = self.average[i]
-                ops.assign(average, average * ema + parameter * (1.0 - ema))
+        powers = (power1, power2, self.beta1, self.beta2, eps)
+        self.map(
+            ops.partial(_update_one, self.adam, factor, scale, powers),
+            self.rates, self.decays, self.parameters, self.first, self.second, gradients,
+        )  # fmt: skip
+        if self.ema_decay > 0:
+            self.map(ops.partial(_average_one, ema), self.average, self.parameters)
         return factor
 
     def host_scalars(self, factor: float, scale: float) -> tuple[ms.Tensor, ...]:
@@ -167,11 +208,4 @@ def sum_of_squares(gradients: tuple[ms.Tensor, ...]) -> ms.Tensor:
 
     A wide reduction costs 4 to 6 times a product with a column of ones here, and L2Loss loses four digits.
     """
-    total = ms.Tensor(0.0, ms.float32)
-    for gradient in gradients:
-        square = ops.square(gradient.astype(ms.float32))
-        if gradient.ndim > 1 and gradient.size >= _LARGE:
-            rows = square.reshape(gradient.shape[0], -1)
-            square = ops.matmul(rows, ops.ones((rows.shape[1], 1), ms.float32))
-        total = total + square.sum()
-    return total
+    return ops.addn(_squares(_square_one, gradients))
