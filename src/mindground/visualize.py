@@ -260,7 +260,7 @@ def _scaled(image: np.ndarray, width: int | None) -> tuple[np.ndarray, tuple[flo
     if factor < 1:
         method = cv2.INTER_AREA
     else:
-        method = cv2.INTER_CUBIC if factor <= 6 else cv2.INTER_NEAREST  # above, show pixels as pixels
+        method = cv2.INTER_CUBIC if factor <= 16 else cv2.INTER_NEAREST  # above, show pixels as pixels
     resized = cv2.resize(image, (new_wide, new_high), interpolation=method)
     return np.array(resized, copy=True), (new_wide / wide, new_high / high)
 
