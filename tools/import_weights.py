@@ -16,7 +16,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ from mindground import device
 from mindground.errors import WeightsError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mindground.config import CommandLine, Config
     from mindground.models.base import GroundingModel
     from mindground.weights.maps import WeightMap
@@ -81,9 +83,8 @@ def fill_vocabulary(config: Config, rows: int) -> None:
         text.vocab_size = rows or 1
 
 
-def word_rows(tensors: object) -> int:
+def word_rows(tensors: Mapping[str, np.ndarray]) -> int:
     """Rows of the word table in a file, 0 when it has none."""
-    assert isinstance(tensors, dict)
     tables = [array for name, array in tensors.items() if re.search(r"word_embeddings\.\w+$", name) and array.ndim == 2]
     return int(tables[0].shape[0]) if tables else 0
 

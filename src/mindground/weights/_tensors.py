@@ -130,7 +130,7 @@ class TensorRef:
 
 def widen_bfloat16(raw: np.ndarray) -> np.ndarray:
     """uint16 bit patterns of bfloat16 -> the same values as float32."""
-    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(raw.shape)
+    return (raw.reshape(-1).astype(np.uint32) << 16).view(np.float32).reshape(raw.shape)
 
 
 def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:

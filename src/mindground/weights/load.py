@@ -103,7 +103,8 @@ def _fit(array: np.ndarray, parameter: ms.Parameter) -> tuple[np.ndarray | None,
         return np.ascontiguousarray(array).view(target).reshape(wanted), "", ""
     if not _compatible(array.dtype, target):
         return None, f"file holds {array.dtype}, model {target}", ""
-    converted = array.astype(target)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, by name
+        converted = array.astype(target)
     if target.kind in "iu" and not np.array_equal(converted, array):
         return None, f"values of {array.dtype} do not fit into {target}", ""
     if target.kind == "f" and np.isfinite(array).all() and not np.isfinite(converted).all():
