@@ -206,6 +206,8 @@ def apply(device_config: DeviceConfig) -> DeviceInfo:
         _activate(target, device_id)
     if device_config.threads:
         ms.set_context(runtime_num_threads=device_config.threads)
+    # The update of a few hundred parameters is one compiled loop; MindSpore counts every turn of it as a call.
+    ms.set_recursion_limit(100_000)
     ms.set_context(mode=ms.GRAPH_MODE if device_config.mode_name == "GRAPH" else ms.PYNATIVE_MODE)
     _applied = DeviceInfo(target, device_config.mode_name, device_config.precision, device_id)
     return _applied
