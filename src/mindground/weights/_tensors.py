@@ -142,20 +142,20 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     size, stride, offset = ref.size, ref.stride, ref.offset
     if len(size) != len(stride) or offset < 0 or min((*size, *stride), default=0) < 0:
         raise WeightsError(f"{budget.path}: tensor {name!r} has an impossible layout {size}, {stride}; file damaged")
+    carrier = np.dtype(np.uint16) if ref.kind == BFLOAT16 else np.dtype(ref.kind)
+    if not ref.count:  # PyTorch lets an empty tensor point anywhere
+        return np.zeros(size, np.float32 if ref.kind == BFLOAT16 else carrier)
     data = ref.storage.bytes()
     width = item_size(ref.kind)
     start = ref.storage.start * item_size(ref.storage.kind)
     available = min((len(data) - start) // width, ref.storage.count * item_size(ref.storage.kind) // width)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if ref.count else offset - 1
-    if last >= available or offset > available:
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    if last >= available:
         raise WeightsError(
             f"{budget.path}: tensor {name!r} {size} reaches number {last} of a storage with {available}; "
             "the file is cut off or damaged, download it again"
         )
-    carrier = np.dtype(np.uint16) if ref.kind == BFLOAT16 else np.dtype(ref.kind)
     stored = carrier.newbyteorder(">" if ref.storage.big_endian else "<")
-    if not ref.count:
-        return np.zeros(size, np.float32 if ref.kind == BFLOAT16 else carrier)
     flat = np.frombuffer(data, dtype=stored, count=last - offset + 1, offset=start + offset * width)
     view = np.lib.stride_tricks.as_strided(flat, size, [step * width for step in stride], writeable=False)
     if ref.kind == BFLOAT16:
