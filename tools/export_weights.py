@@ -1,7 +1,7 @@
 """Write a checkpoint's tensors under the names of another framework, as safetensors.
 
-    python tools/export_weights.py runs/quickstart/best.ckpt --family vglaw --out vglaw.safetensors
-    python tools/export_weights.py runs/quickstart/best.ckpt --family bert --out bert.safetensors
+python tools/export_weights.py runs/quickstart/best.ckpt --family vglaw --out vglaw.safetensors
+python tools/export_weights.py runs/quickstart/best.ckpt --family bert --out bert.safetensors
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> None:
     source = options.family or loaded.config.family
     maps = type(loaded.model).weight_maps()
     if source not in maps:
-        raise WeightsError(f"--family {source} is unknown to {type(loaded.model).__name__}; it writes {', '.join(maps)}")
+        raise WeightsError(
+            f"--family {source} is unknown to {type(loaded.model).__name__}; it writes {', '.join(maps)}"
+        )
     chosen = maps[source]
     ours = parameter_arrays(loaded.model)
     named = {name: array for name, array in ours.items() if chosen.their_name(name) is not None}

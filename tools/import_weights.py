@@ -112,7 +112,10 @@ def import_file(line: CommandLine) -> tuple[GroundingModel, Config, LoadReport]:
     options = line.options
     found = read_weights(options.source)
     tensors, prefix = strip_wrapper_prefix(found.tensors)
-    print(f"{options.source}: {found.format}, {len(tensors)} tensors" + (f", prefix {prefix!r} taken off" if prefix else ""))
+    print(
+        f"{options.source}: {found.format}, {len(tensors)} tensors"
+        + (f", prefix {prefix!r} taken off" if prefix else "")
+    )
     for key in ("unwrapped", "inert", "left_out"):
         if key in found.metadata:
             print(f"  {key}: {found.metadata[key]}")

@@ -90,7 +90,9 @@ def main() -> None:
     for protocol in (0, 2, 5):
         content = {"model": {**plain, "torch": base.clone()}, "__author__": "tests"}
         (FIXTURES / f"detectron2_{protocol}.pkl").write_bytes(pickle.dumps(content, protocol))
-    save_file({"base": base, "bfloat": base.bfloat16(), "half": base.half()}, FIXTURES / "plain.safetensors", {"a": "b"})
+    save_file(
+        {"base": base, "bfloat": base.bfloat16(), "half": base.half()}, FIXTURES / "plain.safetensors", {"a": "b"}
+    )
     values = [{"name": name, "data": ms.Tensor(array)} for name, array in plain.items()]
     values.append({"name": "bfloat", "data": ms.Tensor(arrays["bfloat"], ms.bfloat16)})
     ms.save_checkpoint(values, str(FIXTURES / "mindspore.ckpt"), append_dict={"note": "hi", "epoch": 3})

@@ -96,7 +96,11 @@ def test_the_report_names_every_reason() -> None:
     report = load_into(model, names.to_ours({**file, "head.x": np.ones(1)}, parameter_shapes(model)), source="file.bin")
     table = report.table()
     assert table.splitlines()[0] == "file.bin: 3 loaded, 1 missing, 0 unexpected, 0 do not fit, 1 reshaped, 1 ignored"
-    for line in ("reshaped    0.weight: rows 0..4 of 6", "ignored     a head: 1 (head.x)", "missing     starts at 0: 1 (1.beta)"):
+    for line in (
+        "reshaped    0.weight: rows 0..4 of 6",
+        "ignored     a head: 1 (head.x)",
+        "missing     starts at 0: 1 (1.beta)",
+    ):
         assert line in table
 
 

@@ -49,7 +49,12 @@ def test_names_shapes_and_the_account() -> None:
 
 
 def test_there_and_back_with_prefixes() -> None:
-    theirs = {f"x.net.blocks.{n}.attn.{p}.{leaf}": ONE * n for n in (0, 11) for p in ("qkv", "proj") for leaf in ("weight", "bias")}
+    theirs = {
+        f"x.net.blocks.{n}.attn.{p}.{leaf}": ONE * n
+        for n in (0, 11)
+        for p in ("qkv", "proj")
+        for leaf in ("weight", "bias")
+    }
     placed = DETECTOR.with_prefix(ours="visual.", theirs="x.")
     adapted = placed.to_ours({**theirs, "x.head.a": ONE})
     assert all(name.startswith("visual.blocks.") for name in adapted.tensors) and not adapted.unexpected

@@ -41,7 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "small.yaml").write_text(SMALL)
     model = build_model(load_config(folder / "small.yaml"))
     rng = np.random.default_rng(0)
-    arrays = {name: rng.standard_normal(array.shape).astype(np.float32) for name, array in parameter_arrays(model).items()}
+    arrays = {
+        name: rng.standard_normal(array.shape).astype(np.float32) for name, array in parameter_arrays(model).items()
+    }
     maps = type(model).weight_maps()
     write_safetensors_atomic(folder / "whole.bin", maps["vglaw"].to_theirs(arrays))
     visual = {name: array for name, array in arrays.items() if name.startswith("visual_encoder.")}
@@ -56,7 +58,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_backbone(folder: Path) -> None:
     out = folder / "vit.ckpt"
     done = _start(
-        "import_weights.py", folder / "detector.pkl", "--family", "vitdet", "--config", folder / "small.yaml", "--out", out
+        "import_weights.py",
+        folder / "detector.pkl",
+        "--family",
+        "vitdet",
+        "--config",
+        folder / "small.yaml",
+        "--out",
+        out,
     )
     assert done.returncode == 0, done.stderr
     assert "1 reshaped, 1 ignored" in done.stdout and "centre crop" in done.stdout and "roi_heads.x" in done.stdout
@@ -68,7 +77,14 @@ def test_a_backbone(folder: Path) -> None:
 def test_an_unexplained_rest_is_refused(folder: Path) -> None:
     out = folder / "refused.ckpt"
     done = _start(
-        "import_weights.py", folder / "strange.pkl", "--family", "vitdet", "--config", folder / "small.yaml", "--out", out
+        "import_weights.py",
+        folder / "strange.pkl",
+        "--family",
+        "vitdet",
+        "--config",
+        folder / "small.yaml",
+        "--out",
+        out,
     )
     assert done.returncode == 2 and "roi.x" in done.stderr and not out.exists()
 

@@ -185,7 +185,7 @@ class Machine:
 
     def _dict(self, _: Any) -> None:
         items = self._pop_to_mark()
-        self._stack.append(dict(zip(items[::2], items[1::2])))
+        self._stack.append(dict(zip(items[::2], items[1::2], strict=True)))
 
     def _frozenset(self, _: Any) -> None:
         self._stack.append(frozenset(self._pop_to_mark()))
@@ -225,7 +225,7 @@ class Machine:
         mapping = target.mapping if isinstance(target, Instance) else target
         if type(mapping) is not dict:
             raise ValueError(f"entries added to a {type(target).__name__}")
-        mapping.update(zip(items[::2], items[1::2]))
+        mapping.update(zip(items[::2], items[1::2], strict=True))
 
     # -- names and calls -----------------------------------------------------------------------------------------
 
@@ -293,7 +293,9 @@ class Machine:
 
     def _outside(self, reference: Any) -> Any:
         if self._persistent is None:
-            raise UnsafeFileError(f"{self._path}: refused, because it refers to data outside the file: {str(reference)[:80]}")
+            raise UnsafeFileError(
+                f"{self._path}: refused, because it refers to data outside the file: {str(reference)[:80]}"
+            )
         return self._persistent(reference)
 
 

@@ -136,11 +136,15 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
 def _plain_array(path: Path, name: str, entry: dict[str, Any], data: bytes) -> np.ndarray:
     code, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
     if code not in _DTYPES:
-        raise WeightsError(f"{path}: tensor {name!r} is of type {code}, which is not supported; convert it to F16 or F32")
+        raise WeightsError(
+            f"{path}: tensor {name!r} is of type {code}, which is not supported; convert it to F16 or F32"
+        )
     dtype = np.dtype(_DTYPES[code])
     count = int(np.prod(shape, dtype=object)) if shape else 1
     if min(shape, default=0) < 0 or count * dtype.itemsize != len(data):
-        raise WeightsError(f"{path}: tensor {name!r} {shape} of {code} does not fit into {len(data)} bytes; file damaged")
+        raise WeightsError(
+            f"{path}: tensor {name!r} {shape} of {code} does not fit into {len(data)} bytes; file damaged"
+        )
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
     if code == "BF16":
         return widen_bfloat16(array.astype(np.uint16))

@@ -149,7 +149,7 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     width = item_size(ref.kind)
     start = ref.storage.start * item_size(ref.storage.kind)
     available = min((len(data) - start) // width, ref.storage.count * item_size(ref.storage.kind) // width)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= available:
         raise WeightsError(
             f"{budget.path}: tensor {name!r} {size} reaches number {last} of a storage with {available}; "

@@ -109,9 +109,9 @@ def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str],
     tops = [name for name in tops if name.count("/") <= 1 and name.rsplit("/", 1)[-1] == "data.pkl"]
     if not tops:
         old = any(name.endswith("model.json") for name in names)
-        what = "a TorchScript archive of PyTorch 1.3 or older; re-save it with a newer one" if old else (
-            "a zip file, but not one of PyTorch or numpy (no data.pkl, no .npy parts); unpack it and give the file inside"
-        )
+        what = "a zip file without data.pkl or .npy parts, so not one of PyTorch or numpy; give the file inside it"
+        if old:
+            what = "a TorchScript archive of PyTorch 1.3 or older; re-save it with a newer one"
         raise WeightsError(f"{path}: this is {what}")
     root = tops[0][: -len("data.pkl")]
     scripted = f"{root}constants.pkl" in names

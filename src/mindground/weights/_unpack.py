@@ -20,7 +20,9 @@ _MOST_NODES = 2_000_000
 _DEEPEST = 64
 
 
-def unpack(top: Any, path: Path, budget: Budget, *, scripted: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def unpack(
+    top: Any, path: Path, budget: Budget, *, scripted: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Tensors of a state dict, unwrapped from `{"model": ...}` and the like, and the rest as plain metadata.
 
     Tensors outside the state dict (optimiser moments) are not read; the metadata count them under `left_out`.
@@ -31,7 +33,9 @@ def unpack(top: Any, path: Path, budget: Budget, *, scripted: bool = False) -> t
     if scripted:
         refs, rest = _flatten(top, path)
         if not refs:
-            raise WeightsError(f"{path}: a TorchScript archive without parameters; give the file that holds the weights")
+            raise WeightsError(
+                f"{path}: a TorchScript archive without parameters; give the file that holds the weights"
+            )
         rest = {name: value for name, value in rest.items() if name.rsplit(".", 1)[-1] not in _MODULE_STATE}
         return _read(refs, path, budget), {"attributes": _describe(rest)} if rest else {}
     if not isinstance(top, dict):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _KINDS = {"n": r"\d+", "m": r"\d+", "k": r"\d+", "path": r".+"}
 _ONE_PART = r"[^.]+"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compile(source: str, target: str) -> tuple[re.Pattern[str], str]:
     """Template pair -> (pattern that recognises `source`, format string that writes `target`)."""
     kinds: dict[str, str] = {}

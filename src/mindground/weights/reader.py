@@ -69,7 +69,9 @@ def read_weights(path: str | Path) -> WeightFile:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except BROKEN as error:
-        raise WeightsError(f"{path}: damaged or cut off ({type(error).__name__}: {error}); download it again") from error
+        raise WeightsError(
+            f"{path}: damaged or cut off ({type(error).__name__}: {error}); download it again"
+        ) from error
     _LOG.debug("%s: %d tensors (%s)", path, len(found.tensors), found.format)
     return found
 

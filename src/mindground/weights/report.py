@@ -53,9 +53,7 @@ class LoadReport:
 
     def unexplained_missing(self, allow_missing: Sequence[str] = ()) -> list[str]:
         """Missing names that neither the source's map nor the caller accounts for."""
-        return [
-            name for name in self.missing if name not in self.expected_missing and not matches(name, allow_missing)
-        ]
+        return [name for name in self.missing if name not in self.expected_missing and not matches(name, allow_missing)]
 
     def summary(self) -> str:
         """One line of counts."""

@@ -132,9 +132,7 @@ def write_safetensors_atomic(
     return path
 
 
-def export(
-    model: nn.Cell, map: WeightMap, path: str | Path, metadata: Mapping[str, str] | None = None
-) -> Path:
+def export(model: nn.Cell, map: WeightMap, path: str | Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Write a model's parameters under the names of another framework.
 
     Raises:
