@@ -126,7 +126,7 @@ def read_mindspore_ckpt(path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
             parts.setdefault(tag, []).append(content)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise WeightsError(
-            f"{path}: not a whole MindSpore checkpoint of {len(data)} bytes ({error}); it is cut off, damaged or encrypted"
+            f"{path}: not a whole MindSpore checkpoint of {len(data)} bytes ({error}); cut off, damaged or encrypted"
         ) from error
     tensors: dict[str, np.ndarray] = {}
     metadata: dict[str, Any] = {}
