@@ -9,6 +9,7 @@ from mindground.nn import init
 from mindground.nn.activations import Gelu
 from mindground.nn.attention import Attention
 from mindground.nn.linear import Linear
+from mindground.nn.noise import Dropout
 from mindground.nn.norm import LayerNorm
 from mindground.weights.maps import WeightMap
 
@@ -48,7 +49,7 @@ class BertEmbeddings(nn.Cell):
         self.position_embeddings = _Table(max_positions, width)
         self.token_type_embeddings = _Table(type_vocab_size, width)
         self.layer_norm = LayerNorm(width, eps)
-        self.dropout = nn.Dropout(p=dropout)
+        self.dropout = Dropout(dropout)
 
     def construct(self, token_ids: ms.Tensor, token_type_ids: ms.Tensor | None = None) -> ms.Tensor:
         """(B, L) int32 -> (B, L, C)."""
@@ -86,7 +87,7 @@ class _ResidualOutput(nn.Cell):
         super().__init__()
         self.dense = Linear(width_in, width)
         self.layer_norm = LayerNorm(width, eps)
-        self.dropout = nn.Dropout(p=dropout)
+        self.dropout = Dropout(dropout)
 
     def construct(self, x: ms.Tensor, residual: ms.Tensor) -> ms.Tensor:
         return self.layer_norm(self.dropout(self.dense(x)) + residual)

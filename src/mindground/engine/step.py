@@ -86,8 +86,11 @@ class TrainStep:
                 grads = reducer(grads)
             return ops.concat((terms, sum_of_squares(grads).reshape(1))), grads
 
-        def update(scalars: tuple[ms.Tensor, ...], grads: tuple[ms.Tensor, ...]) -> ms.Tensor:
-            return optimizer(scalars, grads)
+        # Tensors inside a tuple count as constants of the compiled graph: every step would compile it anew.
+        count = len(optimizer.host_scalars(0.0, 0.0))
+
+        def update(*values: ms.Tensor) -> ms.Tensor:
+            return optimizer(values[:count], values[count:])
 
         return (ms.jit(gradients), ms.jit(update)) if graph else (gradients, update)
 
@@ -125,7 +128,7 @@ class TrainStep:
             return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked, "skipped": 1.0}
         self._check(terms, norm, batches, step)
         scale = factor if len(batches) > 1 or self.on_host else factor / self.loss_scale
-        self._update(self.optimizer.host_scalars(lr_factor, scale), grads)
+        self._update(*self.optimizer.host_scalars(lr_factor, scale), *grads)
         self.optimizer.updates += 1
         return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked}
 

@@ -12,6 +12,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindground.nn.kernels import fast_cpu_kernels
+from mindground.nn.noise import Dropout
 
 __all__ = ["Attention", "GridAttention", "attention_core", "merge_heads", "split_heads"]
 
@@ -286,7 +287,7 @@ class Attention(nn.Cell):
         self.plain = attention_core(factor, "plain")
         self.biased = attention_core(factor, "biased")
         self.dropped = attention_core(factor, "dropped")
-        self.dropout = nn.Dropout(p=dropout)
+        self.dropout = Dropout(dropout)
 
     def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor | None = None) -> ms.Tensor:
         """q (B, N, C), k (B, M, C), v (B, M, Cv), bias (B, 1 or heads, 1 or N, M) or None -> (B, N, Cv)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import nn, ops
 
+from mindground.nn.noise import Dropout
+
 __all__ = ["DropPath"]
 
 
@@ -16,7 +18,7 @@ class DropPath(nn.Cell):
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"drop path rate {rate}; choose a value from 0 up to, not including, 1")
         self.rate = rate
-        self.dropout = nn.Dropout(p=rate)
+        self.dropout = Dropout(rate)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(B, ...) -> the same shape."""

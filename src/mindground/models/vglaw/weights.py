@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mindground.backbones.bert import HUGGINGFACE_MAP
 from mindground.backbones.vitdet import DETECTRON2_MAP, MAE_MAP, VITDET_MAP
 from mindground.weights.maps import WeightMap
@@ -35,8 +33,5 @@ WEIGHT_MAPS: dict[str, WeightMap] = {
     "vitdet": DETECTRON2_MAP.with_prefix(ours="visual_encoder."),
     "vitdet-mae": MAE_MAP.with_prefix(ours="visual_encoder."),
     "vitdet-mindspore": _CONVERTED,
-    "bert": replace(
-        HUGGINGFACE_MAP.with_prefix(ours="text_encoder."),
-        layered=("text_encoder.encoder.layer.",),
-    ),
+    "bert": HUGGINGFACE_MAP.with_prefix(ours="text_encoder."),
 }
