@@ -10,6 +10,7 @@ import pytest
 from mindspore import nn
 
 from mindground.backbones.bert import HUGGINGFACE_MAP, Bert
+from mindground.nn.noise import StepNoise
 from mindground.backbones.vitdet import DETECTRON2_MAP, MAE_MAP, ViTDet, fit_relative_table
 from mindground.nn.linear import Linear
 from mindground.weights.load import parameter_arrays, parameter_shapes
@@ -150,8 +151,15 @@ def test_bert_dropout_only_in_training(mode: str) -> None:
     ones = ms.Tensor(np.ones((1, 3), np.int32))
     net.set_train(False)
     assert np.array_equal(net(ids, ones).asnumpy(), net(ids, ones).asnumpy())
+    plain = net(ids, ones).asnumpy()
     net.set_train(True)
-    assert not np.array_equal(net(ids, ones).asnumpy(), net(ids, ones).asnumpy())
+    noise = StepNoise(net, seed=0)
+    noise.renew(1)
+    first = net(ids, ones).asnumpy()
+    assert not np.array_equal(first, plain)
+    assert np.array_equal(first, net(ids, ones).asnumpy())
+    noise.renew(2)
+    assert not np.array_equal(first, net(ids, ones).asnumpy())
 
 
 def test_bert_refuses_too_many_tokens() -> None:

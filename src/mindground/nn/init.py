@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore.common import initializer as msinit
 
-__all__ = ["constant", "kaiming_uniform", "normal", "parameter", "trunc_normal"]
+__all__ = ["constant", "kaiming_uniform", "normal", "parameter", "sincos_positions", "trunc_normal"]
 
 
 def trunc_normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
@@ -38,3 +38,17 @@ def constant(shape: Sequence[int], value: float = 0.0) -> ms.Tensor:
 def parameter(tensor: ms.Tensor, name: str, requires_grad: bool = True) -> ms.Parameter:
     """Named parameter. A parameter made from an unmaterialised initialiser can silently lose its gradient."""
     return ms.Parameter(tensor, name=name, requires_grad=requires_grad)
+
+
+def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
+    """(rows * columns, width) sines and cosines of the row in one half, of the column in the other (MAE, app. A.1).
+
+    Raises:
+        ValueError: `width` is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"width={width} must be a multiple of 4 for sine and cosine positions")
+    rates = 1.0 / 10000 ** (np.arange(width // 4) / (width // 4))
+    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    halves = [np.concatenate([np.sin(a), np.cos(a)], 1) for a in (y.reshape(-1, 1) * rates, x.reshape(-1, 1) * rates)]
+    return np.concatenate(halves, 1).astype(np.float32)

@@ -19,7 +19,8 @@ __all__ = ["Dropout", "StepNoise"]
 TABLE_SIZE = 1 << 20
 
 # One table per process, kept out of the Cells' registers so that it never enters a checkpoint.
-_TABLE = ms.Parameter(ms.Tensor(np.zeros(TABLE_SIZE, np.float32)), name="step_noise", requires_grad=False)
+# Until a step renews it, it holds fixed uniform numbers, so that a Cell tried on its own drops the share it should.
+_TABLE = ms.Parameter(ms.Tensor(np.random.default_rng(0).random(TABLE_SIZE, dtype=np.float32)), name="step_noise", requires_grad=False)
 
 
 class Dropout(nn.Cell):

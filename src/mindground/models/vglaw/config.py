@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from mindground.errors import ConfigError
 
@@ -24,6 +25,8 @@ class VisualConfig:
     # detectron2 uses 1e-6; weights trained by the upstream MindSpore port want 1e-5.
     norm_eps: float = 1e-6
     pretrain_img_size: int = 224
+    # trunc_normal, or sincos: from random weights a network that knows places from the start learns far sooner.
+    position_start: Literal["trunc_normal", "sincos"] = "trunc_normal"
 
 
 @dataclass

@@ -80,6 +80,10 @@ class VGLaw(GroundingModel):
             pretrain_img_size=vit.pretrain_img_size,
             qkv_layers=qkv,
         )
+        if vit.position_start == "sincos":
+            side = vit.pretrain_img_size // vit.patch_size
+            table = np.concatenate([np.zeros((1, vit.embed_dim)), init.sincos_positions(side, side, vit.embed_dim)])
+            self.visual_encoder.pos_embed.set_data(ms.Tensor(table[None].astype(np.float32)))
         if self.adapted:
             self.weight_generator = self._generator(config, vit.embed_dim, groups)
         self.ada_gap = AdaptivePool(text.hidden_size, vit.embed_dim, config.pool_dim)
