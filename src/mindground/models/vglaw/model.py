@@ -13,13 +13,14 @@ from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
 from mindground.losses import box_iou_loss, box_l1_loss, dice_loss, sigmoid_focal_loss
 from mindground.models.base import GroundingModel, ParameterGroup
-from mindground.models.vglaw.config import VGLawConfig
+from mindground.models.vglaw.config import VGLawConfig, VisualConfig
 from mindground.models.vglaw.decode import decode_referent
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
 from mindground.models.vglaw.law import law_linear, law_size
 from mindground.models.vglaw.weights import WEIGHT_MAPS
 from mindground.nn import init
+from mindground.nn.linear import Linear
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.resize import BilinearResize
 
@@ -80,10 +81,7 @@ class VGLaw(GroundingModel):
             pretrain_img_size=vit.pretrain_img_size,
             qkv_layers=qkv,
         )
-        if vit.position_start == "sincos":
-            side = vit.pretrain_img_size // vit.patch_size
-            table = np.concatenate([np.zeros((1, vit.embed_dim)), init.sincos_positions(side, side, vit.embed_dim)])
-            self.visual_encoder.pos_embed.set_data(ms.Tensor(table[None].astype(np.float32)))
+        self._start(vit, config.start_gain)
         if self.adapted:
             self.weight_generator = self._generator(config, vit.embed_dim, groups)
         self.ada_gap = AdaptivePool(text.hidden_size, vit.embed_dim, config.pool_dim)
@@ -100,6 +98,17 @@ class VGLaw(GroundingModel):
             terms += [("focal", config.focal_loss_coef), ("dice", config.dice_loss_coef)]
         self.term_names = tuple(name for name, _ in terms)
         self.coefficients = tuple(float(value) for _, value in terms)
+
+    def _start(self, vit: VisualConfig, gain: float) -> None:
+        """Start values for training from random weights, where the configuration asks for others than published."""
+        if vit.position_start == "sincos":
+            side = vit.pretrain_img_size // vit.patch_size
+            table = np.concatenate([np.zeros((1, vit.embed_dim)), init.sincos_positions(side, side, vit.embed_dim)])
+            self.visual_encoder.pos_embed.set_data(ms.Tensor(table[None].astype(np.float32)))
+        for encoder in (self.text_encoder, self.visual_encoder) if gain else ():
+            for _, cell in encoder.cells_and_names():
+                if isinstance(cell, Linear):
+                    cell.weight.set_data(init.trunc_normal(cell.weight.shape, gain * cell.in_features**-0.5))
 
     @staticmethod
     def _generator(config: VGLawConfig, width: int, groups: list[int]) -> WeightGenerator:
