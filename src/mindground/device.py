@@ -153,13 +153,24 @@ def _check_precision(target: str, precision: str) -> None:
         raise DeviceError(f"precision={precision} is not offered on {target}: {why}; use {' or '.join(offered)}")
 
 
+def _set_cpu() -> None:
+    """A process that has computed already (a notebook) can no longer be told, nor need it be when it is on the CPU."""
+    import mindspore as ms
+
+    try:
+        ms.set_device("CPU")
+    except RuntimeError:
+        if ms.get_context("device_target") != "CPU":
+            raise
+
+
 def _activate(target: str, device_id: int) -> None:
     """Makes `target` current and proves it: MindSpore can fail to and go on computing on the CPU."""
     import mindspore as ms
 
     try:
         if target == "CPU":
-            ms.set_device(target)
+            _set_cpu()
         else:
             count = ms.hal.device_count(target)
             if device_id >= count:
