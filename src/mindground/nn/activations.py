@@ -34,6 +34,9 @@ class _FastGelu(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
         self.divide = ops.RealDiv()
+        # Tensors: the graph compiler takes two Python numbers less than 2.2e-16 apart for the same constant.
+        self.tiny = ms.Tensor(_TINY, ms.float32)
+        self.half_tiny = ms.Tensor(0.5 * _TINY, ms.float32)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         square = ops.square(x)
@@ -49,7 +52,7 @@ class _FastGelu(nn.Cell):
         # Without the dependency on dout a compiled graph is free to run this during the forward pass and to
         # keep the result of every layer alive until the backward pass.
         x = ops.depend(x, dout)
-        phi = self.divide(out + 0.5 * _TINY, x + _TINY)
+        phi = self.divide(out + self.half_tiny, x + self.tiny)
         density = ops.exp(ops.square(x) * (-0.5)) * _DENSITY_SCALE
         return (dout * (phi + x * density),)
 
