@@ -72,6 +72,8 @@ class VGLawConfig:
     xiou_loss_coef: float = 1.0
     focal_loss_coef: float = 1.0
     dice_loss_coef: float = 1.0
+    # Above 0: the pooling attention is taught to lie on the referent. Not in the paper; for training from random weights.
+    attention_loss_coef: float = 0.0
     xiou_loss_type: str = "giou"
 
     def __post_init__(self) -> None:

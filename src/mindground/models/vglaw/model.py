@@ -11,7 +11,7 @@ from mindspore import nn, ops
 
 from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
-from mindground.losses import box_iou_loss, box_l1_loss, dice_loss, sigmoid_focal_loss
+from mindground.losses import attention_loss, box_iou_loss, box_l1_loss, dice_loss, sigmoid_focal_loss
 from mindground.models.base import GroundingModel, ParameterGroup
 from mindground.models.vglaw.config import VGLawConfig, VisualConfig
 from mindground.models.vglaw.decode import decode_referent
@@ -96,6 +96,9 @@ class VGLaw(GroundingModel):
             self.output_names = ("box", "mask_logits")
             self.target_names = ("box", "mask", "has_mask")
             terms += [("focal", config.focal_loss_coef), ("dice", config.dice_loss_coef)]
+        if config.attention_loss_coef > 0:
+            self.output_names += ("attention",)
+            terms.append(("attention", config.attention_loss_coef))
         self.term_names = tuple(name for name, _ in terms)
         self.coefficients = tuple(float(value) for _, value in terms)
 
@@ -147,7 +150,10 @@ class VGLaw(GroundingModel):
         return extras
 
     def construct(self, image: ms.Tensor, token_ids: ms.Tensor, token_mask: ms.Tensor) -> tuple[ms.Tensor, ...]:
-        """image (B, 3, S, S), tokens and mask (B, L) int32 -> box (B, 4) cxcywh in [0, 1], mask_logits (B, 1, S, S)."""
+        """image (B, 3, S, S), tokens and mask (B, L) int32 -> box (B, 4) cxcywh in [0, 1], mask_logits (B, 1, S, S).
+
+        With `attention_loss_coef` also the pooling attention (B, G*G).
+        """
         text_feat = self.text_encoder(token_ids, token_mask)
         extras = self.generate(text_feat, token_mask)
         features = self.visual_encoder(image, extras).transpose(0, 2, 3, 1)
@@ -156,15 +162,17 @@ class VGLaw(GroundingModel):
     def heads(self, features: ms.Tensor, sentence: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Features (B, G, G, C) and the CLS feature (B, T) -> outputs."""
         batch, height, width, channels = features.shape
-        pooled, _ = self.ada_gap(sentence, features.reshape(batch, height * width, channels))
-        box = ops.sigmoid(self.bbox_pred(pooled))
-        if not self.use_mask:
-            return (box,)
-        logits = self.up_sample(features, sentence).expand_dims(1)
-        return box, self.mask_resize(logits)
+        pooled, attention = self.ada_gap(sentence, features.reshape(batch, height * width, channels))
+        outputs = (ops.sigmoid(self.bbox_pred(pooled)),)
+        if self.use_mask:
+            logits = self.up_sample(features, sentence).expand_dims(1)
+            outputs = outputs + (self.mask_resize(logits),)
+        if self.config.attention_loss_coef > 0:
+            outputs = outputs + (attention,)
+        return outputs
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
-        """-> (total, bbox, iou kind[, focal, dice]); the terms are unweighted, the total is weighted."""
+        """-> (total, bbox, iou kind[, focal, dice][, attention]); terms are unweighted, the total is weighted."""
         terms = (
             box_l1_loss(outputs[0], targets[0]),
             box_iou_loss(outputs[0], targets[0], self.config.xiou_loss_type),
@@ -174,6 +182,8 @@ class VGLaw(GroundingModel):
             logits, mask = outputs[1].reshape(batch, -1), targets[1].reshape(batch, -1)
             has_mask = targets[2].reshape(batch)
             terms = terms + (sigmoid_focal_loss(logits, mask, has_mask), dice_loss(logits, mask, has_mask))
+        if self.config.attention_loss_coef > 0:
+            terms = terms + (attention_loss(outputs[-1], targets[0]),)
         total = terms[0] * self.coefficients[0]
         for index in range(1, len(terms)):
             total = total + terms[index] * self.coefficients[index]
