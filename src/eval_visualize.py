@@ -1,7 +1,7 @@
 """Draw samples of a data set: image, sentence, truth and what a checkpoint finds.
 
-    python src/eval_visualize.py                              # newest checkpoint, 12 samples on one sheet
-    python src/eval_visualize.py --ckpt best.ckpt --indexes 0,7,42 --split val
+python src/eval_visualize.py                              # newest checkpoint, 12 samples on one sheet
+python src/eval_visualize.py --ckpt best.ckpt --indexes 0,7,42 --split val
 """
 
 from __future__ import annotations

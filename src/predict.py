@@ -1,6 +1,6 @@
 """Find what sentences point at in one's own images.
 
-    python src/predict.py --ckpt runs/quickstart/best.ckpt --image scene.jpg --text "the red ship" --out out/
+python src/predict.py --ckpt runs/quickstart/best.ckpt --image scene.jpg --text "the red ship" --out out/
 """
 
 from __future__ import annotations

@@ -140,9 +140,7 @@ def test_single_comm() -> None:
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (1, 0, 0)),
     ],
 )
-def test_launchers(
-    variables: dict[str, str], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launchers(variables: dict[str, str], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     for names in distributed._LAUNCHERS:
         for name in names:
             monkeypatch.delenv(name, raising=False)

@@ -31,7 +31,8 @@ def ask(image: np.ndarray, texts: Sequence[str], min_score: float = 0.0) -> list
     box = [0, 0, width / 2, height / 2]
     return [
         at_least(
-            Prediction((height, width), [box], [min(1, len(t) / 20)], masks=(encode_mask(mask),), expression=t), min_score
+            Prediction((height, width), [box], [min(1, len(t) / 20)], masks=(encode_mask(mask),), expression=t),
+            min_score,
         )
         for t in texts
     ]
@@ -95,7 +96,14 @@ def test_raster_gives_geojson(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     transform = pytest.importorskip("rasterio.transform").from_origin(500000, 5000000, 2, 2)
     with rasterio.open(
-        tmp_path / "s.tif", "w", driver="GTiff", height=40, width=60, count=3, dtype="uint8", crs="EPSG:32633",
+        tmp_path / "s.tif",
+        "w",
+        driver="GTiff",
+        height=40,
+        width=60,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32633",
         transform=transform,
     ) as file:
         file.write(np.full((3, 40, 60), 90, np.uint8))
@@ -169,10 +177,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(
         None,
         [
-            "--data.synthetic.train_images=4", "--data.synthetic.val_images=3", "--data.synthetic.image_size=64",
-            "--data.img_size=64", "--model.vit.embed_dim=32", "--model.vit.depth=2", "--model.vit.num_heads=2",
-            "--model.vit.window_block_indexes=[0]", "--model.text.hidden_size=32",
-            "--model.text.intermediate_size=64", "--model.generator_heads=2", f"--data.root={folder / 'data'}",
+            "--data.synthetic.train_images=4",
+            "--data.synthetic.val_images=3",
+            "--data.synthetic.image_size=64",
+            "--data.img_size=64",
+            "--model.vit.embed_dim=32",
+            "--model.vit.depth=2",
+            "--model.vit.num_heads=2",
+            "--model.vit.window_block_indexes=[0]",
+            "--model.text.hidden_size=32",
+            "--model.text.intermediate_size=64",
+            "--model.generator_heads=2",
+            f"--data.root={folder / 'data'}",
         ],
     )
     sentences = [sample.expression or "" for sample in build_dataset(config.data, "train")]
@@ -201,8 +217,19 @@ def test_predict_door(checkpoint: Path, tmp_path: Path) -> None:
     folder = save(tmp_path / "my images" / "a.png").parent
     save(folder / "b.png", (30, 30))
     result = run_door(
-        "predict.py", "--ckpt", checkpoint, "--image", folder, "--text", "the red ship", "--text", "左边的船",
-        "--out", "results", "--json", cwd=tmp_path,
+        "predict.py",
+        "--ckpt",
+        checkpoint,
+        "--image",
+        folder,
+        "--text",
+        "the red ship",
+        "--text",
+        "左边的船",
+        "--out",
+        "results",
+        "--json",
+        cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)["queries"]) == 4

@@ -19,8 +19,16 @@ def make_geotiff(path: Path, data: np.ndarray, crs: str | None = "EPSG:32633", n
     transform = pytest.importorskip("rasterio.transform").from_origin(500000, 5000000, 2, 2)
     bands, height, width = data.shape
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=data.dtype, crs=crs,
-        transform=transform, nodata=nodata,
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=bands,
+        dtype=data.dtype,
+        crs=crs,
+        transform=transform,
+        nodata=nodata,
     ) as file:
         file.write(data)
     return path

@@ -1,4 +1,4 @@
-"""Reference cases through pytest: those kept beside the tests, and the full set where it stands next to the checkout."""
+"""Reference cases through pytest: those kept beside the tests, and the full set where it stands beside the checkout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from golden.case import find_cases, load_case
 from golden.claim import Checks, claims_for, load_claims, run_claim
 

@@ -34,7 +34,7 @@ def newest_checkpoint(runs: str | Path = "runs") -> Path:
 
 
 def parse_indexes(text: str) -> list[int]:
-    """"0,7,42" or "0-3,9" -> sample numbers in that order. Raises DataError for anything else."""
+    """ "0,7,42" or "0-3,9" -> sample numbers in that order. Raises DataError for anything else."""
     numbers: list[int] = []
     for part in text.replace(" ", "").split(","):
         low, _, high = part.partition("-")

@@ -138,9 +138,7 @@ def _unique_names(images: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _record(
-    document: dict[str, Any], number: int, path: Path, pixels: np.ndarray, found: Sequence[Prediction]
-) -> None:
+def _record(document: dict[str, Any], number: int, path: Path, pixels: np.ndarray, found: Sequence[Prediction]) -> None:
     height, width = pixels.shape[:2]
     document["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
     for prediction in found:

@@ -106,7 +106,9 @@ class Predictor:
         devices.apply(DeviceConfig(device_target=device, mode_name=mode))
         loaded = load_checkpoint(contents)
         if loaded.tokenizer is None:
-            raise CheckpointError(f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint")
+            raise CheckpointError(
+                f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint"
+            )
         transform = ReferringTransform(loaded.config.data, loaded.tokenizer, training=False)
         return cls(
             loaded.model,
@@ -123,9 +125,7 @@ class Predictor:
     @overload
     def __call__(self, image: Any, text: Sequence[str], min_score: float = 0.0) -> list[Prediction]: ...
 
-    def __call__(
-        self, image: Any, text: str | Sequence[str], min_score: float = 0.0
-    ) -> Prediction | list[Prediction]:
+    def __call__(self, image: Any, text: str | Sequence[str], min_score: float = 0.0) -> Prediction | list[Prediction]:
         """Find what a sentence, or each of several, points at.
 
         Args:

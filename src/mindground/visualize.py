@@ -56,8 +56,9 @@ _PALETTE = Palette()
 def ious(prediction: Prediction, truth: Sample | Prediction) -> tuple[float | None, float | None]:
     """(box IoU, mask IoU) of the surest prediction with the truth, in original pixels.
 
-    The truth of a sentence is all that it refers to (see `referent`), otherwise the first object. A value is None where there is nothing to compare: no truth, or no masks on one side. An empty
-    prediction against a true object counts as 0.
+    The truth of a sentence is all that it refers to (see `referent`), otherwise the first object. A value is None
+    where there is nothing to compare: no truth, or no masks on one side. An empty prediction against a true object
+    counts as 0.
     """
     size = prediction.size
     if not len(truth.boxes_xyxy):

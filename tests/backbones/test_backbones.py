@@ -10,9 +10,9 @@ import pytest
 from mindspore import nn
 
 from mindground.backbones.bert import HUGGINGFACE_MAP, Bert
-from mindground.nn.noise import StepNoise
 from mindground.backbones.vitdet import DETECTRON2_MAP, MAE_MAP, ViTDet, fit_relative_table
 from mindground.nn.linear import Linear
+from mindground.nn.noise import StepNoise
 from mindground.weights.load import parameter_arrays, parameter_shapes
 
 

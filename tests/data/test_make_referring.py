@@ -235,9 +235,7 @@ def test_a_crowd_silences_its_class_only(place: Path) -> None:
     assert not any("ship" in sentence for sentence in records[0]["sentences"])
 
 
-def test_wrong_input_ends_with_code_2_and_leaves_foreign_files(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_input_ends_with_code_2_and_leaves_foreign_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tool.main([str(place / "no.json"), "--images", str(place / "images"), "--out", str(place / "out")]) == 2
     assert tool.main([str(place / "instances_val.json"), "--images", str(place / "no"), "--out", str(place)]) == 2
     assert "--images" in capsys.readouterr().err

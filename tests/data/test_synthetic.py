@@ -104,22 +104,21 @@ def test_words_agree_with_the_scene(root: str) -> None:
                 pool = [i for i, item in enumerate(objects) if item.name in words]
                 colours = {"red", "blue", "yellow", "white"} & set(words)
                 pool = [i for i in pool if not colours or objects[i].colour in colours]
+                across, down = ([item.box[k] + item.box[k + 2] for item in objects] for k in (0, 1))
                 value = {
-                    "left": lambda i: objects[i].box[0] + objects[i].box[2],
-                    "right": lambda i: -objects[i].box[0] - objects[i].box[2],
-                    "top": lambda i: objects[i].box[1] + objects[i].box[3],
-                    "bottom": lambda i: -objects[i].box[1] - objects[i].box[3],
-                    "larger": lambda i: -np.ptp(objects[i].outline[:, 0]) * np.ptp(objects[i].outline[:, 1]),
-                    "smaller": lambda i: np.ptp(objects[i].outline[:, 0]) * np.ptp(objects[i].outline[:, 1]),
+                    "left": across,
+                    "right": [-x for x in across],
+                    "top": down,
+                    "bottom": [-y for y in down],
                 }
-                rule = [word for word in words if word in value]
+                rule = [word for word in words if word in (*value, "larger", "smaller")]
                 seen.update(rule)
                 if "larger" in rule or "smaller" in rule:
                     areas = [objects[i].area for i in pool]
                     own = objects[target].area
                     assert own == (max(areas) if "larger" in rule else min(areas)), sentence
                 elif rule:
-                    assert min(pool, key=value[rule[0]]) == target and len(pool) > 1, sentence
+                    assert min(pool, key=value[rule[0]].__getitem__) == target and len(pool) > 1, sentence
                 else:
                     assert pool == [target], sentence
     assert seen == {"left", "right", "top", "bottom", "larger", "smaller"}

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn, ops
+
 from mindground.config import Config, from_dict
 from mindground.engine.assemble import Parts
 from mindground.models.base import GroundingModel, ParameterGroup
 from mindground.nn.noise import Dropout
 from mindground.structures import Batch, Geometry, Prediction, Sample
-from mindspore import nn, ops
 
 WIDTH = 6
 

@@ -15,11 +15,10 @@ from mindground import device
 
 def main(argv: Sequence[str]) -> int:
     """Train the fake model, with what the third argument asks for."""
+    from engine.fakes import fake_config, fake_parts
     from mindground.distributed import get_comm
     from mindground.engine import step, trainer
     from mindground.weights import writer
-
-    from engine.fakes import fake_config, fake_parts
 
     folder, settings, wish = argv[0], json.loads(argv[1]), json.loads(argv[2]) if len(argv) > 2 else {}
     config = fake_config(folder, **settings)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from engine.fakes import FakeModel, fake_config
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, weights_hash
 from mindground.errors import CheckpointError
 from mindground.text import build_wordpiece
 from mindground.weights import writer
-
-from engine.fakes import FakeModel, fake_config
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mindground.doors import run_door
 from mindground.engine.hooks import RunInterrupted, duration
 from mindground.errors import ConfigError

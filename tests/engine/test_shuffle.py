@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mindground.data.dataset import Dataset
 from mindground.data.shuffle import shuffle_expressions
 from mindground.errors import DataError

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from engine.fakes import OneRank, fake_config, fake_parts
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.engine.logs import read_log
 from mindground.engine.trainer import Trainer
 from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError
-
-from engine.fakes import OneRank, fake_config, fake_parts
 
 _TESTS = Path(__file__).resolve().parents[1]
 _MPIRUN = Path(sys.executable).with_name("mpirun")

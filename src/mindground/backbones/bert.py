@@ -175,7 +175,9 @@ class Bert(nn.Cell):
     ) -> None:
         super().__init__()
         if hidden_size % num_attention_heads != 0:
-            raise ValueError(f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}")
+            raise ValueError(
+                f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
+            )
         self.embeddings = BertEmbeddings(
             vocab_size, hidden_size, max_position_embeddings, type_vocab_size, layer_norm_eps, dropout, padding_idx
         )
@@ -206,8 +208,14 @@ _RULES = (
     ("embeddings.{table}_embeddings.weight", "embeddings.{table}_embeddings.embedding_table"),
     ("embeddings.LayerNorm.weight", "embeddings.layer_norm.gamma"),
     ("embeddings.LayerNorm.bias", "embeddings.layer_norm.beta"),
-    ("encoder.layer.{n}.attention.self.{part}.{leaf:weight|bias}", "encoder.layer.{n}.attention.self_attn.{part}.{leaf}"),
-    ("encoder.layer.{n}.{where:attention.output|output}.LayerNorm.weight", "encoder.layer.{n}.{where}.layer_norm.gamma"),
+    (
+        "encoder.layer.{n}.attention.self.{part}.{leaf:weight|bias}",
+        "encoder.layer.{n}.attention.self_attn.{part}.{leaf}",
+    ),
+    (
+        "encoder.layer.{n}.{where:attention.output|output}.LayerNorm.weight",
+        "encoder.layer.{n}.{where}.layer_norm.gamma",
+    ),
     ("encoder.layer.{n}.{where:attention.output|output}.LayerNorm.bias", "encoder.layer.{n}.{where}.layer_norm.beta"),
     (
         "encoder.layer.{n}.{where:attention.output|intermediate|output}.dense.{leaf:weight|bias}",

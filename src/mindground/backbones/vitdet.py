@@ -1,7 +1,7 @@
 """ViTDet: a plain vision transformer with window attention and a few global blocks, single scale.
 
-Follows detectron2's `modeling/backbone/vit.py` (Li et al., arXiv 2203.16527) number by number, with one choice of its own:
-a table of relative positions that is too long for the grid is cropped around its centre instead of being squeezed,
+Follows detectron2's `modeling/backbone/vit.py` (Li et al., arXiv 2203.16527) number by number, with one choice of its
+own: a table of relative positions that is too long for the grid is cropped around its centre instead of being squeezed,
 so that a row goes on meaning the same offset. `rel_pos_resize="interpolate"` is detectron2's way.
 """
 
@@ -257,9 +257,7 @@ class ViTDet(nn.Cell):
                 x = block(x, block_extras[index])
         return ops.transpose(x, (0, 3, 1, 2))
 
-    def construct(
-        self, image: ms.Tensor, block_extras: tuple[tuple[ms.Tensor, ...], ...] | None = None
-    ) -> ms.Tensor:
+    def construct(self, image: ms.Tensor, block_extras: tuple[tuple[ms.Tensor, ...], ...] | None = None) -> ms.Tensor:
         """Normalised image (B, 3, H, W) -> (B, C, H / patch, W / patch).
 
         Args:
@@ -275,15 +273,17 @@ def fit_relative_table(array: np.ndarray, wanted: tuple[int, ...]) -> tuple[np.n
     have, want = array.shape[0], wanted[0]
     if have > want:
         start = (have - want) // 2
-        return np.ascontiguousarray(centre_crop(array, want)), f"centre crop {have} -> {want}, rows {start}..{start + want}"
+        return np.ascontiguousarray(
+            centre_crop(array, want)
+        ), f"centre crop {have} -> {want}, rows {start}..{start + want}"
     return linear_matrix(have, want) @ array.astype(np.float32), f"linear interpolation {have} -> {want}"
 
 
 def layer_decay_rate(name: str, decay: float, layers: int, prefix: str = "") -> float:
     """Learning-rate factor decay^(layers + 1 - layer) of one parameter, as ViTDet was trained.
 
-    The patch and position embeddings are layer 0, block k is layer k + 1; whatever does not start with `prefix`, and the
-    rest of the backbone, keeps its rate.
+    The patch and position embeddings are layer 0, block k is layer k + 1; whatever does not start with `prefix`, and
+    the rest of the backbone, keeps its rate.
     """
     layer = layers + 1
     if name.startswith(prefix):

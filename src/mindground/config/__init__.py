@@ -213,9 +213,7 @@ def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Override
     return [layer for path in paths for layer in read_yaml(Path(path))]
 
 
-def _load(
-    paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()
-) -> Config:
+def _load(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()) -> Config:
     layers = _layers(paths, overrides)
     family = _DEFAULT_FAMILY
     owner = ""  # whose `model` section a file without `family` of its own continues

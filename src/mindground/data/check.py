@@ -171,9 +171,7 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
             yield Finding(ERROR, "no_object", dataset.split, sample.sample_id, "a sentence without an object")
 
 
-def _check_images(
-    dataset: Dataset, decode: bool
-) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
+def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
     """Sizes by path, path by content digest, findings; every picture is opened once."""
     from mindground.data.images import read_image
 
@@ -207,9 +205,7 @@ def _check_images(
     return sizes, digests, found
 
 
-def _check_objects(
-    dataset: Dataset, sizes: Mapping[str, tuple[int, int]], min_box_iou: float
-) -> Iterable[Finding]:
+def _check_objects(dataset: Dataset, sizes: Mapping[str, tuple[int, int]], min_box_iou: float) -> Iterable[Finding]:
     done: set[tuple[Any, ...]] = set()
     for sample in dataset:
         size = sample.size or sizes.get(sample.image_path)

@@ -163,9 +163,7 @@ def _extremes(
             yield Fact(kind, (word,))
 
 
-def _ranks(
-    target: SceneItem, rivals: Sequence[SceneItem], extent: np.ndarray, word: tuple[str, str]
-) -> Iterator[Fact]:
+def _ranks(target: SceneItem, rivals: Sequence[SceneItem], extent: np.ndarray, word: tuple[str, str]) -> Iterator[Fact]:
     for axis, (start, end) in enumerate((("left", "right"), ("top", "bottom"))):
         values = np.sort([item.centre[axis] / extent[axis] for item in (target, *rivals)])
         if np.diff(values).min() <= APART:
@@ -177,9 +175,7 @@ def _ranks(
                 yield Fact("nth", (word, ("n", ORDINALS[number]), ("p", place)))
 
 
-def _cells(
-    target: SceneItem, rivals: Sequence[SceneItem], extent: np.ndarray, word: tuple[str, str]
-) -> Iterator[Fact]:
+def _cells(target: SceneItem, rivals: Sequence[SceneItem], extent: np.ndarray, word: tuple[str, str]) -> Iterator[Fact]:
     where = target.centre / extent
     cell = np.clip(np.floor(where * 3), 0, 2).astype(int)
     low, high = cell / 3, (cell + 1) / 3

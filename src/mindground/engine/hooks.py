@@ -15,7 +15,7 @@ __all__ = ["Progress", "RunInterrupted", "StopRequest", "duration"]
 _LOG = logging.getLogger("mindground")
 
 
-class RunInterrupted(Exception):
+class RunInterrupted(Exception):  # noqa: N818 - an orderly end, not an error
     """The run was asked to stop; it finished its step and saved. `code` is the exit code (128 + signal)."""
 
     def __init__(self, message: str, code: int) -> None:

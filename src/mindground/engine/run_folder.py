@@ -116,8 +116,8 @@ def check_same_run(stored: Mapping[str, Any], config: Config, path: Path) -> Non
     ]
     if changed:
         raise CheckpointError(
-            f"{path} belongs to a run with other settings ({'; '.join(changed)}); give the same settings, or start anew "
-            "with --train.resume= and another --train.short_comment"
+            f"{path} belongs to a run with other settings ({'; '.join(changed)}); give the same settings, or start "
+            "anew with --train.resume= and another --train.short_comment"
         )
 
 

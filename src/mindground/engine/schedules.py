@@ -30,7 +30,9 @@ def lr_factor(config: Any, step: int, steps_per_epoch: int, total_steps: int) ->
         ConfigError: an unknown schedule.
     """
     if config.lr_scheduler not in SCHEDULES:
-        raise ConfigError(f"train.lr_scheduler={config.lr_scheduler!r} is unknown; choose one of {', '.join(SCHEDULES)}")
+        raise ConfigError(
+            f"train.lr_scheduler={config.lr_scheduler!r} is unknown; choose one of {', '.join(SCHEDULES)}"
+        )
     if step < config.warmup_steps:
         return config.warmup_ratio + (1.0 - config.warmup_ratio) * step / config.warmup_steps
     if config.lr_scheduler == "step":

@@ -147,12 +147,15 @@ class Trainer:
         position = Position(**{key: state[key] for key in known if key in state})
         if position.rows_per_step != self.position.rows_per_step:
             raise CheckpointError(
-                f"the run used {position.rows_per_step} samples per step, this continuation {self.position.rows_per_step}; "
-                f"set train.batch_sum={position.rows_per_step} (batch_size x ranks must divide it)"
+                f"the run used {position.rows_per_step} samples per step, this continuation "
+                f"{self.position.rows_per_step}; set train.batch_sum={position.rows_per_step} "
+                "(batch_size x ranks must divide it)"
             )
         joint = self.settings.batch_size * self.comm.size
         if position.rows % joint:
-            raise CheckpointError(f"the run stopped {position.rows} samples into an epoch, no multiple of {joint} per batch")
+            raise CheckpointError(
+                f"the run stopped {position.rows} samples into an epoch, no multiple of {joint} per batch"
+            )
         self.position = position
 
     def _same_start_everywhere(self) -> None:
@@ -247,7 +250,9 @@ class Trainer:
                 self.forward, self.parts.eval_loader, self.comm, self.parts.make_metrics(), title=self.parts.eval_name
             )
         self.position.metrics = metrics
-        self.log.record("eval", self.position.step, {"epoch": self.position.epoch, "split": self.parts.eval_name, **metrics})
+        self.log.record(
+            "eval", self.position.step, {"epoch": self.position.epoch, "split": self.parts.eval_name, **metrics}
+        )
         key = self.config.eval.select_by
         if key not in metrics:
             raise ConfigError(f"eval.select_by={key!r} is no metric of this run; choose one of {', '.join(metrics)}")
@@ -293,4 +298,3 @@ class Trainer:
             "continue with --train.resume=auto",
             128 + int(number),
         )
-

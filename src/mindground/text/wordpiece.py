@@ -39,9 +39,7 @@ class WordPieceTokenizer(Tokenizer):
 
     kind: ClassVar[str] = "wordpiece"
 
-    def __init__(
-        self, tokens: Sequence[str], *, lower: bool = True, keep_end: bool = True, clean: bool = True
-    ) -> None:
+    def __init__(self, tokens: Sequence[str], *, lower: bool = True, keep_end: bool = True, clean: bool = True) -> None:
         self.tokens = list(tokens)
         self.lower, self.keep_end, self.clean = lower, keep_end, clean
         vocabulary = {token: place for place, token in enumerate(self.tokens)}
@@ -119,9 +117,7 @@ class WordPieceTokenizer(Tokenizer):
 
 
 def _normaliser(lower: bool, clean: bool) -> normalizers.Normalizer:
-    return normalizers.BertNormalizer(
-        clean_text=clean, handle_chinese_chars=True, strip_accents=lower, lowercase=lower
-    )
+    return normalizers.BertNormalizer(clean_text=clean, handle_chinese_chars=True, strip_accents=lower, lowercase=lower)
 
 
 def _engine(vocabulary: dict[str, int], lower: bool, clean: bool) -> tokenizers.Tokenizer:

@@ -38,7 +38,7 @@ _DTYPES = {
 }
 
 
-class _CutOff(ValueError):
+class _CutOffError(ValueError):
     """The bytes end inside a field."""
 
 
@@ -46,7 +46,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(data) or shift > 63:
-            raise _CutOff("a number runs over the end")
+            raise _CutOffError("a number runs over the end")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -73,7 +73,7 @@ def _fields(data: memoryview) -> list[tuple[int, Any]]:
         else:
             raise ValueError(f"wire type {wire}")
         if number == 0 or at + length > len(data):
-            raise _CutOff("a field runs over the end")
+            raise _CutOffError("a field runs over the end")
         found.append((number, data[at : at + length]))
         at += length
     return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn
+
 from golden.case import Case
 from golden.claim import Checks, claim
 from golden.compute import fill, loss_and_norms, weighted_sum
-from mindspore import nn
-
 from mindground.backbones.bert import HUGGINGFACE_MAP, Bert
 
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
-from golden.case import Case
-from golden.claim import Checks, claim
 from mindspore import ops
 
+from golden.case import Case
+from golden.claim import Checks, claim
 from mindground.config import TrainConfig
 from mindground.engine.optim import AdamW, clip_factor
 from mindground.engine.schedules import schedule_list

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+
 from golden.case import Case
 from golden.claim import Checks, claim
-
 from mindground.metrics.counts import canvas_iou, mask_counts, overall_iou, share_above, share_at_least
 from mindground.structures import box_iou, cxcywh_to_xyxy
 

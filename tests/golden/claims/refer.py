@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from golden.case import Case
 from golden.claim import Checks, claim
-
 from mindground.data.formats.refer import Refer, preprocess, read_refer
 from mindground.structures import decode_segmentation
 

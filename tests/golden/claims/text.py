@@ -6,9 +6,9 @@ import functools
 from pathlib import Path
 
 import numpy as np
+
 from golden.case import Case
 from golden.claim import Checks, claim
-
 from mindground.text import ClipTokenizer, WordPieceTokenizer
 
 _BPE = "bpe_simple_vocab_16e6.txt.gz"

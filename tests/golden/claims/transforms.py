@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+
 from golden.case import Case
 from golden.claim import Checks, claim
-
 from mindground.config import DataConfig
 from mindground.data.loader import shard
 from mindground.data.transforms import Crop, Plan, ReferringTransform, crop_ranges, resized_size

@@ -7,11 +7,11 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn, ops
+
 from golden.case import Case, draw
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_norms
-from mindspore import nn, ops
-
 from mindground.losses import box_iou_loss, box_l1_loss, box_overlap, dice_loss, sigmoid_focal_loss
 from mindground.models.vglaw.config import TextConfig, VGLawConfig, VisualConfig
 from mindground.models.vglaw.generator import WeightGenerator

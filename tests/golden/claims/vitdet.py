@@ -6,11 +6,11 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn, ops
+
 from golden.case import Case, draw
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_norms, weighted_sum
-from mindspore import nn, ops
-
 from mindground.backbones.vitdet import DETECTRON2_MAP, ViTDet, layer_decay_rate
 from mindground.nn.relpos import centre_crop, grid_terms, relative_matrix
 from mindground.nn.resize import bicubic_matrix, resize_positions

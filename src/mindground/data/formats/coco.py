@@ -34,9 +34,11 @@ def read_coco(root: str, split: str, image_root: str = "") -> Dataset:
     path = _find(root, split)
     top = Path(root) if Path(root).is_dir() else path.parent
     stem = path.stem.removeprefix("instances_")
-    places = [Path(image_root)] if image_root else [
-        base / folder.format(stem) for base in (top, top.parent) for folder in IMAGE_FOLDERS
-    ]
+    places = (
+        [Path(image_root)]
+        if image_root
+        else [base / folder.format(stem) for base in (top, top.parent) for folder in IMAGE_FOLDERS]
+    )
     content = load_coco(path)
     first = next((str(image["file_name"]) for image in content["images"]), "")
     # A folder is the right one when the first image lies in it: `images/` may exist beside `val2017/`.
