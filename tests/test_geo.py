@@ -94,13 +94,15 @@ def test_damaged_raster(tmp_path: Path) -> None:
 
 
 def test_geojson_is_within_half_a_pixel(tmp_path: Path) -> None:
-    pyproj = pytest.importorskip("pyproj")
+    warp = pytest.importorskip("rasterio.warp")
     place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8)))
     collection = geo.to_geojson([found((60, 80), (30, 10, 50, 20))], place, image="a.tif", model="m.ckpt")
     (feature,) = collection["features"]
-    back = pyproj.Transformer.from_crs("EPSG:4326", place.crs, always_xy=True)
-    ring = np.asarray([back.transform(*point) for point in feature["geometry"]["coordinates"][0]])
-    columns, rows = (ring[:, 0] - 500000) / 2, (5000000 - ring[:, 1]) / 2
+    degrees = np.asarray(feature["geometry"]["coordinates"][0])
+    # UTM zone 33 has its middle at 15 degrees east; 5000 km north of the equator lie at 45.15 degrees.
+    assert np.allclose(degrees, [15, 45.15], atol=0.01)
+    east, north = (np.asarray(values) for values in warp.transform("EPSG:4326", place.crs, *degrees.T))
+    columns, rows = (east - 500000) / 2, (5000000 - north) / 2
     assert np.allclose([columns.min(), rows.min(), columns.max(), rows.max()], [30, 10, 50, 20], atol=0.5)
     assert feature["properties"]["text"] == "船 left" and feature["properties"]["image"] == "a.tif"
     path = geo.write_geojson(tmp_path / "out" / "a.geojson", collection)

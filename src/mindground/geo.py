@@ -1,6 +1,6 @@
 """Satellite and aerial rasters: GeoTIFF in, GeoJSON out.
 
-Needs the extra `geo` (rasterio, shapely, pyproj), which is imported only when a raster is read or
+Needs the extra `geo` (rasterio, shapely), which is imported only when a raster is read or
 written; whether a file is a GeoTIFF is told without it. The raster is read whole, through windows of
 rows, so that memory holds one 8-bit RGB copy and never the file's own bands.
 """
@@ -155,16 +155,15 @@ def to_geojson(
     without a mask becomes a rectangle. A raster without a coordinate system cannot be placed.
     """
     geometry = optional("shapely.geometry")
-    pyproj = optional("pyproj")
-    shapely = optional("shapely")
+    shapely, warp = optional("shapely"), optional("rasterio.warp")
     if not place.crs:
         raise ImageError(f"{image or 'the raster'} names no coordinate system, so it has no place in GeoJSON")
-    to_degrees = pyproj.Transformer.from_crs(place.crs, "EPSG:4326", always_xy=True).transform
     a, b, c, d, e, f = place.transform
 
     def place_on_earth(pixels: np.ndarray) -> np.ndarray:
         column, row = pixels[:, 0], pixels[:, 1]
-        return np.stack(to_degrees(a * column + b * row + c, d * column + e * row + f), -1)
+        x, y = a * column + b * row + c, d * column + e * row + f
+        return np.stack(warp.transform(place.crs, "EPSG:4326", x, y)[:2], -1)  # longitude first, as GeoJSON has it
 
     features = []
     for prediction in predictions:
