@@ -136,6 +136,7 @@ def test_assignments_without_dashes_and_the_last_word_wins() -> None:
         ("--lr_base __import__('os')", "finite number"),
         ("--eval_splits=[a", "a list"),
         ("--max_epochs 0", "at least 1"),
+        ("--data.synthetic.image_size 63", "at least 64"),
         ("--flip_prob 1.5", "between 0 and 1"),
         ("--drop_epochs 15 10", "must rise"),
         ("--data.std 1 0 1", "above 0"),

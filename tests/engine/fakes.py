@@ -102,6 +102,9 @@ class FakeMetrics:
     def merge(self, states: list[list[float]]) -> None:
         self.errors = [error for state in states for error in state]
 
+    def records(self) -> list[dict[str, Any]]:
+        return []
+
     def compute(self) -> dict[str, float]:
         return {"prec@0.5": 1.0 / (1.0 + float(np.mean(self.errors)))}
 

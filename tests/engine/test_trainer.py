@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -142,6 +143,18 @@ def test_batch_sum_must_divide(tmp_path: Path) -> None:
         config = fake_config(tmp_path)
         config.eval.select_by = "nonsense"
         Trainer(config, OneRank(), fake_parts(config)).run()
+
+
+def test_what_fills_no_step_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mindground"), "propagate", True)
+    with caplog.at_level(logging.INFO, "mindground"):
+        trainer = run(tmp_path / "some", batch_sum=32, max_epochs=2)
+        assert trainer.position.step == 2
+        run(tmp_path / "none", batch_sum=24, max_epochs=1)
+    (line,) = (record.getMessage() for record in caplog.records if "leaves out" in record.getMessage())
+    assert line == "every epoch leaves out 2 of its 6 batches of 8 samples: a step takes 4 of them"
 
 
 @pytest.mark.skipif(not _MPIRUN.exists(), reason="no mpirun beside this python")

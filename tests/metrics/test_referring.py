@@ -167,6 +167,7 @@ def test_instances() -> None:
         metrics.update([prediction], batch([truth]))
         merged.merge([metrics.state(), InstanceMetrics().state()])
         scores = merged.compute()
+        assert merged.records() == [{"sample_id": "a", "objects": 2, "found": len(prediction.scores)}]
         assert scores == metrics.compute() and scores["box_ap"] == pytest.approx(expected)
         if prediction.masks:
             assert scores["mask_ap"] == pytest.approx(expected) and scores["mask_ap_small"] == pytest.approx(expected)

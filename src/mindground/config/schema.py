@@ -218,7 +218,7 @@ def validate(config: Config) -> None:
     _require(data, "data", ["num_workers"], 0)
     _require(data, "data", ["flip_prob"], 0, 1)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
-    _require(data.synthetic, "data.synthetic", ["image_size"], 16)
+    _require(data.synthetic, "data.synthetic", ["image_size"], 64)
     for key in ("mean", "std"):
         values = getattr(data, key)
         if len(values) != 3 or (key == "std" and min(values) <= 0):

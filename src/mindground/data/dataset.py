@@ -35,6 +35,11 @@ class Dataset(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 
+    @property
+    def kind(self) -> str:
+        """`referring` (one sentence a sample) or `instances` (every object of an image, no sentence)."""
+        return "referring" if any(sample.expression is not None for sample in self.samples) else "instances"
+
     def sentences(self) -> list[str]:
         """Every expression in order; instance samples have none and are left out."""
         return [sample.expression for sample in self.samples if sample.expression is not None]

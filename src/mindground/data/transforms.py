@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,27 @@ import cv2
 import numpy as np
 
 from mindground.data.images import read_image
-from mindground.errors import DataError
+from mindground.errors import ConfigError, DataError
 from mindground.referent import referent_box, referent_mask
 from mindground.structures import Geometry, Sample, xyxy_to_cxcywh
 from mindground.text import Tokenizer, flip_expression, has_direction
 
 if TYPE_CHECKING:
     from mindground.config import DataConfig
+    from mindground.data.dataset import Dataset
 
-__all__ = ["Crop", "Example", "Plan", "ReferringTransform", "crop_ranges", "draw_plan", "plan_geometry", "resized_size"]
+__all__ = [
+    "TRANSFORMS",
+    "Crop",
+    "Example",
+    "Plan",
+    "ReferringTransform",
+    "crop_ranges",
+    "draw_plan",
+    "plan_geometry",
+    "resized_size",
+    "transform_for",
+]
 
 _log = logging.getLogger("mindground")
 
@@ -255,6 +268,33 @@ class ReferringTransform:
             self._warned_size = True
             _log.warning("%s; masks are resized, boxes kept; run tools/data_check.py to list such images", text)
         return image
+
+
+# What a data set asks (`Dataset.kind`) -> (data section, tokeniser, training) -> transform. The transform of another
+# kind is entered here, and trainer, evaluator and predictor take it from here.
+TRANSFORMS: dict[str, Callable[[DataConfig, Tokenizer, bool], ReferringTransform]] = {"referring": ReferringTransform}
+
+
+def transform_for(
+    dataset: Dataset, data_config: DataConfig, tokenizer: Tokenizer | None, training: bool
+) -> ReferringTransform:
+    """The transform for what the samples of a data set ask, as `metrics.metrics_for` chooses the metrics.
+
+    Raises:
+        ConfigError: no transform for this kind of samples, or sentences without a tokeniser to read them.
+    """
+    make = TRANSFORMS.get(dataset.kind)
+    if make is None:
+        raise ConfigError(
+            f"data.dataset={data_config.dataset!r} holds {dataset.kind} without sentences, and this family looks for "
+            "what a sentence names: choose a data set with sentences, or write them with tools/make_referring.py"
+        )
+    if tokenizer is None:
+        raise ConfigError(
+            f"data.dataset={data_config.dataset!r} holds sentences, but there is no vocabulary to read them with: "
+            "take a checkpoint that has one, or name a file in data.vocab"
+        )
+    return make(data_config, tokenizer, training)
 
 
 def _resize(pixels: np.ndarray, geometry: Geometry, interpolation: int) -> np.ndarray:

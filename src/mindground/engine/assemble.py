@@ -8,17 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mindground import device
 from mindground.data import build_dataset, eval_splits
+from mindground.data.loader import Loader
+from mindground.data.transforms import transform_for
 from mindground.engine.pretrained import load_pretrained
+from mindground.metrics import metrics_for
 from mindground.models import build_model
 from mindground.models.base import GroundingModel
+from mindground.text import build_tokenizer
 
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.data import Dataset
+    from mindground.device import DeviceInfo
+    from mindground.metrics import ReferringMetrics
+    from mindground.metrics.instances import InstanceMetrics
     from mindground.text import Tokenizer
 
-__all__ = ["Parts", "assemble", "eval_loader", "fill_vocabulary", "make_metrics"]
+__all__ = ["Parts", "assemble", "fill_vocabulary", "make_loader", "make_metrics"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -55,17 +63,17 @@ def fill_vocabulary(model_config: Any, size: int) -> None:
             model_config.vocab_size = size
 
 
-def eval_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer, comm: Any) -> Any:
-    """Batches of an evaluation split for this rank."""
-    from mindground.data.loader import Loader
-    from mindground.data.transforms import ReferringTransform
+def make_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer | None, comm: Any, *, training: bool) -> Loader:
+    """Batches of a data set for this rank, prepared as its samples ask.
 
-    transform = ReferringTransform(config.data, tokenizer, training=False)
+    Raises:
+        ConfigError: no transform for such samples, or fewer of them than one joint batch.
+    """
     return Loader(
         dataset,
-        transform,
-        config.eval.batch_size,
-        training=False,
+        transform_for(dataset, config.data, tokenizer, training),
+        config.train.batch_size if training else config.eval.batch_size,
+        training=training,
         seed=config.train.seed,
         rank=comm.rank,
         world=comm.size,
@@ -73,45 +81,43 @@ def eval_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer, comm: An
     )
 
 
-def make_metrics(config: Config) -> Any:
-    """A fresh metrics object for the configured task."""
-    from mindground.metrics.referring import ReferringMetrics
+def make_metrics(config: Config, dataset: Dataset) -> ReferringMetrics | InstanceMetrics:
+    """A fresh metrics object for what the samples of a data set ask."""
+    limits = config.eval
+    return metrics_for(dataset.samples, iou_threshold=limits.iou_threshold, mask_threshold=limits.mask_threshold)
 
-    return ReferringMetrics(config.eval.iou_threshold, config.eval.mask_threshold)
 
+def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:
+    """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in.
 
-def assemble(config: Config, comm: Any) -> Parts:
-    """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in."""
-    from mindground.data.loader import Loader
-    from mindground.data.transforms import ReferringTransform
-    from mindground.text import build_tokenizer
-
+    Args:
+        config: resolved.
+        comm: `distributed.Comm`.
+        info: what `device.apply` selected; its precision is the model's.
+    """
     data, train = config.data, config.train
     training = build_dataset(data, data.train_split)
     splits = eval_splits(data)
-    tokenizer = build_tokenizer(data, training.sentences())
-    fill_vocabulary(config.model, tokenizer.vocab_size)
-    loader = Loader(
-        training,
-        ReferringTransform(data, tokenizer, training=True),
-        train.batch_size,
-        training=True,
-        seed=train.seed,
-        rank=comm.rank,
-        world=comm.size,
-        workers=data.num_workers,
-    )
+    tokenizer = build_tokenizer(data, training.sentences()) if training.kind == "referring" else None
+    if tokenizer is not None:
+        fill_vocabulary(config.model, tokenizer.vocab_size)
+    loader = make_loader(config, training, tokenizer, comm, training=True)
     scored = build_dataset(data, splits[0]) if splits else None
+    left = len(training) - len(loader) * train.batch_size * comm.size
     _LOG.info(
-        "%s: %d training samples, %s", training.name, len(training), f"{len(scored)} in {splits[0]}" if scored else "-"
+        "%s: %d training samples%s, %s",
+        training.name,
+        len(training),
+        f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
+        f"{len(scored)} in {splits[0]}" if scored else "no split to evaluate",
     )
-    model = build_model(config)
+    model = device.mixed_precision(build_model(config), info)
     return Parts(
         model=model,
         tokenizer=tokenizer,
         loader=loader,
-        eval_loader=eval_loader(config, scored, tokenizer, comm) if scored else None,
-        make_metrics=lambda: make_metrics(config),
+        eval_loader=make_loader(config, scored, tokenizer, comm, training=False) if scored else None,
+        make_metrics=lambda: make_metrics(config, scored if scored else training),
         load_initial=lambda: load_pretrained(model, train),
         eval_name=splits[0] if splits else "",
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindground.errors import CheckpointError, MindGroundError, WeightsError
+from mindground.errors import CheckpointError, MindGroundError, UnsafeFileError, WeightsError
 from mindground.weights.load import load_into, parameter_arrays
 from mindground.weights.writer import write_safetensors_atomic
 
@@ -109,6 +109,7 @@ def read_checkpoint(path: str | Path) -> Contents:
 
     Raises:
         CheckpointError: no such file, truncated, not one of ours, or of a newer version.
+        UnsafeFileError: a pickle that calls for code; nothing of it ran, and the message names what it calls.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -120,10 +121,7 @@ def read_checkpoint(path: str | Path) -> Contents:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or not a MindGround checkpoint ({error}); take another copy, or convert foreign "
-            "weights with tools/import_weights.py"
-        ) from error
+        raise _refusal(path, error) from error
     if _KEY not in metadata:
         raise CheckpointError(
             f"{path} holds tensors but no configuration; convert foreign weights with tools/import_weights.py"
@@ -136,6 +134,25 @@ def read_checkpoint(path: str | Path) -> Contents:
     if schema != SCHEMA:
         raise CheckpointError(f"{path} has format {schema}; this version reads {SCHEMA}: update MindGround")
     return Contents(path, config, payload.get("tokenizer"), state, tensors)
+
+
+def _refusal(path: Path, error: Exception) -> MindGroundError:
+    """Why a file that is no safetensors container is no checkpoint."""
+    from mindground.weights.reader import read_weights
+
+    try:
+        found = read_weights(path)
+    except UnsafeFileError as unsafe:
+        return unsafe
+    except MindGroundError:
+        return CheckpointError(
+            f"{path} is truncated or not a MindGround checkpoint ({error}); take another copy, or convert foreign "
+            "weights with tools/import_weights.py"
+        )
+    return CheckpointError(
+        f"{path} is not a MindGround checkpoint but a file of weights ({found.format}); convert it with "
+        "tools/import_weights.py"
+    )
 
 
 def load_checkpoint(path: str | Path | Contents) -> Loaded:

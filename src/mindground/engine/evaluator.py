@@ -10,7 +10,7 @@ import numpy as np
 from mindground.engine.hooks import Progress
 from mindground.engine.step import batch_tensors
 from mindground.models.base import GroundingModel
-from mindground.structures import Batch, Prediction, box_iou
+from mindground.structures import Batch, Prediction
 
 __all__ = ["Forward", "evaluate"]
 
@@ -50,11 +50,12 @@ def evaluate(
         forward: of the model; its training flag is restored afterwards.
         loader: evaluation loader of this rank; ranks hold strided shards without duplicates.
         comm: `distributed.Comm`.
-        metrics: fresh object with `update`, `state`, `merge` and `compute`.
+        metrics: fresh object with `update`, `state`, `merge`, `compute` and `records`.
         title: of the progress bar.
 
     Returns:
-        The same on every rank: metrics by name, with `count`; records in the order of sample ids.
+        The same on every rank: metrics by name, with `count`; records in the order of sample ids, each with what
+        was found and the metrics' own figures for that sample.
     """
     model = forward.model
     training = model.training
@@ -73,19 +74,22 @@ def evaluate(
     if comm.size > 1:
         metrics.merge(comm.all_gather_object(metrics.state()))
         records = [record for part in comm.all_gather_object(records) for record in part]
+    figures = {entry["sample_id"]: entry for entry in metrics.records()}
+    records = [{**record, **_rounded(figures.get(record["sample_id"], {}))} for record in records]
     records.sort(key=lambda record: record["sample_id"])
     values = {name: float(value) for name, value in metrics.compute().items()}
     return {**values, "count": float(len(records))}, records
 
 
 def _record(sample: Any, prediction: Prediction) -> dict[str, Any]:
-    record: dict[str, Any] = {
+    return {
         "sample_id": sample.sample_id,
         "image_id": sample.image_id,
         "expression": sample.expression,
         "boxes_xyxy": np.round(prediction.boxes_xyxy, 2).tolist(),
         "scores": np.round(prediction.scores, 4).tolist(),
     }
-    if len(sample.boxes_xyxy) == 1 and len(prediction.boxes_xyxy) == 1:
-        record["box_iou"] = round(float(box_iou(prediction.boxes_xyxy, sample.boxes_xyxy)[0]), 4)
-    return record
+
+
+def _rounded(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in entry.items()}

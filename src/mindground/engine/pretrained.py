@@ -10,6 +10,7 @@ from mindground.engine.checkpoint import read_checkpoint
 from mindground.errors import ConfigError, WeightsError
 from mindground.models.base import GroundingModel
 from mindground.weights.load import load_into, parameter_shapes
+from mindground.weights.maps import strip_wrapper_prefix
 from mindground.weights.reader import read_weights
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def load_pretrained(model: GroundingModel, train: Any) -> list[LoadReport]:
     if text and not loaded.intersection(text) and not train.random_text_encoder:
         raise ConfigError(
             "the text encoder has no weights: give --train.text_pretrained_path (bert-base-uncased's model.safetensors "
-            "or pytorch_model.bin, from huggingface.co), or train it from random with --train.random_text_encoder=true"
+            "or pytorch_model.bin, from its public model page), or train it from random weights with "
+            "--train.random_text_encoder=true"
         )
     return reports
 
@@ -45,7 +47,7 @@ def load_file(model: GroundingModel, path: str) -> LoadReport:
     if "mindground" in weights.metadata:
         report = load_into(model, read_checkpoint(path).part("model"), source=str(path))
     else:
-        name, adapted = _explained(model, weights.tensors, path)
+        name, adapted = _explained(model, strip_wrapper_prefix(weights.tensors)[0], path)
         parts = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
         outside = rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*"
         report = load_into(model, adapted, allow_missing=(outside,), source=f"{path} as {name}")

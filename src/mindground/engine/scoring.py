@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from mindground.data import build_dataset, eval_splits
 from mindground.data.shuffle import shuffle_expressions
-from mindground.engine.assemble import eval_loader, make_metrics
+from mindground.engine.assemble import make_loader, make_metrics
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.logs import write_json
-from mindground.errors import CheckpointError
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -59,9 +58,7 @@ def score(
     info = device.apply(config.device)
     comm = distributed.get_comm(config.device)
     loaded = load_checkpoint(contents)
-    if loaded.tokenizer is None:
-        raise CheckpointError(f"{checkpoint} holds no tokeniser; it cannot be evaluated on expressions")
-    forward = Forward(loaded.model, graph=config.device.mode_name == "GRAPH")
+    forward = Forward(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
     results: dict[str, dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
     for split in splits or eval_splits(config.data):
@@ -91,9 +88,9 @@ def _score_split(
     dataset = build_dataset(config.data, split)
     if shuffled:
         dataset = shuffle_expressions(dataset, config.train.seed)
-    loader = eval_loader(config, dataset, loaded.tokenizer, comm)
+    loader = make_loader(config, dataset, loaded.tokenizer, comm, training=False)
     title = f"{split}, sentences exchanged" if shuffled else split
-    metrics, records = evaluate(forward, loader, comm, make_metrics(config), title=title)
+    metrics, records = evaluate(forward, loader, comm, make_metrics(config, dataset), title=title)
     lines.extend({"split": split, **record} for record in records)
     protocol = {
         "dataset": config.data.dataset,

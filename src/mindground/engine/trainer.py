@@ -72,9 +72,7 @@ def train(config: Config, comm: Any | None = None) -> Path:
     distributed.agree(comm, to_yaml(config))
     device.seed_everything(config.train.seed)
     _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
-    parts = assemble(config, comm)
-    device.mixed_precision(parts.model, info)
-    return Trainer(config, comm, parts).run()
+    return Trainer(config, comm, assemble(config, comm, info)).run()
 
 
 class Trainer:
@@ -167,6 +165,18 @@ class Trainer:
             if not self.leads:
                 parameter.set_data(ms.Tensor(value, parameter.dtype))
 
+    def _name_what_is_left_out(self) -> None:
+        """Batches that do not fill a step at an epoch's end; epochs are shuffled, so they are others every time."""
+        left = len(self.parts.loader) % self.micro
+        if left:
+            _LOG.info(
+                "every epoch leaves out %d of its %d batches of %d samples: a step takes %d of them",
+                left,
+                len(self.parts.loader),
+                self.settings.batch_size * self.comm.size,
+                self.micro,
+            )
+
     def _open(self, resumed: bool) -> None:
         from mindground.config import dump_yaml
 
@@ -175,6 +185,7 @@ class Trainer:
             dump_yaml(self.config, self.folder.config)
         self.comm.barrier()
         self.log = RunLog(self.folder, writes=self.leads, since=self.position.step if resumed else None)
+        self._name_what_is_left_out()
         for name, (rate, decay) in self.step.optimizer.groups_by_name.items():
             _LOG.info("group %s: learning rate %g, weight decay %g", name, rate, decay)
         if resumed:

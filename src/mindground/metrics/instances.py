@@ -43,7 +43,8 @@ class InstanceMetrics:
         for row in range(batch.count):
             size = batch.geometries[row].original_size
             truth, found = _truth(batch.samples[row], size), _found(predictions[row])
-            self._images.append({"size": size, "truth": truth, "found": found})
+            name = batch.samples[row].sample_id
+            self._images.append({"sample_id": name, "size": size, "truth": truth, "found": found})
 
     def state(self) -> dict[str, Any]:
         """What was collected, for gathering."""
@@ -63,6 +64,14 @@ class InstanceMetrics:
         if all("segmentation" in entry for entry in truth) and any("segmentation" in entry for entry in found):
             scores |= self._average_precision("segm", "mask")
         return scores
+
+    def records(self) -> list[dict[str, Any]]:
+        """One entry per image, by sample id: `sample_id`, and how many `objects` there are and were `found`."""
+        entries = [
+            {"sample_id": image["sample_id"], "objects": len(image["truth"]), "found": len(image["found"])}
+            for image in self._images
+        ]
+        return sorted(entries, key=lambda entry: entry["sample_id"])
 
     def _average_precision(self, kind: str, prefix: str) -> dict[str, float]:
         images, annotations, results = [], [], []
