@@ -24,13 +24,15 @@ def _parameters(rng: np.random.Generator) -> list[ms.Parameter]:
 
 
 @pytest.mark.parametrize("graph", [True, False])
-def test_adamw_is_torch_adamw(graph: bool) -> None:
+@pytest.mark.parametrize("fused_below", [0, 10, 100])
+def test_adamw_is_torch_adamw(graph: bool, fused_below: int) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     ours = _parameters(rng)
     theirs = [torch.nn.Parameter(torch.tensor(np.array(p.asnumpy()))) for p in ours]
     groups = [ParameterGroup("a", tuple(ours[:1]), 1e-2, 0.1), ParameterGroup("b", tuple(ours[1:]), 3e-3, 0.0)]
     optimizer = AdamW(groups, (0.9, 0.98), 1e-6)
+    optimizer.fused_below = fused_below
     peer = torch.optim.AdamW(
         [
             {"params": theirs[:1], "lr": 1e-2, "weight_decay": 0.1},

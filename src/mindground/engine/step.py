@@ -73,9 +73,9 @@ class TrainStep:
         self._sizes = [int(parameter.size) for parameter in optimizer.parameters]
         self._buffer: np.ndarray | None = None
         model.set_train(True)
-        self._gradients, self._update = self._build(graph)
+        self._gradients, self._update, self._update_as_is = self._build(graph)
 
-    def _build(self, graph: bool) -> tuple[Any, Any]:
+    def _build(self, graph: bool) -> tuple[Any, Any, Any]:
         reducer = self._reducer
         optimizer = self.optimizer
         value_and_grad = ms.value_and_grad(_LossCell(self.model), None, tuple(optimizer.parameters), has_aux=True)
@@ -92,7 +92,11 @@ class TrainStep:
         def update(*values: ms.Tensor) -> ms.Tensor:
             return optimizer(values[:count], values[count:])
 
-        return (ms.jit(gradients), ms.jit(update)) if graph else (gradients, update)
+        def update_as_is(*values: ms.Tensor) -> ms.Tensor:
+            return optimizer(values[:count], values[count:], False)
+
+        functions = (gradients, update, update_as_is)
+        return tuple(ms.jit(function) for function in functions) if graph else functions
 
     @property
     def on_host(self) -> bool:
@@ -118,17 +122,18 @@ class TrainStep:
         asked = float(stop)
         if len(batches) == 1 and not self.on_host:
             terms, norm, grads = self._direct(batches[0], step)
-            factor = clip_factor(norm, self.train.clip_max_norm, self.train.accumulation == "sum")
+            scale = clip_factor(norm, self.train.clip_max_norm, self.train.accumulation == "sum") / self.loss_scale
+            update = self._update
         else:
             terms, norm, asked, grads = self._gathered(batches, step, asked)
-            factor = 1.0
+            # Averaged, unscaled and clipped on the host already.
+            scale, update = 1.0, self._update_as_is
         if self.comm.size > 1 and not self.on_host:
             asked = float(any(self.comm.all_gather_object(stop)))
         if not self._usable(terms, norm):
             return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked, "skipped": 1.0}
         self._check(terms, norm, batches, step)
-        scale = factor if len(batches) > 1 or self.on_host else factor / self.loss_scale
-        self._update(*self.optimizer.host_scalars(lr_factor, scale), *grads)
+        update(*self.optimizer.host_scalars(lr_factor, scale), *grads)
         self.optimizer.updates += 1
         return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked}
 
