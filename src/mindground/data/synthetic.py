@@ -32,9 +32,9 @@ COLOURS = {"red": (205, 45, 40), "blue": (40, 75, 205), "yellow": (235, 205, 50)
 GROUNDS = {"grass": (88, 112, 66), "sand": (164, 142, 104), "water": (58, 88, 100), "concrete": (122, 122, 120)}
 SPLITS = {"train": 0, "val": 1, "test": 2}
 SUPERSAMPLING = 4
-SENTENCES_PER_OBJECT = 3
+SENTENCES_PER_OBJECT = 2
 # Part of the cache folder's name: raise it whenever the same seed would draw another picture.
-DRAWING = "v1"
+DRAWING = "v2"
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def _kind(rng: np.random.Generator, objects: list[SceneObject]) -> tuple[int, st
     share = rng.random()
     if share < 0.45:
         return model.category, str(rng.choice([name for name in colours if name != model.colour]))
-    if share < 0.75:
+    if share < 0.70:
         return int(rng.choice([number for number in categories if number != model.category])), model.colour
-    if share < 0.88:
+    if share < 0.80:
         return model.category, model.colour
     return category, colour
 
@@ -186,7 +186,7 @@ def scene_sentences(objects: list[SceneObject], rng: np.random.Generator) -> lis
     for index, target in enumerate(objects):
         true = _true_sentences(index, objects)
         # Colour and class first: it is what most sentences of real sets say. The rest is drawn.
-        plain = [text for text in true if text == f"{target.colour} {target.name}"]
+        plain = [text for text in true if text.startswith(f"the {target.colour} {target.name}")][:1]
         other = [text for text in true if text not in plain]
         picked = [other[i] for i in rng.permutation(len(other))[: SENTENCES_PER_OBJECT - len(plain)]]
         result.append(plain + picked)
@@ -202,15 +202,17 @@ def _true_sentences(index: int, objects: list[SceneObject]) -> list[str]:
     if not same_class:
         sentences.append(f"the {target.name}")
     if not twins:
-        sentences.append(f"{target.colour} {target.name}")
+        sentences.append(f"the {target.colour} {target.name}")
     if same_class:
         sentences += [f"the {target.name} {place}" for place in _places(target, same_class)]
         if len(same_class) == 1:
             ratio = target.area / same_class[0].area
             if ratio > 1.5 or ratio < 1 / 1.5:
                 sentences.append(f"the {'larger' if ratio > 1 else 'smaller'} {target.name}")
+    if all(item.colour != target.colour for item in others):
+        sentences.append(f"the {target.colour} one")
     if twins:
-        sentences += [f"{target.colour} {target.name} {place}" for place in _places(target, twins)]
+        sentences += [f"the {target.colour} {target.name} {place}" for place in _places(target, twins)]
     return sentences
 
 
