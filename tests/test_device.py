@@ -142,6 +142,35 @@ def test_float32_leaves_the_network_alone() -> None:
     assert device.mixed_precision(network, device.DeviceInfo("CPU", "GRAPH", "float32")) is network
 
 
+@pytest.mark.parametrize("mode", ["GRAPH", "PYNATIVE"])
+def test_half_precision_reaches_matrix_products_and_spares_the_rest(mode: str) -> None:
+    """The CPU can compute float16 products slowly: enough to see what the casts of an accelerator do."""
+    import mindspore as ms
+    import numpy as np
+    from mindspore import nn, ops
+
+    class Network(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Dense(3, 2, weight_init="ones", bias_init="zeros")
+
+        def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+            return self.layer(x), ops.exp(x)
+
+    before = ms.get_context("mode")
+    try:
+        ms.set_context(mode=ms.GRAPH_MODE if mode == "GRAPH" else ms.PYNATIVE_MODE)
+        x = ms.Tensor(np.asarray([[1.0001, 2.0, -3.0]], np.float32))
+        whole, half = Network(), Network()
+        half = device.mixed_precision(half, device.DeviceInfo("Ascend", mode, "float16"))
+        exact, rounded = (network(x)[0].asnumpy() for network in (whole, half))
+        assert abs(exact[0, 0] - 1e-4) < 1e-6 and rounded[0, 0] == 0, "1.0001 is 1 in float16"
+        np.testing.assert_array_equal(half(x)[1].asnumpy(), whole(x)[1].asnumpy())
+        assert half.layer.weight.dtype == ms.float32 and half(x)[1].dtype == ms.float32
+    finally:
+        ms.set_context(mode=before)
+
+
 def test_seeds_repeat() -> None:
     import random
 

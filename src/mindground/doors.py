@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -38,6 +39,12 @@ def run_door(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | 
     except KeyboardInterrupt:
         _say("stopped")
         return _leave(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            traceback.print_exc()
+            return _leave(1)
+        _say(f"{error.filename or 'a file'} cannot be written: the disk is full; free space or choose another folder")
+        return _leave(EXIT_USER_ERROR)
     except Exception as error:
         code = getattr(error, "code", None)
         if isinstance(code, int) and code > 128:

@@ -1,4 +1,8 @@
-"""A fake training job as a process of its own: `python job.py FOLDER '{"max_epochs": 3}' ['{"sleep": 0.1}']`."""
+"""A fake training job as a process of its own: `python job.py FOLDER '{"max_epochs": 3}' ['{"sleep": 0.1}']`.
+
+The third argument is what shall happen: `sleep` before every step, `kill_at` a step, `kill_save` the how-manieth save,
+`poison` [epoch, batch] with NaN; with `rank` on that rank only.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,10 @@ def main(argv: Sequence[str]) -> int:
     config = fake_config(folder, **settings)
     device.apply(config.device)
     comm = get_comm(config.device)
-    parts = fake_parts(config, comm, dropout=wish.get("dropout", 0.2))
+    if wish.get("rank", comm.rank) != comm.rank:
+        wish = {}
+    poison = {"poison": tuple(wish["poison"])} if "poison" in wish else {}
+    parts = fake_parts(config, comm, dropout=wish.get("dropout", 0.2), **poison)
     run_step, replace, calls = step.TrainStep.__call__, os.replace, []
 
     def slow_step(self: Any, batches: Any, factor: float, number: int, **more: Any) -> dict[str, float]:

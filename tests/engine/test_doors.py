@@ -33,5 +33,21 @@ def test_a_defect_keeps_its_trace_and_a_stop_its_code(capsys: pytest.CaptureFixt
     assert run_door(lambda argv: 0, ["--x"]) == 0
 
 
+def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: object) -> int:
+        with open("/dev/full", "w", encoding="utf-8") as stream:
+            stream.write("a record of the run")
+        return 0
+
+    assert run_door(main, []) == 2
+    assert "the disk is full" in capsys.readouterr().err
+
+    def broken(argv: object) -> int:
+        raise PermissionError(13, "not yours")
+
+    assert run_door(broken, []) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (5, 75, 3725)] == ["0:05", "1:15", "1:02:05"]

@@ -134,6 +134,20 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path) -> Non
     assert read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] == 6
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_full_disk_stops_the_run_and_the_last_checkpoint_stands(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path, ema_decay=0.99, max_epochs=1)
+    last = tmp_path / "fake" / "last.ckpt"
+    before = last.read_bytes()
+    # The unfinished file of the next save lies on a device that is really full.
+    last.with_name(".last.ckpt.tmp").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: the disk is full; the file that was there before"):
+        run(tmp_path, ema_decay=0.99, resume="auto", max_epochs=2)
+    assert last.read_bytes() == before
+    run(tmp_path, ema_decay=0.99, resume="auto")
+    assert same(tensors(tmp_path), tensors(whole))
+
+
 def test_batch_sum_must_divide(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_sum=20"):
         run(tmp_path, batch_sum=20)
@@ -174,3 +188,25 @@ def test_two_ranks_are_one_process(tmp_path: Path) -> None:
     scores = [json.loads((tmp_path / name / "fake" / "metrics.json").read_text()) for name in ("one", "two")]
     assert scores[0]["count"] == scores[1]["count"] == 16
     assert scores[0]["prec@0.5"] == pytest.approx(scores[1]["prec@0.5"], rel=1e-4)
+
+
+@pytest.mark.skipif(not _MPIRUN.exists(), reason="no mpirun beside this python")
+def test_a_rank_killed_in_training_ends_the_job(tmp_path: Path) -> None:
+    started = time.monotonic()
+    two = job(tmp_path, {"batch_size": 4, "save_steps": 2}, {"kill_at": 4, "rank": 1}, ranks=2)
+    output, _ = two.communicate(timeout=60)
+    assert two.returncode not in (0, None) and time.monotonic() - started < 60
+    assert "rank 1" in output and "signal 9" in output, output
+    assert read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] == 4
+
+
+@pytest.mark.skipif(not _MPIRUN.exists(), reason="no mpirun beside this python")
+def test_nan_on_one_rank_names_the_samples_of_all(tmp_path: Path) -> None:
+    two = job(tmp_path, {"batch_size": 4}, {"poison": [1, 2], "rank": 1}, ranks=2)
+    output, _ = two.communicate(timeout=60)
+    assert two.returncode == 2, output
+    assert "not finite at step 8" in output and "Traceback" not in output
+    order = np.random.default_rng([1, 1]).permutation(48)[16:24]
+    for rank in (0, 1):
+        assert f"rank {rank}: {', '.join(f's{i}' for i in order[rank::2])}" in output
+    assert read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] == 6

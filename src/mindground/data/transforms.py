@@ -271,7 +271,7 @@ class ReferringTransform:
 
 
 # What a data set asks (`Dataset.kind`) -> (data section, tokeniser, training) -> transform. The transform of another
-# kind is entered here, and trainer, evaluator and predictor take it from here.
+# kind is entered here, and trainer and evaluator take it from here.
 TRANSFORMS: dict[str, Callable[[DataConfig, Tokenizer, bool], ReferringTransform]] = {"referring": ReferringTransform}
 
 
