@@ -41,6 +41,9 @@ class TextConfig:
     intermediate_size: int = 3072
     max_position_embeddings: int = 512
     dropout: float = 0.1
+    # Deviation of the start weights as a multiple of 1/sqrt(inputs); 0 = the published 0.02. Only for training from
+    # random weights at small widths, where 0.02 leaves too little of the words in the sentence's summary.
+    start_gain: float = 0.0
 
 
 @dataclass
@@ -59,9 +62,6 @@ class VGLawConfig:
     # True: one S and D for all blocks (the published form); False: every block has its own.
     share_decomposition: bool = True
     use_activation: bool = False
-    # Deviation of the encoders' start weights as a multiple of 1/sqrt(inputs); 0 = the published 0.02. Only for training
-    # from random weights at small widths, where 0.02 leaves too little of the sentence in its summary.
-    start_gain: float = 0.0
     generator_heads: int = 12
     generator_norm_eps: float = 1e-7
     up_channels: int = 256

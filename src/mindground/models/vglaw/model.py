@@ -81,7 +81,7 @@ class VGLaw(GroundingModel):
             pretrain_img_size=vit.pretrain_img_size,
             qkv_layers=qkv,
         )
-        self._start(vit, config.start_gain)
+        self._start(vit, text.start_gain)
         if self.adapted:
             self.weight_generator = self._generator(config, vit.embed_dim, groups)
         self.ada_gap = AdaptivePool(text.hidden_size, vit.embed_dim, config.pool_dim)
@@ -108,10 +108,9 @@ class VGLaw(GroundingModel):
             side = vit.pretrain_img_size // vit.patch_size
             table = np.concatenate([np.zeros((1, vit.embed_dim)), init.sincos_positions(side, side, vit.embed_dim)])
             self.visual_encoder.pos_embed.set_data(ms.Tensor(table[None].astype(np.float32)))
-        for encoder in (self.text_encoder, self.visual_encoder) if gain else ():
-            for _, cell in encoder.cells_and_names():
-                if isinstance(cell, Linear):
-                    cell.weight.set_data(init.trunc_normal(cell.weight.shape, gain * cell.in_features**-0.5))
+        linears = [cell for _, cell in self.text_encoder.cells_and_names() if isinstance(cell, Linear)]
+        for cell in linears if gain else ():
+            cell.weight.set_data(init.trunc_normal(cell.weight.shape, gain * cell.in_features**-0.5))
 
     @staticmethod
     def _generator(config: VGLawConfig, width: int, groups: list[int]) -> WeightGenerator:
