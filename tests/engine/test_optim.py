@@ -75,9 +75,10 @@ def test_average_follows_the_parameters() -> None:
     assert not np.allclose(expected, parameter.asnumpy())
 
 
-def test_sum_of_squares_of_large_and_small_tensors() -> None:
+@pytest.mark.parametrize("shapes", [((300, 512), (7,), (64, 3, 16, 40)), ((300, 512), (3, 85)), ((5,),)])
+def test_sum_of_squares_of_large_and_small_tensors(shapes: tuple[tuple[int, ...], ...]) -> None:
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((300, 512), (7,), (64, 3, 16, 40))]
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     exact = sum(float((a.astype(np.float64) ** 2).sum()) for a in arrays)
     value = float(sum_of_squares(tuple(ms.Tensor(a) for a in arrays)).asnumpy())
     assert abs(value - exact) < 2e-6 * exact
