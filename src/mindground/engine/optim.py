@@ -5,9 +5,9 @@ with m' = m/(1-b1^t), v' = v/(1-b2^t) when the bias is corrected and m' = m, v' 
 The Adam kernel leaves eps outside the correction, so eps sqrt(1-b2^t) is handed to it; the result is the same formula.
 
 On CPUs small parameters take the AdamWeightDecay kernel, p = p - lr (m / (sqrt(v) + eps) + wd p), which knows no
-correction: lr sqrt(1-b2^t) / (1-b1^t), eps sqrt(1-b2^t) and wd (1-b1^t) / sqrt(1-b2^t) make it the same formula again. It
-runs on one thread, which is a third of Adam's speed on large tensors, but is one kernel instead of three that split their
-work: on a busy machine the update of a small network is many times faster.
+correction: lr sqrt(1-b2^t) / (1-b1^t), eps sqrt(1-b2^t) and wd (1-b1^t) / sqrt(1-b2^t) make it the same formula
+again. It runs on one thread, at a third of Adam's speed on large tensors, but it is one kernel instead of three that
+split their work: on a busy machine the update of a small network is several times faster.
 """
 
 from __future__ import annotations
