@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,12 @@ def test_exif_turns_a_pillow_image(tmp_path: Path) -> None:
     with Image.open(tmp_path / "turned.jpg") as opened:
         assert as_rgb(opened).shape == (9, 4, 3)
     assert as_rgb(tmp_path / "turned.jpg").shape == (9, 4, 3)
+
+
+def test_public_names_come_with_the_start_up_settings(run_python: Callable) -> None:
+    code = "import os, sys, mindground; assert 'mindspore' not in sys.modules; mindground.load_checkpoint; "
+    done = run_python(["-c", code + "print('mindspore' in sys.modules, os.environ['GLOG_v'], end='')"])
+    assert done.stdout == "True 3" and "was imported before" not in done.stderr, done.stderr
 
 
 def test_one_pixel(predictor: Predictor) -> None:

@@ -88,7 +88,7 @@ def test_records_carry_the_metrics_figures() -> None:
         def decode(self, outputs: dict[str, np.ndarray], batch: Batch) -> list[Prediction]:
             mask = np.zeros((8, 8), np.uint8)
             mask[:4, :4] = 1
-            return [Prediction((8, 8), [[0, 0, 4, 4]], [0.5], masks=(encode_mask(mask),)) for _ in batch.samples]
+            return [Prediction((8, 8), [[0, 0, 4, 4]], [0.1], masks=(encode_mask(mask),)) for _ in batch.samples]
 
     class Loader(FakeLoader):
         def epoch(self, n: int, start_batch: int = 0) -> Any:
@@ -104,7 +104,7 @@ def test_records_carry_the_metrics_figures() -> None:
     metrics, records = evaluate(Forward(OneMask(), graph=False), Loader(2, rows=2), OneRank(), ReferringMetrics())
     assert [(r["sample_id"], r["box_iou"], r["mask_iou"]) for r in records] == [("a", 1.0, None), ("b", 0.5, 0.5)]
     assert metrics["mean_iou"] == 0.5 and records[1]["boxes_xyxy"] == [[0, 0, 4, 4]]
-    assert records[1]["expression"] == "a thing"
+    assert records[1]["expression"] == "a thing" and records[1]["scores"] == [0.1]
 
 
 def test_any_metrics_serve_the_evaluator() -> None:

@@ -86,8 +86,8 @@ def _record(sample: Any, prediction: Prediction) -> dict[str, Any]:
         "sample_id": sample.sample_id,
         "image_id": sample.image_id,
         "expression": sample.expression,
-        "boxes_xyxy": np.round(prediction.boxes_xyxy, 2).tolist(),
-        "scores": np.round(prediction.scores, 4).tolist(),
+        "boxes_xyxy": np.round(prediction.boxes_xyxy.astype(np.float64), 2).tolist(),
+        "scores": np.round(prediction.scores.astype(np.float64), 4).tolist(),
     }
 
 

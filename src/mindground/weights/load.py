@@ -97,7 +97,8 @@ def _fit(array: np.ndarray, parameter: ms.Parameter) -> tuple[np.ndarray | None,
     wanted = tuple(parameter.shape)
     if tuple(array.shape) != wanted:
         return None, f"file {tuple(array.shape)}, model {wanted}", ""
-    target = np.dtype(np.float32) if parameter.dtype == ms.bfloat16 else np.dtype(ms.dtype_to_nptype(parameter.dtype))
+    # "Float32", "Int32", "Bool": MindSpore's names are NumPy's. bfloat16 has no twin there and is filled from float32.
+    target = np.dtype(np.float32 if parameter.dtype == ms.bfloat16 else str(parameter.dtype).lower())
     if array.dtype == target:
         # `view` gives the plain spelling of an equal type: MindSpore refuses a spelled-out native byte order.
         return np.ascontiguousarray(array).view(target).reshape(wanted), "", ""
