@@ -13,9 +13,9 @@ from mindground import device
 
 def main(argv: Sequence[str]) -> int:
     """Parse, then train."""
-    from mindground.config import parse_command_line
+    from mindground.config import DoorParser, parse_command_line
 
-    config = parse_command_line(argv).config()
+    config = parse_command_line(argv, DoorParser(description="train what a configuration describes")).config()
     from mindground.engine.trainer import train
 
     folder = train(config)

@@ -67,6 +67,10 @@ __all__ = [
 
 _DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 _DEFAULT_FAMILY = "vglaw"
+_EVERY_KEY = (
+    "Every key of the configuration may follow, for instance --train.batch_size=4 --data.root=DIR. The config.yaml of a "
+    "run, and the files in configs/, show the keys."
+)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -139,6 +143,7 @@ def parse_command_line(argv: Sequence[str], parser: argparse.ArgumentParser | No
     """
     parser = parser or DoorParser()
     parser.allow_abbrev = False
+    parser.epilog = parser.epilog or _EVERY_KEY
     if "--config" not in parser._option_string_actions:
         parser.add_argument("--config", metavar="FILE", help="YAML file; without it the embedded default")
     words = split_arguments(argv, parser)
