@@ -120,6 +120,8 @@ def test_a_failed_selection_is_not_taken_for_success(monkeypatch: pytest.MonkeyP
 def test_unknown_device() -> None:
     with pytest.raises(DeviceError, match="auto"):
         device.apply(DeviceConfig(device_target="TPU"))
+    with pytest.raises(DeviceError, match="'graph'.*PYNATIVE"):
+        device.apply(DeviceConfig(mode_name="graph"))
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])

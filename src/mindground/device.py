@@ -207,6 +207,8 @@ def apply(device_config: DeviceConfig) -> DeviceInfo:
             f"run_distribute is false, but the launcher started {launched_size()} ranks: they would write over each "
             "other; start one process (python src/train.py), or leave run_distribute true"
         )
+    if device_config.mode_name not in ("GRAPH", "PYNATIVE"):
+        raise DeviceError(f"mode_name={device_config.mode_name!r} is unknown; choose GRAPH or PYNATIVE")
     target = _select(device_config.device_target)
     if _applied and _applied.target != target:
         raise DeviceError(f"this process already computes on {_applied.target}; start a new one for {target}")

@@ -68,8 +68,8 @@ __all__ = [
 _DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 _DEFAULT_FAMILY = "vglaw"
 _EVERY_KEY = (
-    "Every key of the configuration may follow, for instance --train.batch_size=4 --data.root=DIR. The config.yaml of a "
-    "run, and the files in configs/, show the keys."
+    "Every key of the configuration may follow, for instance --train.batch_size=4 --data.root=DIR. The config.yaml of "
+    "a run, and the files in configs/, show the keys."
 )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 __all__ = ["Progress", "RunInterrupted", "StopRequest", "duration"]
 
@@ -74,7 +75,7 @@ class Progress:
         if shown and sys.stderr.isatty():
             self._bar = self._make_bar()
 
-    def _make_bar(self) -> object:
+    def _make_bar(self) -> Any:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress

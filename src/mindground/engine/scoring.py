@@ -50,13 +50,14 @@ def score(
         MindGroundError: checkpoint, data set or split that cannot be used.
     """
     from mindground import device, distributed
-    from mindground.config import from_dict
+    from mindground.config import fingerprint, from_dict
 
     contents = read_checkpoint(checkpoint)
     config = from_dict(contents.config, source=str(checkpoint))
     config = adjust(config) if adjust is not None else config
     info = device.apply(config.device)
     comm = distributed.get_comm(config.device)
+    distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(splits or [])} {with_shuffled}", "task")
     loaded = load_checkpoint(contents)
     forward = Forward(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
     results: dict[str, dict[str, Any]] = {}

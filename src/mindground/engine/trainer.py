@@ -65,11 +65,11 @@ def train(config: Config, comm: Any | None = None) -> Path:
         RunInterrupted: SIGTERM or Ctrl-C; the position was saved.
     """
     from mindground import device, distributed
-    from mindground.config import to_yaml
+    from mindground.config import fingerprint
 
     info = device.apply(config.device)
     comm = comm or distributed.get_comm(config.device)
-    distributed.agree(comm, to_yaml(config))
+    distributed.agree(comm, fingerprint(config))
     device.seed_everything(config.train.seed)
     _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
     return Trainer(config, comm, assemble(config, comm, info)).run()
