@@ -34,7 +34,7 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 SUPERSAMPLING = 4
 SENTENCES_PER_OBJECT = 2
 # Part of the cache folder's name: raise it whenever the same seed would draw another picture.
-DRAWING = "v2"
+DRAWING = "v3"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _apart(first: np.ndarray, second: np.ndarray) -> bool:
 def _outline(rng: np.random.Generator, category: int) -> np.ndarray:
     """(N, 2) outline around the origin at the scale of a 128-pixel image, turned by a random right angle and a bit."""
     name = CATEGORIES[category]
-    scale = float(rng.uniform(0.78, 1.2))
+    scale = float(rng.uniform(0.95, 1.4))
     if name == "ship":
         length, beam = 46 * scale, 19 * scale
         points = [(-0.5, -0.42), (0.22, -0.5), (0.42, -0.28), (0.5, 0), (0.42, 0.28), (0.22, 0.5), (-0.5, 0.42)]
