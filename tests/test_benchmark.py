@@ -1,0 +1,78 @@
+"""tools/benchmark.py from end to end at a tiny size: both sides agree, the report is whole. Times mean nothing here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "model.vit_model": "",
+    "model.vit.embed_dim": 48,
+    "model.vit.depth": 2,
+    "model.vit.num_heads": 4,
+    "model.vit.window_size": 3,
+    "model.vit.window_block_indexes": [0],
+    "model.vit.pretrain_img_size": 32,
+    "model.text.vocab_size": 50,
+    "model.text.hidden_size": 48,
+    "model.text.num_hidden_layers": 1,
+    "model.text.num_attention_heads": 4,
+    "model.text.intermediate_size": 64,
+    "model.generator_heads": 4,
+    "data.max_len": 12,
+}
+
+
+def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-c", code] if code else [sys.executable, str(ROOT / "tools" / "benchmark.py")]
+    return subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_both_sides_agree_and_everything_is_reported(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    report = tmp_path / "report.json"
+    done = run("vglaw", "--repeats", "1", "--warm-up", "1", "--size", "64", "--json", str(report), *settings)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(report.read_text())
+    assert measured["largest_difference"] < 1e-3
+    assert set(measured["forward"]["agreement"]) == {"box", "mask_logits"}
+    assert set(measured["step"]["agreement"]) == {"loss", "grad_norm"}
+    assert measured["size"] == 64 and measured["mode"] == "GRAPH"
+    for task in ("forward", "step"):
+        for side in ("ours", "peer"):
+            entry = measured[task][side]
+            assert entry["seconds"] > 0 and entry["cpu_seconds"] > 0 and len(entry["all_seconds"]) == 1
+            assert entry["peak_mib"] > 50 and entry["versions"]
+    assert set(measured["idle_mib"]) == {"ours", "peer"}
+    assert "training step" in done.stdout and "PyTorch" in done.stdout
+
+
+def test_missing_peer_names_the_file_to_install() -> None:
+    code = (
+        "import importlib.util, runpy, sys\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else real(name, *rest)\n"
+        f"sys.argv = ['benchmark.py', 'vglaw']\n"
+        f"runpy.run_path({str(ROOT / 'tools' / 'benchmark.py')!r}, run_name='__main__')\n"
+    )
+    done = run(code=code)
+    assert done.returncode == 2
+    assert "torch" in done.stderr and "requirements-test.txt" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_difference_is_measured_against_the_largest_value() -> None:
+    sys.path.insert(0, str(ROOT / "tools"))
+    from _benchmark.children import BenchmarkError, largest_difference
+
+    assert largest_difference(np.asarray([1.0, 4.0]), np.asarray([1.0, 5.0])) == pytest.approx(0.2)
+    assert largest_difference(np.asarray([np.nan]), np.asarray([1.0])) == float("inf")
+    with pytest.raises(BenchmarkError, match="shapes"):
+        largest_difference(np.zeros(2), np.zeros(3))

@@ -1,0 +1,96 @@
+"""MindGround's side: the evaluator's forward pass and the trainer's own step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+__all__ = ["OurSide", "idle", "write_start"]
+
+# Deviation of the noise on every start value: zeros (biases, the last generator layer) would hide errors.
+_NOISE = 0.02
+
+
+def _prepared(config: Any) -> Any:
+    from mindground import device
+    from mindground.models import build_model
+
+    device.apply(config.device)
+    device.seed_everything(config.train.seed)
+    return build_model(config)
+
+
+def idle(config: Any) -> None:
+    """Only what every process needs: MindSpore with its device selected."""
+    from mindground import device
+
+    device.apply(config.device)
+    import mindground.engine.step  # noqa: F401
+    import mindground.models  # noqa: F401
+
+
+def write_start(family: Any, config: Any, folder: Path) -> None:
+    """weights.safetensors under the peer's names and arrays.npz, the same for both sides."""
+    from mindground.weights.load import parameter_arrays
+    from mindground.weights.writer import write_safetensors_atomic
+
+    rng = np.random.default_rng(config.train.seed)
+    start = {
+        name: (value + _NOISE * rng.standard_normal(value.shape)).astype(np.float32)
+        for name, value in parameter_arrays(_prepared(config)).items()
+    }
+    write_safetensors_atomic(folder / "weights.safetensors", family.weight_map().to_theirs(start), {"format": "np"})
+    np.savez(folder / "arrays.npz", **family.arrays(config, rng))
+
+
+class OurSide:
+    """See `worker.Side`.
+
+    Args:
+        family: module with `weight_map`.
+        config: resolved configuration.
+        folder: with weights.safetensors and arrays.npz.
+        training: build the training step; otherwise the forward pass.
+    """
+
+    def __init__(self, family: Any, config: Any, folder: Path, training: bool) -> None:
+        from mindground.engine.evaluator import Forward
+        from mindground.engine.optim import build_optimizer
+        from mindground.engine.step import TrainStep
+        from mindground.structures import Batch
+
+        arrays = dict(np.load(folder / "arrays.npz"))
+        self.batch = Batch(arrays, [], [], len(next(iter(arrays.values()))))
+        self.model = _prepared(config)
+        _load(self.model, family.weight_map(), folder / "weights.safetensors")
+        self.steps = 0
+        graph = config.device.mode_name == "GRAPH"
+        if training:
+            optimizer = build_optimizer(self.model, config.train)
+            comm = SimpleNamespace(rank=0, size=1, reduces_on_device=False)
+            self._step = TrainStep(self.model, optimizer, comm, config.train, graph=graph)
+        else:
+            self.model.set_train(False)
+            self._forward = Forward(self.model, graph=graph)
+
+    def forward(self) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        return self._forward(self.batch)
+
+    def step(self) -> dict[str, float]:
+        """One step at the configured learning rates."""
+        terms = self._step([self.batch], 1.0, self.steps)
+        self.steps += 1
+        # The update runs on while the step returns; it ends before a parameter can be read.
+        self._step.optimizer.parameters[-1].asnumpy()
+        return {"loss": terms["total"], "grad_norm": terms["grad_norm"]}
+
+
+def _load(model: Any, weight_map: Any, path: Path) -> None:
+    from mindground.weights.load import load_into, parameter_shapes
+    from mindground.weights.reader import read_weights
+
+    load_into(model, weight_map.to_ours(read_weights(path).tensors, parameter_shapes(model)), source=path.name)

@@ -1,0 +1,57 @@
+"""What was measured, and on what, for people."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["machine", "table"]
+
+
+def machine() -> dict[str, Any]:
+    """CPU model, usable cores, load before the measurement, versions of Python and system."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    versions = {"python": platform.python_version(), "system": platform.platform()}
+    return {"cpu": model, "cores": cores, "load": load, **versions}
+
+
+def _row(name: str, ours: float, theirs: float, unit: str, digits: int) -> str:
+    return f"{name:<28}{ours:>12.{digits}f} {unit:<4}{theirs:>12.{digits}f} {unit:<4}{ours / theirs:>8.2f}"
+
+
+def table(measured: Mapping[str, Any]) -> str:
+    """One block of text: machine, agreement, a line per figure with its ratio."""
+    tasks = [task for task in ("forward", "step") if task in measured]
+    where = measured["machine"]
+    versions: dict[str, str] = {}
+    for side in ("ours", "peer"):
+        versions |= measured[tasks[0]][side]["versions"]
+    lines = [
+        f"{measured['family']}, {measured['size']} pixels, batch {measured['batch']}, {measured['mode']} mode",
+        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the start, Python {where['python']}",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"largest relative difference between the sides: {measured['largest_difference']:.1e}",
+        "",
+        f"{'':<28}{'MindGround':>12}     {'PyTorch':>12}     {'ratio':>8}",
+    ]
+    names = {"forward": "forward", "step": "training step"}
+    for task in tasks:
+        ours, theirs = measured[task]["ours"], measured[task]["peer"]
+        lines.append(_row(names[task], ours["seconds"], theirs["seconds"], "s", 3))
+        lines.append(_row(f"  of processors, {names[task]}", ours["cpu_seconds"], theirs["cpu_seconds"], "s", 3))
+    for task in tasks:
+        peaks = [measured[task][side]["peak_mib"] / 1024 for side in ("ours", "peer")]
+        lines.append(_row(f"peak memory, {names[task]}", peaks[0], peaks[1], "GiB", 2))
+    idle = [measured["idle_mib"][side] / 1024 for side in ("ours", "peer")]
+    lines.append(_row("memory, libraries only", idle[0], idle[1], "GiB", 2))
+    lines += ["", "medians of turns taken by both sides alternately; memory of whole processes, libraries included"]
+    return "\n".join(lines)

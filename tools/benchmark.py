@@ -1,0 +1,109 @@
+"""MindGround beside PyTorch, in one run: forward pass, training step, peak memory.
+
+python tools/benchmark.py vglaw
+python tools/benchmark.py vglaw --batch 4 --repeats 9 --json benchmark.json
+
+Both sides get the same weights and the same batch, and nothing is reported unless their results agree. Every side and
+every task has a process of its own; the two sides run in turns. PyTorch and transformers come with
+requirements-test.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+try:
+    import mindground  # noqa: F401
+except ModuleNotFoundError:  # a clone that was not installed
+    sys.path.insert(0, str(ROOT / "src"))
+
+from _benchmark import FAMILIES  # noqa: E402
+
+TOLERANCE = 1e-3
+NEEDED = ("torch", "transformers")
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    from mindground.config import DoorParser
+
+    tool = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tool.add_argument("family", choices=sorted(FAMILIES), help="what to compare")
+    tool.add_argument("--batch", type=int, default=2, help="rows of the batch (default 2)")
+    tool.add_argument("--repeats", type=int, default=7, help="timed turns of each side (default 7)")
+    tool.add_argument("--warm-up", type=int, default=2, help="turns before them; the first one compiles (default 2)")
+    tool.add_argument("--size", type=int, default=0, help="side of the image in pixels (default: as published)")
+    tool.add_argument("--task", choices=("forward", "step", "both"), default="both", help="what to measure")
+    tool.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a configuration key; repeatable")
+    tool.add_argument("--json", default="", metavar="FILE", help="write everything that was measured there")
+    options = tool.parse_args(list(argv))
+    if min(options.batch, options.repeats, options.warm_up) < 1:
+        tool.error("--batch, --repeats and --warm-up are at least 1")
+    return options
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything that was measured, as plain values.
+
+    Raises:
+        BenchmarkError: PyTorch or transformers is missing, a side fails, or the sides disagree.
+    """
+    from _benchmark.children import BenchmarkError, prepare, run_pair
+    from _benchmark.report import machine
+
+    from mindground.config import load_config, to_dict
+
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BenchmarkError(f"{' and '.join(missing)} not installed: pip install -r requirements-test.txt")
+    family = importlib.import_module(FAMILIES[options.family][0])
+    overrides = [*family.OVERRIDES, f"train.batch_size={options.batch}", f"train.batch_sum={options.batch}"]
+    if options.size:
+        overrides.append(f"data.img_size={options.size}")
+    config = load_config(ROOT / "configs" / family.CONFIG, [*overrides, *options.set])
+    tasks = ("forward", "step") if options.task == "both" else (options.task,)
+    with tempfile.TemporaryDirectory(prefix="benchmark") as place:
+        folder = Path(place)
+        (folder / "config.json").write_text(json.dumps(to_dict(config)))
+        idle = prepare(options.family, folder)
+        results = {task: run_pair(task, options.family, folder, options.repeats, options.warm_up) for task in tasks}
+    worst = max(value for result in results.values() for value in result["agreement"].values())
+    if not worst <= TOLERANCE:
+        details = {task: result["agreement"] for task, result in results.items()}
+        raise BenchmarkError(f"the two sides differ by {worst:.1e}, more than {TOLERANCE}; no times: {details}")
+    return {
+        "family": options.family,
+        "batch": options.batch,
+        "size": config.data.img_size,
+        "mode": config.device.mode_name,
+        "machine": machine(),
+        "idle_mib": idle,
+        "largest_difference": worst,
+        **results,
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure, print, and write the JSON file that was asked for."""
+    from _benchmark.report import table
+
+    options = _options(argv)
+    measured = measure(options)
+    if options.json:
+        Path(options.json).write_text(json.dumps(measured, indent=1) + "\n")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    from mindground.doors import run_door
+
+    sys.exit(run_door(main))
