@@ -192,3 +192,24 @@ def test_run_distribute_false_refuses_several_ranks(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     with pytest.raises(DeviceError, match="run_distribute"):
         device.apply(DeviceConfig(run_distribute=False))
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, 0),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, 3),
+        ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "7", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, 0),
+        ({"PMI_SIZE": "12", "PMI_RANK": "3"}, 1),
+    ],
+)
+def test_ranks_of_one_machine_share_its_cpus(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], threads: int
+) -> None:
+    for name in ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(6)))
+    assert device._shared_threads("CPU") == threads
+    assert device._shared_threads("Ascend") == 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindground.distributed import launched_local_rank, launched_size
+from mindground.distributed import launched_local_rank, launched_local_size, launched_size
 from mindground.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -188,6 +188,17 @@ def _activate(target: str, device_id: int) -> None:
         raise DeviceError(f"asked for {target}, but MindSpore computes on {current} (2 + 4 gave {total})")
 
 
+def _shared_threads(target: str) -> int:
+    """This rank's share of the CPUs, 0 = MindSpore's own choice.
+
+    Kernel threads spin while they wait: two ranks with two threads each on two CPUs keep each other from computing.
+    """
+    if target != "CPU" or launched_local_size() < 2:
+        return 0
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // launched_local_size())
+
+
 def apply(device_config: DeviceConfig) -> DeviceInfo:
     """Selects device, mode, precision and threads.
 
@@ -217,8 +228,9 @@ def apply(device_config: DeviceConfig) -> DeviceInfo:
     device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if alone else launched_local_rank()
     if not _applied:
         _activate(target, device_id)
-    if device_config.threads:
-        ms.set_context(runtime_num_threads=device_config.threads)
+    threads = device_config.threads or _shared_threads(target)
+    if threads:
+        ms.set_context(runtime_num_threads=threads)
     # The update of a few hundred parameters is one compiled loop; MindSpore counts every turn of it as a call.
     ms.set_recursion_limit(100_000)
     ms.set_context(mode=ms.GRAPH_MODE if device_config.mode_name == "GRAPH" else ms.PYNATIVE_MODE)

@@ -43,6 +43,7 @@ __all__ = [
     "current_comm",
     "get_comm",
     "launched_local_rank",
+    "launched_local_size",
     "launched_rank",
     "launched_size",
 ]
@@ -89,6 +90,15 @@ def launched_rank() -> int:
 def launched_local_rank() -> int:
     """This process's place among the ranks of its machine."""
     return _launched()[2]
+
+
+def launched_local_size() -> int:
+    """Number of ranks on this machine; where the launcher does not tell, all of them are taken to be here."""
+    size = launched_size()
+    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"):
+        if os.environ.get(name, "").isdigit():
+            return min(size, max(1, int(os.environ[name])))
+    return size
 
 
 class Comm(ABC):

@@ -166,7 +166,7 @@ class DeviceConfig:
     # GRAPH compiles the whole step; PYNATIVE runs operator by operator (for debugging).
     mode_name: Literal["GRAPH", "PYNATIVE"] = "GRAPH"
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    # CPU threads of MindSpore's kernels per rank; 0 = MindSpore decides.
+    # CPU threads of MindSpore's kernels per rank; 0 = MindSpore decides, several ranks on one machine share its CPUs.
     threads: int = 0
     # False refuses to run as one of several ranks.
     run_distribute: bool = True

@@ -34,7 +34,7 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 SUPERSAMPLING = 4
 SENTENCES_PER_OBJECT = 2
 # Part of the cache folder's name: raise it whenever the same seed would draw another picture.
-DRAWING = "v3"
+DRAWING = "v4"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def build_synthetic(config: SyntheticConfig, split: str, root: str = "") -> Data
 def make_scene(seed: int, split: str, index: int, size: int) -> list[SceneObject]:
     """Place two or three objects that do not touch, in a square of `size` pixels."""
     rng = _generator(seed, split, index, 0)
-    wanted = int(rng.integers(2, 4))
+    wanted = 2 if rng.random() < 0.6 else 3
     objects: list[SceneObject] = []
     while len(objects) < wanted:
         category, colour = _kind(rng, objects)
@@ -161,7 +161,7 @@ def _apart(first: np.ndarray, second: np.ndarray) -> bool:
 def _outline(rng: np.random.Generator, category: int) -> np.ndarray:
     """(N, 2) outline around the origin at the scale of a 128-pixel image, turned by a random right angle and a bit."""
     name = CATEGORIES[category]
-    scale = float(rng.uniform(0.95, 1.4))
+    scale = float(rng.uniform(1.0, 1.35))
     if name == "ship":
         length, beam = 46 * scale, 19 * scale
         points = [(-0.5, -0.42), (0.22, -0.5), (0.42, -0.28), (0.5, 0), (0.42, 0.28), (0.22, 0.5), (-0.5, 0.42)]
@@ -207,7 +207,7 @@ def _true_sentences(index: int, objects: list[SceneObject]) -> list[str]:
         sentences += [f"the {target.name} {place}" for place in _places(target, same_class)]
         if len(same_class) == 1:
             ratio = target.area / same_class[0].area
-            if ratio > 1.5 or ratio < 1 / 1.5:
+            if ratio > 1.4 or ratio < 1 / 1.4:
                 sentences.append(f"the {'larger' if ratio > 1 else 'smaller'} {target.name}")
     if all(item.colour != target.colour for item in others):
         sentences.append(f"the {target.colour} one")

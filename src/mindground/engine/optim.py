@@ -36,7 +36,7 @@ _LARGE = 1 << 16
 # Length of the rows that joined small gradients are summed in; one long row would lose digits.
 _ROW = 256
 # Parameters below this size are updated by one kernel on one thread.
-_FUSED_BELOW = 1 << 14
+_FUSED_BELOW = 1 << 18
 
 
 @_update_one.register("Function", "Function", "Number", "Bool", "Tuple", "Tensor", "Tensor", "Tensor", "Tensor")
