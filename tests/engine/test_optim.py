@@ -7,13 +7,13 @@ import math
 import mindspore as ms
 import numpy as np
 import pytest
+
+from engine.fakes import FakeModel
 from mindground.config import TrainConfig
 from mindground.engine.optim import AdamW, build_optimizer, clip_factor, sum_of_squares
 from mindground.engine.schedules import lr_factor, schedule_list
 from mindground.errors import ConfigError
 from mindground.models.base import ParameterGroup
-
-from engine.fakes import FakeModel
 
 
 def _parameters(rng: np.random.Generator) -> list[ms.Parameter]:

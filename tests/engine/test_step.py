@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from engine.fakes import FakeModel, OneRank, make_batch
 from mindground.config import TrainConfig
 from mindground.engine.optim import build_optimizer
 from mindground.engine.step import TrainStep
 from mindground.errors import DataError, NonFiniteLossError
-
-from engine.fakes import FakeModel, OneRank, make_batch
 
 
 def make_step(graph: bool, dropout: float = 0.0, comm: Any = None, **train: Any) -> TrainStep:

@@ -131,9 +131,7 @@ def test_layer_norm(eps: float) -> None:
 
 def test_channel_norm() -> None:
     module = torch.nn.LayerNorm(6, eps=1e-6)
-    _compare(
-        ChannelNorm(6), lambda x: module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), [_random(2, 6, 3, 4)], module
-    )
+    _compare(ChannelNorm(6), lambda x: module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), [_random(2, 6, 3, 4)], module)
 
 
 def test_perceptron() -> None:
@@ -185,9 +183,7 @@ def test_grid_attention(form: str) -> None:
             self.core = GridAttention(0.5)
             self.indicator = ms.Tensor(grid_indicator(2, 3))
 
-        def construct(
-            self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, rel_h: ms.Tensor, rel_w: ms.Tensor
-        ) -> ms.Tensor:
+        def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, rel_h: ms.Tensor, rel_w: ms.Tensor) -> ms.Tensor:
             return self.core(q, k, v, rel_h, rel_w, self.indicator)
 
     def reference(q: Any, k: Any, v: Any, rel_h: Any, rel_w: Any) -> Any:

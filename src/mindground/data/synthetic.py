@@ -153,9 +153,7 @@ def _place(
 
 
 def _apart(first: np.ndarray, second: np.ndarray) -> bool:
-    return bool(
-        first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
-    )
+    return bool(first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1])
 
 
 def _outline(rng: np.random.Generator, category: int) -> np.ndarray:

@@ -27,7 +27,9 @@ def batch_tensors(batch: Batch, names: Sequence[str]) -> tuple[ms.Tensor, ...]:
     """The named arrays of a batch as tensors. Raises DataError when the transforms did not make one of them."""
     missing = [name for name in names if name not in batch.arrays]
     if missing:
-        raise DataError(f"the batch has no array {missing[0]!r}; this model needs it, the transform makes {list(batch.arrays)}")
+        raise DataError(
+            f"the batch has no array {missing[0]!r}; this model needs it, the transform makes {list(batch.arrays)}"
+        )
     return tuple(ms.Tensor(batch.arrays[name]) for name in names)
 
 
@@ -214,9 +216,9 @@ class TrainStep:
         if not self.on_host:
             where = f"rank {self.comm.rank}: {', '.join(ids)}"
         raise NonFiniteLossError(
-            f"the loss or its gradient is not finite at step {step} ({what}, gradient norm {norm:.4g}); samples of this "
-            f"step, {where}; no parameter was changed and the last checkpoint stands: look at these samples or lower "
-            "the learning rate"
+            f"the loss or its gradient is not finite at step {step} ({what}, gradient norm {norm:.4g}); samples of "
+            f"this step, {where}; no parameter was changed and the last checkpoint stands: look at these samples or "
+            "lower the learning rate"
         )
 
 

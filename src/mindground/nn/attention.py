@@ -92,9 +92,7 @@ class _FastDroppedCore(nn.Cell):
         self.bmm_tn = ops.BatchMatMul(transpose_a=True)
         self.softmax = ops.Softmax(-1)
 
-    def construct(
-        self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor, keep: ms.Tensor
-    ) -> ms.Tensor:
+    def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
         return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k) + bias) * keep, v)
 
     def bprop(

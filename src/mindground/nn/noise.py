@@ -20,7 +20,9 @@ TABLE_SIZE = 1 << 20
 
 # One table per process, kept out of the Cells' registers so that it never enters a checkpoint.
 # Until a step renews it, it holds fixed uniform numbers, so that a Cell tried on its own drops the share it should.
-_TABLE = ms.Parameter(ms.Tensor(np.random.default_rng(0).random(TABLE_SIZE, dtype=np.float32)), name="step_noise", requires_grad=False)
+_TABLE = ms.Parameter(
+    ms.Tensor(np.random.default_rng(0).random(TABLE_SIZE, dtype=np.float32)), name="step_noise", requires_grad=False
+)
 
 
 class Dropout(nn.Cell):

@@ -72,7 +72,7 @@ class VGLawConfig:
     xiou_loss_coef: float = 1.0
     focal_loss_coef: float = 1.0
     dice_loss_coef: float = 1.0
-    # Above 0: the pooling attention is taught to lie on the referent. Not in the paper; for training from random weights.
+    # Above 0: the pooling attention is taught to lie on the referent (not in the paper; for random start weights).
     attention_loss_coef: float = 0.0
     xiou_loss_type: str = "giou"
 
@@ -80,7 +80,9 @@ class VGLawConfig:
         if self.law_type not in LAW_TYPES:
             raise ConfigError(f"model.law_type={self.law_type!r} is unknown; choose one of {', '.join(LAW_TYPES)}")
         if self.xiou_loss_type not in ("iou", "giou", "diou", "ciou"):
-            raise ConfigError(f"model.xiou_loss_type={self.xiou_loss_type!r} is unknown; choose iou, giou, diou or ciou")
+            raise ConfigError(
+                f"model.xiou_loss_type={self.xiou_loss_type!r} is unknown; choose iou, giou, diou or ciou"
+            )
         if self.vit_model and self.vit_model not in VIT_PRESETS:
             raise ConfigError(
                 f"model.vit_model={self.vit_model!r} is not supported; choose one of {', '.join(VIT_PRESETS)}"

@@ -39,9 +39,7 @@ class VGLaw(GroundingModel):
 
     input_names = ("image", "token_ids", "token_mask")
 
-    def __init__(
-        self, config: VGLawConfig, img_size: int, use_mask: bool = True, mask_threshold: float = 0.35
-    ) -> None:
+    def __init__(self, config: VGLawConfig, img_size: int, use_mask: bool = True, mask_threshold: float = 0.35) -> None:
         super().__init__()
         vit, text = config.visual(), config.text
         self.config, self.use_mask, self.mask_threshold = config, use_mask, mask_threshold
