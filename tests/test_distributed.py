@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground import distributed
+from mindground import launcher
 from mindground.config import DeviceConfig
-from mindground.distributed import SingleComm, agree, gather_objects, launched_local_rank, launched_rank, launched_size
+from mindground.distributed import SingleComm, agree, gather_objects
 from mindground.errors import DeviceError
+from mindground.launcher import launched_local_rank, launched_rank, launched_size
 
 HEAD = """
 import sys, threading, time
@@ -141,7 +142,7 @@ def test_single_comm() -> None:
     ],
 )
 def test_launchers(variables: dict[str, str], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    for names in distributed._LAUNCHERS:
+    for names in launcher._LAUNCHERS:
         for name in names:
             monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindground.distributed import launched_local_rank, launched_local_size, launched_size
 from mindground.errors import DeviceError
+from mindground.launcher import launched_local_rank, launched_local_size, launched_size
 
 if TYPE_CHECKING:
     from mindspore import nn

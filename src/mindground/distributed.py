@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mindground.errors import DeviceError
+from mindground.launcher import launched, launched_rank, launched_size
 
 if TYPE_CHECKING:
     from mindspore import Parameter, nn
@@ -42,63 +43,12 @@ __all__ = [
     "agree",
     "current_comm",
     "get_comm",
-    "launched_local_rank",
-    "launched_local_size",
-    "launched_rank",
-    "launched_size",
 ]
 
 logger = logging.getLogger("mindground")
 
 # Seconds that a rank which is done waits for the others before it declares the job broken.
 EXIT_PATIENCE_S = 45.0
-
-# Size, rank and local rank as launchers tell them: Open MPI, MPICH and Intel MPI, msrun and Ascend's rank tables.
-_LAUNCHERS = (
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
-    ("MS_WORKER_NUM", "MS_NODE_ID", "DEVICE_ID"),
-    ("RANK_SIZE", "RANK_ID", "DEVICE_ID"),
-)
-
-
-def _launched() -> tuple[int, int, int]:
-    """(size, rank, local rank) from the environment; (1, 0, 0) for a plain process."""
-    for size, rank, local in _LAUNCHERS:
-        if size in os.environ and rank in os.environ:
-            try:
-                found = int(os.environ[size]), int(os.environ[rank])
-                here = int(os.environ.get(local, os.environ[rank]))
-            except ValueError as error:
-                raise DeviceError(f"{size}, {rank} or {local} in the environment is not a number: {error}") from error
-            if not 0 <= found[1] < found[0]:
-                raise DeviceError(f"{rank}={found[1]} does not fit {size}={found[0]}; unset both or start with mpirun")
-            return (*found, here)
-    return 1, 0, 0
-
-
-def launched_size() -> int:
-    """Number of ranks the launcher started; 1 without a launcher."""
-    return _launched()[0]
-
-
-def launched_rank() -> int:
-    """This process's rank according to the launcher."""
-    return _launched()[1]
-
-
-def launched_local_rank() -> int:
-    """This process's place among the ranks of its machine."""
-    return _launched()[2]
-
-
-def launched_local_size() -> int:
-    """Number of ranks on this machine; where the launcher does not tell, all of them are taken to be here."""
-    size = launched_size()
-    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"):
-        if os.environ.get(name, "").isdigit():
-            return min(size, max(1, int(os.environ[name])))
-    return size
 
 
 class Comm(ABC):
@@ -182,7 +132,7 @@ class HostComm(Comm):
     """
 
     def __init__(self) -> None:
-        size, rank, _ = _launched()
+        size, rank, _ = launched()
         try:
             import mpi4py
 
