@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground import launcher
+from mindground import distributed, launcher
 from mindground.config import DeviceConfig
 from mindground.distributed import SingleComm, agree, gather_objects
 from mindground.errors import DeviceError
