@@ -8,7 +8,7 @@ from mindground.errors import DeviceError
 
 __all__ = ["launched", "launched_local_rank", "launched_local_size", "launched_rank", "launched_size"]
 
-# Size, rank and local rank as launchers tell them: Open MPI, MPICH and Intel MPI, msrun and Ascend's rank tables.
+# Size, rank and local rank as launchers tell them: Open MPI, MPICH and Intel MPI, msrun, rank tables.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
