@@ -21,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", default="", help="write the metrics to this JSON file")
     parser.add_argument("--records", default="", help="write one JSON line per sample to this file")
     parser.add_argument("--with-shuffled", action="store_true", help="also evaluate with exchanged sentences")
+    parser.add_argument("--with-constant", action="store_true", help="also say what the best fixed box reaches")
     line = parse_command_line(argv, parser)
     from mindground.engine.scoring import score
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         out=options.out,
         records=options.records,
         with_shuffled=options.with_shuffled,
+        with_constant=options.with_constant,
     )
     return 0
 

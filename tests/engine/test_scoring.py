@@ -36,12 +36,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_ranks_count_like_one(checkpoint: Path, run_python: Callable, tmp_path: Path) -> None:
     found: list[dict[str, Any]] = []
     for ranks in (1, 2):
-        words = ["--ckpt", checkpoint, "--with-shuffled", "--out", f"{ranks}.json", "--records", f"{ranks}.jsonl"]
+        words = [
+            "--ckpt",
+            checkpoint,
+            "--with-shuffled",
+            "--with-constant",
+            "--out",
+            f"{ranks}.json",
+            "--records",
+            f"{ranks}.jsonl",
+        ]
         done = run_python([str(ROOT / "src" / "eval.py"), *words], ranks=ranks, timeout=120)
         assert done.returncode == 0, done.stderr
         assert "exchanged sentences" in done.stderr
         found.append(json.loads((tmp_path / f"{ranks}.json").read_text("utf-8")))
     one, two = found
+    assert one["constant_box"] == two["constant_box"] and 0 < one["constant_box"]["prec@0.5"] < 1
     assert one["protocol"] == two["protocol"] and one["protocol"]["step"] == 3
     assert one["protocol"]["sentences"] == "as annotated" and one["count"] == one["shuffled"]["count"]
     for values in ("", "shuffled"):

@@ -8,12 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mindground.data import build_dataset, eval_splits
+from mindground.data.images import read_image
 from mindground.data.shuffle import shuffle_expressions
 from mindground.engine.assemble import make_loader, make_metrics
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.logs import write_json
+from mindground.metrics.constant import best_constant_box
+from mindground.referent import referent_box
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -31,6 +36,7 @@ def score(
     out: str = "",
     records: str = "",
     with_shuffled: bool = False,
+    with_constant: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a checkpoint.
 
@@ -41,6 +47,7 @@ def score(
         out: JSON file for the result.
         records: JSON-lines file for one prediction per sample.
         with_shuffled: score a second time with exchanged sentences and add it as `shuffled`.
+        with_constant: add as `constant_box` what the best fixed box reaches on the split.
 
     Returns:
         For one split its metrics, `protocol` and, if asked for, `shuffled`; for several the same by split, with the
@@ -69,6 +76,8 @@ def score(
         if with_shuffled:
             shuffled = _score_split(forward, config, loaded, comm, split, True, [])
             results[split]["shuffled"] = {k: v for k, v in shuffled.items() if k != "protocol"}
+        if with_constant:
+            results[split]["constant_box"] = _constant_box(config, split)
     first = next(iter(results.values()))
     result = first if len(results) == 1 else {**first, "splits": results}
     if comm.rank == 0:
@@ -108,11 +117,25 @@ def _score_split(
     return {**metrics, "protocol": protocol}
 
 
+def _constant_box(config: Config, split: str) -> dict[str, Any]:
+    """`prec@t` of the best fixed box, relative to the square canvas on which images lie in the middle."""
+    boxes = []
+    for sample in build_dataset(config.data, split):
+        height, width = sample.size or read_image(sample.image_path).shape[:2]
+        side = max(height, width)
+        shift = np.asarray([side - width, side - height] * 2) / 2
+        boxes.append((referent_box(sample) + shift) / side)
+    value, box = best_constant_box(np.stack(boxes), config.eval.iou_threshold)
+    return {f"prec@{config.eval.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
+
+
 def _table(split: str, values: dict[str, Any]) -> str:
     shuffled = values.get("shuffled", {})
     names = [name for name in values if isinstance(values[name], float) and name != "count"]
     lines = [", ".join(f"{key} {value}" for key, value in values["protocol"].items())]
     for name in names:
         beside = f"   exchanged sentences {shuffled[name]:.4f}" if name in shuffled else ""
+        fixed = values.get("constant_box", {})
+        beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
     return "\n".join(lines)
