@@ -197,6 +197,7 @@ class Geometry:
         scale: (x, y) factors that map original pixels to resized pixels. For VG-LAW both are the
             unrounded ratio, so that boxes come back exactly.
         flipped: True when the picture was mirrored left to right before being resized.
+        upside_down: True when it was mirrored top to bottom.
     """
 
     original_size: tuple[int, int]
@@ -205,19 +206,29 @@ class Geometry:
     offset: tuple[int, int] = (0, 0)
     scale: tuple[float, float] = (1.0, 1.0)
     flipped: bool = False
+    upside_down: bool = False
+
+    def _mirror(self, boxes: np.ndarray) -> np.ndarray:
+        """(N, 4) in pixels of the resized picture, before or after mirroring; changed in place."""
+        if self.flipped:
+            boxes[:, [0, 2]] = self.resized_size[1] - boxes[:, [2, 0]]
+        if self.upside_down:
+            boxes[:, [1, 3]] = self.resized_size[0] - boxes[:, [3, 1]]
+        return boxes
+
+    def mirror(self, pixels: np.ndarray) -> np.ndarray:
+        """(H, W, ...) of the resized picture, mirrored as this geometry says; twice gives it back."""
+        pixels = pixels[:, ::-1] if self.flipped else pixels
+        return pixels[::-1] if self.upside_down else pixels
 
     def boxes_to_canvas(self, boxes_xyxy: np.ndarray) -> np.ndarray:
         """(N, 4) original pixels -> canvas pixels; not clipped."""
-        boxes = np.array(boxes_xyxy, np.float64).reshape(-1, 4) * (*self.scale, *self.scale)
-        if self.flipped:
-            boxes[:, [0, 2]] = self.resized_size[1] - boxes[:, [2, 0]]
+        boxes = self._mirror(np.array(boxes_xyxy, np.float64).reshape(-1, 4) * (*self.scale, *self.scale))
         return (boxes + (*self.offset, *self.offset)).astype(np.float32)
 
     def boxes_to_original(self, boxes_xyxy: np.ndarray, clip: bool = True) -> np.ndarray:
         """(N, 4) canvas pixels -> original pixels, moved inside the image unless `clip` is False."""
-        boxes = np.array(boxes_xyxy, np.float64).reshape(-1, 4) - (*self.offset, *self.offset)
-        if self.flipped:
-            boxes[:, [0, 2]] = self.resized_size[1] - boxes[:, [2, 0]]
+        boxes = self._mirror(np.array(boxes_xyxy, np.float64).reshape(-1, 4) - (*self.offset, *self.offset))
         boxes = (boxes / (*self.scale, *self.scale)).astype(np.float32)
         return clip_boxes(boxes, self.original_size) if clip else boxes
 
@@ -231,8 +242,7 @@ class Geometry:
         top, left = max(0, -y), max(0, -x)
         bottom, right = min(height, self.canvas_size[0] - y), min(width, self.canvas_size[1] - x)
         whole[top:bottom, left:right] = canvas[top + y : bottom + y, left + x : right + x]
-        if self.flipped:
-            whole = whole[:, ::-1]
+        whole = self.mirror(whole)
         size = (self.original_size[1], self.original_size[0])
         return cv2.resize(np.ascontiguousarray(whole), size, interpolation=cv2.INTER_LINEAR)
 

@@ -72,13 +72,16 @@ def test_resized_sides(shape: tuple[int, int], size: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (63, 65), (64, 64)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_masks_come_back(shape: tuple[int, int], flip: bool) -> None:
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_masks_come_back(shape: tuple[int, int], flip: bool, upside_down: bool) -> None:
     mask = np.zeros(shape, np.uint8)
     mask[: -(-shape[0] // 2), : -(-shape[1] // 2)] = 1
     box = np.asarray([[0, 0, -(-shape[1] // 2), -(-shape[0] // 2)]], np.float32)
     sample = Sample("x", "s", "i", "cake", box, (encode_mask(mask),))
     image = np.repeat(mask[..., None] * 255, 3, -1).astype(np.uint8)
-    example = ReferringTransform(config(), WORDS, True).apply(Plan(SIDE, flip=flip), sample, image, mask)
+    example = ReferringTransform(config(), WORDS, True).apply(
+        Plan(SIDE, flip=flip, upside_down=upside_down), sample, image, mask
+    )
     back = example.geometry.map_to_original(example.arrays["mask"][0]) > 0.5
     assert back.shape == shape
     pixel = max(1, max(shape) / SIDE)  # of the canvas, in original pixels
@@ -118,8 +121,9 @@ def test_normalisation(tmp_path: Path) -> None:
 
 def test_training_keeps_image_mask_box_and_sentence_together(tmp_path: Path) -> None:
     sample = scene(tmp_path, "the white cake")
-    transform = ReferringTransform(config(multi_scale=True, translate=True), WORDS, training=True)
-    seen = {"flipped": set(), "cropped": set(), "offset": set()}
+    data = config(multi_scale=True, translate=True, vertical_flip_prob=0.5)
+    transform = ReferringTransform(data, WORDS, training=True)
+    seen = {"flipped": set(), "upside_down": set(), "cropped": set(), "offset": set()}
     for seed in range(60):
         example = transform(sample, np.random.default_rng(seed))
         mask, box = example.arrays["mask"][0], cxcywh_to_xyxy(example.arrays["box"]) * SIDE
@@ -128,9 +132,10 @@ def test_training_keeps_image_mask_box_and_sentence_together(tmp_path: Path) -> 
         white = (example.arrays["image"] > 1.9).all(0)
         assert np.count_nonzero(white & (mask > 0)) > 0.6 * mask.sum() and not (white & (mask == 0)).sum() > 20
         seen["flipped"].add(example.geometry.flipped)
+        seen["upside_down"].add(example.geometry.upside_down)
         seen["cropped"].add(max(example.geometry.resized_size) > SIDE)
         seen["offset"].add(example.geometry.offset)
-    assert seen["flipped"] == seen["cropped"] == {True, False} and len(seen["offset"]) > 10
+    assert seen["flipped"] == seen["upside_down"] == seen["cropped"] == {True, False} and len(seen["offset"]) > 10
 
 
 def test_same_generator_same_arrays(tmp_path: Path) -> None:
@@ -148,6 +153,19 @@ def test_sentence_follows_the_mirror(tmp_path: Path) -> None:
     np.testing.assert_array_equal(example.arrays["token_ids"], WORDS(["the right cake"], 8)[0][0])
     assert example.geometry.flipped and example.arrays["box"][0] == pytest.approx(1 - 20 / 80)
     assert example.sample.expression == "the left cake"
+
+
+def test_sentence_follows_the_mirror_from_top_to_bottom(tmp_path: Path) -> None:
+    sample = scene(tmp_path, "the left cake at the top")
+    transform = ReferringTransform(config(flip_prob=0.0, vertical_flip_prob=1.0), WORDS, training=True)
+    example = transform(sample, np.random.default_rng(0))
+    upright = ReferringTransform(config(), WORDS, training=False)(sample, np.random.default_rng(0))
+    np.testing.assert_array_equal(example.arrays["token_ids"], WORDS(["the left cake at the bottom"], 8)[0][0])
+    assert example.geometry.upside_down and not example.geometry.flipped
+    # On a canvas that is symmetric about its middle the whole picture, mask and box are mirrored.
+    np.testing.assert_allclose(example.arrays["image"], upright.arrays["image"][:, ::-1], atol=1e-5)
+    np.testing.assert_array_equal(example.arrays["mask"], upright.arrays["mask"][:, ::-1])
+    assert example.arrays["box"][1] == pytest.approx(1 - upright.arrays["box"][1])
 
 
 def test_words_of_place_forbid_cutting() -> None:
@@ -168,6 +186,9 @@ def test_a_mirrored_window() -> None:
     geometry = plan_geometry(Plan(96, Crop(5, 7, 64, 64), flip=True), (96, 96), SIDE)
     # The window's left edge is its right edge after mirroring.
     np.testing.assert_allclose(geometry.boxes_to_canvas([[5, 7, 10, 9]]), [[59, 0, 64, 2]])
+    geometry = plan_geometry(Plan(96, Crop(5, 7, 64, 64), upside_down=True), (96, 96), SIDE)
+    np.testing.assert_allclose(geometry.boxes_to_canvas([[5, 7, 10, 9]]), [[0, 62, 5, 64]])
+    np.testing.assert_allclose(geometry.boxes_to_original([[0, 62, 5, 64]]), [[5, 7, 10, 9]])
 
 
 def test_box_only_data(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class DataConfig:
     # Training: put the picture at a random place of the canvas instead of its centre.
     translate: bool = False
     flip_prob: float = 0.5
+    # Training: mirror top to bottom, for pictures from above, where every side may be up.
+    vertical_flip_prob: float = 0.0
     # Threads that read and transform images, per rank; 0 = in the training thread.
     num_workers: int = 2
     # False trains and scores boxes only.
@@ -216,7 +218,7 @@ def validate(config: Config) -> None:
     data, train = config.data, config.train
     _require(data, "data", ["img_size", "max_len"], 1)
     _require(data, "data", ["num_workers"], 0)
-    _require(data, "data", ["flip_prob"], 0, 1)
+    _require(data, "data", ["flip_prob", "vertical_flip_prob"], 0, 1)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
     _require(data.synthetic, "data.synthetic", ["image_size"], 64)
     for key in ("mean", "std"):

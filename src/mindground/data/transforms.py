@@ -68,12 +68,14 @@ class Plan:
         crop: window that is kept, or None for all of it.
         flip: mirror left to right (after the crop).
         corner: (x, y) of the picture on the canvas, or None for the centre.
+        upside_down: mirror top to bottom (after the crop).
     """
 
     size: int
     crop: Crop | None = None
     flip: bool = False
     corner: tuple[int, int] | None = None
+    upside_down: bool = False
 
 
 @dataclass
@@ -130,9 +132,9 @@ def draw_plan(
         shape: original (height, width).
         box_xyxy: (4,) referent in original pixels.
         expression: its sentence.
-        data: `img_size`, `multi_scale`, `translate`, `flip_prob`.
+        data: `img_size`, `multi_scale`, `translate`, `flip_prob`, `vertical_flip_prob`.
     """
-    step, where_x, where_y, mirror, pad_x, pad_y = rng.random(6)
+    step, where_x, where_y, mirror, pad_x, pad_y, turn = rng.random(7)
     size, crop = data.img_size, None
     if data.multi_scale:
         stride = min(_SCALE_STRIDE, data.img_size // 8)
@@ -149,7 +151,7 @@ def draw_plan(
     if data.translate:
         height, width = (crop.height, crop.width) if crop else resized_size(shape, size)[0]
         corner = _between(pad_x, 0, data.img_size - width), _between(pad_y, 0, data.img_size - height)
-    return Plan(size, crop, bool(mirror < data.flip_prob), corner)
+    return Plan(size, crop, bool(mirror < data.flip_prob), corner, bool(turn < data.vertical_flip_prob))
 
 
 def _between(fraction: float, low: int, high: int) -> int:
@@ -164,8 +166,9 @@ def plan_geometry(plan: Plan, shape: tuple[int, int], canvas: int) -> Geometry:
     corner = plan.corner or ((canvas - crop.width) // 2, (canvas - crop.height) // 2)
     # Mirroring happens inside the window: what was cut on the right now lies on the left.
     cut_left = resized[1] - crop.width - crop.left if plan.flip else crop.left
-    offset = (corner[0] - cut_left, corner[1] - crop.top)
-    return Geometry(tuple(shape), resized, (canvas, canvas), offset, scale, plan.flip)
+    cut_top = resized[0] - crop.height - crop.top if plan.upside_down else crop.top
+    offset = (corner[0] - cut_left, corner[1] - cut_top)
+    return Geometry(tuple(shape), resized, (canvas, canvas), offset, scale, plan.flip, plan.upside_down)
 
 
 class ReferringTransform:
@@ -211,6 +214,7 @@ class ReferringTransform:
         """Carry out a plan on an image (H, W, 3) uint8 and the referent's mask (H, W) uint8 or None."""
         expression = sample.expression or ""
         expression = flip_expression(expression) if plan.flip else expression
+        expression = flip_expression(expression, "vertical") if plan.upside_down else expression
         example = self._show(plan, sample, image, expression)
         geometry, side = example.geometry, self.data.img_size
         box = geometry.boxes_to_canvas(referent_box(sample))[0]
@@ -301,7 +305,7 @@ def _resize(pixels: np.ndarray, geometry: Geometry, interpolation: int) -> np.nd
     """Resize to `geometry.resized_size` and mirror where it says so."""
     height, width = geometry.resized_size
     pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
-    return pixels[:, ::-1] if geometry.flipped else pixels
+    return geometry.mirror(pixels)
 
 
 def _visible(geometry: Geometry) -> tuple[int, int, int, int]:
