@@ -82,7 +82,7 @@ def prepare(family: str, folder: Path) -> dict[str, float]:
     children.append(Child("ours", "prepare", family, folder))
     try:
         peaks = [child.ready().end() for child in children]
-        return dict(zip(SIDES, peaks, strict=False))
+        return dict(zip(SIDES, peaks[: len(SIDES)], strict=True))
     finally:
         for child in children:
             child.stop()

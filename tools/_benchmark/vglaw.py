@@ -48,6 +48,7 @@ _OWN = WeightMap(
     ),
 )
 
+
 def weight_map() -> WeightMap:
     """Our names to the ones in the shared file."""
     from mindground.backbones.bert import HUGGINGFACE_MAP

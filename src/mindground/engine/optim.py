@@ -171,14 +171,14 @@ class AdamW(nn.Cell):
         """Moments and average as `m/<name>`, `v/<name>`, `ema/<name>`; `names` maps id(parameter) to its name."""
         arrays: dict[str, np.ndarray] = {}
         for kind, tensors in (("m", self.first), ("v", self.second), ("ema", self.average)):
-            for parameter, tensor in zip(self.parameters, tensors, strict=False):
+            for parameter, tensor in zip(self.parameters if tensors else (), tensors, strict=True):
                 arrays[f"{kind}/{names[id(parameter)]}"] = tensor.asnumpy()
         return arrays
 
     def load_state(self, arrays: Mapping[str, np.ndarray], names: Mapping[int, str], updates: int) -> None:
         """Take back what `state` gave. Raises CheckpointError when an entry is missing or has another shape."""
         for kind, tensors in (("m", self.first), ("v", self.second), ("ema", self.average)):
-            for parameter, tensor in zip(self.parameters, tensors, strict=False):
+            for parameter, tensor in zip(self.parameters if tensors else (), tensors, strict=True):
                 key = f"{kind}/{names[id(parameter)]}"
                 if key not in arrays or tuple(arrays[key].shape) != tuple(tensor.shape):
                     raise CheckpointError(
