@@ -69,6 +69,8 @@ class DataConfig:
     flip_prob: float = 0.5
     # Training: mirror top to bottom, for pictures from above, where every side may be up.
     vertical_flip_prob: float = 0.0
+    # Training: brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
+    color_jitter_prob: float = 0.0
     # Threads that read and transform images, per rank; 0 = in the training thread.
     num_workers: int = 2
     # False trains and scores boxes only.
@@ -218,7 +220,7 @@ def validate(config: Config) -> None:
     data, train = config.data, config.train
     _require(data, "data", ["img_size", "max_len"], 1)
     _require(data, "data", ["num_workers"], 0)
-    _require(data, "data", ["flip_prob", "vertical_flip_prob"], 0, 1)
+    _require(data, "data", ["flip_prob", "vertical_flip_prob", "color_jitter_prob"], 0, 1)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
     _require(data.synthetic, "data.synthetic", ["image_size"], 64)
     for key in ("mean", "std"):

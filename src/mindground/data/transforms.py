@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from mindground.data.images import read_image
+from mindground.data.pixels import PixelPlan, draw_pixel_plan
 from mindground.errors import ConfigError, DataError
 from mindground.referent import referent_box, referent_mask
 from mindground.structures import Geometry, Sample, xyxy_to_cxcywh
@@ -69,6 +70,7 @@ class Plan:
         flip: mirror left to right (after the crop).
         corner: (x, y) of the picture on the canvas, or None for the centre.
         upside_down: mirror top to bottom (after the crop).
+        pixels: what is done to the colours (after everything that moves pixels).
     """
 
     size: int
@@ -76,6 +78,7 @@ class Plan:
     flip: bool = False
     corner: tuple[int, int] | None = None
     upside_down: bool = False
+    pixels: PixelPlan = PixelPlan()
 
 
 @dataclass
@@ -132,7 +135,7 @@ def draw_plan(
         shape: original (height, width).
         box_xyxy: (4,) referent in original pixels.
         expression: its sentence.
-        data: `img_size`, `multi_scale`, `translate`, `flip_prob`, `vertical_flip_prob`.
+        data: `img_size`, `multi_scale`, `translate`, `flip_prob`, `vertical_flip_prob`, `color_jitter_prob`.
     """
     step, where_x, where_y, mirror, pad_x, pad_y, turn = rng.random(7)
     size, crop = data.img_size, None
@@ -151,7 +154,8 @@ def draw_plan(
     if data.translate:
         height, width = (crop.height, crop.width) if crop else resized_size(shape, size)[0]
         corner = _between(pad_x, 0, data.img_size - width), _between(pad_y, 0, data.img_size - height)
-    return Plan(size, crop, bool(mirror < data.flip_prob), corner, bool(turn < data.vertical_flip_prob))
+    pixels = draw_pixel_plan(rng, data.color_jitter_prob)
+    return Plan(size, crop, bool(mirror < data.flip_prob), corner, bool(turn < data.vertical_flip_prob), pixels)
 
 
 def _between(fraction: float, low: int, high: int) -> int:
@@ -243,7 +247,7 @@ class ReferringTransform:
 
     def _show(self, plan: Plan, sample: Sample, image: np.ndarray, expression: str) -> Example:
         geometry = plan_geometry(plan, image.shape[:2], self.data.img_size)
-        pixels = _resize(image, geometry, cv2.INTER_LINEAR).astype(np.float32)
+        pixels = plan.pixels.apply(_resize(image, geometry, cv2.INTER_LINEAR)).astype(np.float32)
         pixels /= np.float32(255)
         pixels -= self._mean
         pixels /= self._std
