@@ -99,7 +99,7 @@ class Predictor:
 
         devices.prepare()  # before anything imports MindSpore
         from mindground.config import DeviceConfig
-        from mindground.data.transforms import ReferringTransform
+        from mindground.data.transforms import make_transform
         from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 
         contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
@@ -109,7 +109,7 @@ class Predictor:
             raise CheckpointError(
                 f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint"
             )
-        transform = ReferringTransform(loaded.config.data, loaded.tokenizer, training=False)
+        transform = make_transform("referring", loaded.config.data, loaded.tokenizer, training=False)
         return cls(
             loaded.model,
             transform,

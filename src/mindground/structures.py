@@ -193,20 +193,30 @@ class Geometry:
 
     Attributes:
         original_size, resized_size, canvas_size: (height, width) in pixels.
-        offset: (x, y) of the resized picture's corner on the canvas, whole pixels.
+        offset: (x, y) of the resized picture's corner on the canvas; whole pixels unless `window` is given.
         scale: (x, y) factors that map original pixels to resized pixels. For VG-LAW both are the
             unrounded ratio, so that boxes come back exactly.
         flipped: True when the picture was mirrored left to right before being resized.
         upside_down: True when it was mirrored top to bottom.
+        window: (top, left, bottom, right) of the canvas on which a picture lies that was resized, cut and resized
+            again; None = where the resized picture covers the canvas.
     """
 
     original_size: tuple[int, int]
     resized_size: tuple[int, int]
     canvas_size: tuple[int, int]
-    offset: tuple[int, int] = (0, 0)
+    offset: tuple[float, float] = (0, 0)
     scale: tuple[float, float] = (1.0, 1.0)
     flipped: bool = False
     upside_down: bool = False
+    window: tuple[int, int, int, int] | None = None
+
+    def visible(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right of the part of the canvas on which the picture lies; the rest is padding."""
+        if self.window is not None:
+            return self.window
+        (height, width), (x, y) = self.resized_size, (int(self.offset[0]), int(self.offset[1]))
+        return max(0, y), max(0, x), min(self.canvas_size[0], y + height), min(self.canvas_size[1], x + width)
 
     def _mirror(self, boxes: np.ndarray) -> np.ndarray:
         """(N, 4) in pixels of the resized picture, before or after mirroring; changed in place."""
@@ -237,14 +247,28 @@ class Geometry:
 
         What a crop cut away is filled with the map's lowest value.
         """
-        (height, width), (x, y) = self.resized_size, self.offset
-        whole = np.full((height, width), canvas.min(), np.float32)
-        top, left = max(0, -y), max(0, -x)
-        bottom, right = min(height, self.canvas_size[0] - y), min(width, self.canvas_size[1] - x)
-        whole[top:bottom, left:right] = canvas[top + y : bottom + y, left + x : right + x]
+        if self.window is not None:
+            return self._window_to_original(canvas)
+        x, y = int(self.offset[0]), int(self.offset[1])
+        whole = np.full(self.resized_size, canvas.min(), np.float32)
+        top, left, bottom, right = self.visible()
+        whole[top - y : bottom - y, left - x : right - x] = canvas[top:bottom, left:right]
         whole = self.mirror(whole)
         size = (self.original_size[1], self.original_size[0])
         return cv2.resize(np.ascontiguousarray(whole), size, interpolation=cv2.INTER_LINEAR)
+
+    def _window_to_original(self, canvas: np.ndarray) -> np.ndarray:
+        height, width = self.original_size
+        top, left, bottom, right = self.window or self.visible()
+        # Pixel centres of the original on the canvas; a box without area is a point, and every axis is for itself.
+        steps = np.arange(max(height, width)) + 0.5
+        points = self.boxes_to_canvas(np.stack([steps] * 4, 1))
+        columns, rows = points[:width, 0], points[:height, 1]
+        part = np.ascontiguousarray(canvas[top:bottom, left:right], np.float32)
+        at_x, at_y = np.meshgrid(columns - np.float32(left + 0.5), rows - np.float32(top + 0.5))
+        found = cv2.remap(part, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cut_x, cut_y = (columns < left) | (columns > right), (rows < top) | (rows > bottom)
+        return np.where(cut_y[:, None] | cut_x[None], np.float32(canvas.min()), found)
 
 
 @dataclass

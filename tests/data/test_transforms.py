@@ -104,6 +104,7 @@ def test_evaluation_is_centred_and_draws_nothing(tmp_path: Path) -> None:
     assert not image[:, :8].any() and not image[:, 56:].any() and image[:, 8:56].any(0).all()
     assert {k: (v.shape, v.dtype.name) for k, v in example.arrays.items()} == {
         "image": ((3, SIDE, SIDE), "float32"),
+        "padding": ((SIDE, SIDE), "uint8"),
         "token_ids": ((8,), "int32"),
         "token_mask": ((8,), "int32"),
         "box": ((4,), "float32"),
@@ -116,7 +117,7 @@ def test_normalisation(tmp_path: Path) -> None:
     data = config(mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125])
     example = ReferringTransform(data, WORDS, False).from_image(np.full((SIDE, SIDE, 3), 51, np.uint8), "cake")
     np.testing.assert_allclose(example.arrays["image"][:, 5, 5], [0.2, 0.0, -0.8], atol=1e-6)
-    assert set(example.arrays) == {"image", "token_ids", "token_mask"}
+    assert set(example.arrays) == {"image", "padding", "token_ids", "token_mask"}
 
 
 def test_training_keeps_image_mask_box_and_sentence_together(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
         name: f"data.{name}"
         for name in (
             "dataset splitBy img_size max_len translate multi_scale train_split eval_splits image_root mask_path "
-            "use_mask num_workers vocab tokenizer flip_prob"
+            "use_mask num_workers vocab tokenizer flip_prob recipe aug_crop aug_scale aug_blur legacy_augmentation"
         ).split()
     },
     **{
@@ -51,6 +51,7 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
     # One memory limit for training and evaluation, as upstream's flag has it; the dotted keys separate them.
     "batch_size": ("train.batch_size", "eval.batch_size"),
     "data_root": "data.root",
+    "aug_translate": "data.translate",
     "save_ckpt_dir": "train.output_dir",
     "family": "family",
 }

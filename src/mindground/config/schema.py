@@ -62,8 +62,19 @@ class DataConfig:
     # Of RGB in 0..1.
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
-    # Training: resize to one of nine sizes around img_size, then crop around the referent.
+    # How pictures are resized and augmented: referent_window (VG-LAW; OpenCV's resize, a window around the referent) or
+    # transvg (CLIP-VG; Pillow's resize, which smooths what it shrinks, and random windows).
+    recipe: Literal["referent_window", "transvg"] = "referent_window"
+    # Training (referent_window): resize to one of nine sizes around img_size, then crop around the referent.
     multi_scale: bool = False
+    # Training (transvg): for every second picture whose sentence names no place, a random window of it.
+    aug_crop: bool = False
+    # Training (transvg): the longer side becomes 1.0, 0.95 ... or 0.7 of img_size.
+    aug_scale: bool = False
+    # Training (transvg): for every second picture, a Gaussian blur of 0.1 to 2 pixels.
+    aug_blur: bool = False
+    # Training (transvg): the released code's place words, window test and scales, slips included (docs/data.md).
+    legacy_augmentation: bool = False
     # Training: put the picture at a random place of the canvas instead of its centre.
     translate: bool = False
     flip_prob: float = 0.5
@@ -215,12 +226,33 @@ def _require(section: Any, name: str, keys: Sequence[str], low: float, high: flo
             raise ConfigError(f"{name}.{key}={value} must be {span}")
 
 
+# Keys of one recipe: with another they would do nothing.
+_RECIPE_KEYS = {
+    "referent_window": ("multi_scale",),
+    "transvg": ("aug_crop", "aug_scale", "aug_blur", "legacy_augmentation"),
+}
+
+
+def _check_recipe(data: DataConfig) -> None:
+    for recipe, keys in _RECIPE_KEYS.items():
+        idle = [key for key in keys if recipe != data.recipe and getattr(data, key)]
+        if idle:
+            raise ConfigError(
+                f"data.{idle[0]}={getattr(data, idle[0])} belongs to data.recipe={recipe}, and data.recipe is "
+                f"{data.recipe}; set one or the other"
+            )
+    # The released scales reach down to img_size - 192.
+    if data.legacy_augmentation and data.aug_scale:
+        _require(data, "data", ["img_size"], 193)
+
+
 def validate(config: Config) -> None:
     """Raises ConfigError for values that no run can use."""
     data, train = config.data, config.train
     _require(data, "data", ["img_size", "max_len"], 1)
     _require(data, "data", ["num_workers"], 0)
     _require(data, "data", ["flip_prob", "vertical_flip_prob", "color_jitter_prob"], 0, 1)
+    _check_recipe(data)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
     _require(data.synthetic, "data.synthetic", ["image_size"], 64)
     for key in ("mean", "std"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["flip_expression", "has_direction"]
+__all__ = ["LEGACY_DIRECTIONS", "flip_expression", "has_direction"]
 
 _NO_LETTER_BEFORE: Final = r"(?<![^\W\d_])"
 _OPPOSITES: Final[dict[str, dict[str, str]]] = {
@@ -29,6 +29,15 @@ _PLACE: Final = re.compile(
     r"(?:most|hand|side|ward|wards|left|right|est)?(?![^\W\d_])|[左右]|[上下]方|中[间央]",
     re.IGNORECASE,
 )
+
+_COMPASS: Final = re.compile(
+    _NO_LETTER_BEFORE + r"(?:(?:north|south)?[- ]?(?:east|west)|north|south)(?:ern|erly|ward|wards)?(?:most)?"
+    r"(?![^\W\d_])|" + _NO_LETTER_BEFORE + r"(?:corner|edge|border|margin|half|lowest|highest)s?(?![^\W\d_])"
+    r"|[东西南北][部侧边方角]|角落|边缘",
+    re.IGNORECASE,
+)
+# The words that TransVG's released code looks for.
+LEGACY_DIRECTIONS: Final = ("left", "right", "top", "bottom", "middle")
 
 
 def flip_expression(text: str, axis: str = "horizontal", *, substrings: bool = False) -> str:
@@ -61,12 +70,20 @@ def flip_expression(text: str, axis: str = "horizontal", *, substrings: bool = F
     return _WORDS[axis].sub(swap, text)
 
 
-def has_direction(text: str) -> bool:
+def has_direction(text: str, *, compass: bool = False, substrings: bool = False) -> bool:
     """True when the sentence names a place in the picture (left, topmost, middle ...).
 
     Such a sentence may become false when the picture is cut.
+
+    Args:
+        text: the sentence.
+        compass: count also what places are called in pictures from above: north, south-eastern, corner, edge ...
+        substrings: look for left, right, top, bottom and middle only, but also inside words ("bright"), as the
+            released code of TransVG and CLIP-VG does.
     """
-    return _PLACE.search(text) is not None
+    if substrings:
+        return any(word in text.lower() for word in LEGACY_DIRECTIONS)
+    return _PLACE.search(text) is not None or (compass and _COMPASS.search(text) is not None)
 
 
 def _in_case_of(model: str, word: str) -> str:
