@@ -32,7 +32,7 @@ _PLACE: Final = re.compile(
 
 _COMPASS: Final = re.compile(
     _NO_LETTER_BEFORE + r"(?:(?:north|south)?[- ]?(?:east|west)|north|south)(?:ern|erly|ward|wards)?(?:most)?"
-    r"(?![^\W\d_])|" + _NO_LETTER_BEFORE + r"(?:corner|edge|border|margin|half|lowest|highest)s?(?![^\W\d_])"
+    r"(?![^\W\d_])|" + _NO_LETTER_BEFORE + r"(?:corner|edge|border|lowest|highest)s?(?![^\W\d_])"
     r"|[东西南北][部侧边方角]|角落|边缘",
     re.IGNORECASE,
 )
