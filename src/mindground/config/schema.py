@@ -40,10 +40,27 @@ class SyntheticConfig:
 class DataConfig:
     """Which samples, and what they look like when they reach the network."""
 
-    dataset: Literal["refcoco", "refcoco+", "refcocog", "refclef", "jsonl", "coco", "synthetic"] = "synthetic"
-    # Whose division into splits: unc, google, umd or berkeley. Empty = the usual one of the data set.
+    dataset: Literal[
+        "refcoco",
+        "refcoco+",
+        "refcocog",
+        "refclef",
+        "dior_rsvg",
+        "unc",
+        "unc+",
+        "gref",
+        "gref_umd",
+        "referit",
+        "flickr",
+        "jsonl",
+        "coco",
+        "synthetic",
+    ] = "synthetic"
+    # Whose division into splits: unc, google, umd or berkeley; official or image_disjoint (dior_rsvg).
+    # Empty = the usual one of the data set.
     splitBy: str = ""  # noqa: N815 - the name that users of the refer family type
-    # Folder that holds the annotations: <root>/<dataset>/ for the refer family, the .jsonl or .json files otherwise.
+    # Folder that holds the annotations (docs/data.md): <root>/<dataset>/ for the refer family and the lists of pairs,
+    # Annotations/ and the index lists for dior_rsvg, the .jsonl or .json files otherwise.
     root: str = ""
     # Folder of the images; empty = the usual place below root.
     image_root: str = ""
@@ -165,12 +182,16 @@ class EvalConfig:
     batch_size: int = 8
     # A box with at least this IoU counts as found.
     iou_threshold: float = 0.5
+    # Further thresholds of which prec@t is told; papers on DIOR-RSVG give 0.5, 0.6 ... 0.9.
+    box_thresholds: list[float] = field(default_factory=list)
     # Probability above which a pixel belongs to the mask.
     mask_threshold: float = 0.35
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
     shuffle_expressions: bool = False
     # Metric of the first evaluation split that chooses best.ckpt.
     select_by: str = "prec@0.5"
+    # Score on data whose numbering is not the one of the training; its test samples may have been trained on.
+    allow_other_data: bool = False
 
 
 @dataclass
@@ -205,6 +226,13 @@ USUAL_SPLITS: dict[str, dict[str, list[str]]] = {
     "refcoco+": {"unc": ["val", "testA", "testB"]},
     "refcocog": {"umd": ["val", "test"], "google": ["val"]},
     "refclef": {"berkeley": ["val", "test"], "unc": ["val", "testA", "testB", "testC"]},
+    "dior_rsvg": {"official": ["val", "test"], "image_disjoint": ["val", "test"]},
+    "unc": {"": ["val", "testA", "testB"]},
+    "unc+": {"": ["val", "testA", "testB"]},
+    "gref": {"": ["val"]},
+    "gref_umd": {"": ["val", "test"]},
+    "referit": {"": ["val", "test"]},
+    "flickr": {"": ["val", "test"]},
 }
 
 
@@ -270,4 +298,6 @@ def validate(config: Config) -> None:
         raise ConfigError(f"train.drop_epochs={train.drop_epochs} must rise, without repeats")
     _require(config.eval, "eval", ["batch_size"], 1)
     _require(config.eval, "eval", ["iou_threshold", "mask_threshold"], 0, 1)
+    if not all(0 <= threshold <= 1 for threshold in config.eval.box_thresholds):
+        raise ConfigError(f"eval.box_thresholds={config.eval.box_thresholds} must lie between 0 and 1")
     _require(config.device, "device", ["threads"], 0)

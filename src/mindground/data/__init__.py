@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "Dataset", "build_dataset", "eval_splits", "usual_split_by"]
 
 REFER_DATASETS = ("refcoco", "refcoco+", "refcocog", "refclef")
-DATASETS = (*REFER_DATASETS, "jsonl", "coco", "synthetic")
+PAIR_DATASETS = ("unc", "unc+", "gref", "gref_umd", "referit", "flickr")
+DATASETS = (*REFER_DATASETS, *PAIR_DATASETS, "dior_rsvg", "jsonl", "coco", "synthetic")
 
 
 def build_dataset(data_config: DataConfig, split: str) -> Dataset:
@@ -39,6 +40,14 @@ def build_dataset(data_config: DataConfig, split: str) -> Dataset:
         dataset = read_refer(
             data_config.root, name, usual_split_by(data_config), split, data_config.image_root, data_config.mask_path
         )
+    elif name == "dior_rsvg":
+        from mindground.data.formats.dior_rsvg import read_dior_rsvg
+
+        dataset = read_dior_rsvg(data_config.root, split, usual_split_by(data_config), data_config.image_root)
+    elif name in PAIR_DATASETS:
+        from mindground.data.formats.pair_lists import read_pair_list
+
+        dataset = read_pair_list(data_config.root, name, split, data_config.image_root)
     elif name == "jsonl":
         from mindground.data.formats.jsonl import read_jsonl
 

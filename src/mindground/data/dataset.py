@@ -19,12 +19,15 @@ class Dataset(Sequence[Sample]):
         categories: category id -> name, empty when the format has none.
         name: the data set, for messages and result files.
         split: the split that was asked for.
+        fingerprint: hexadecimal digits that change when the same numbers would mean other samples (another list of
+            files behind a split given by numbers); empty where a split names its samples by itself.
     """
 
     samples: list[Sample]
     categories: Mapping[int, str] = field(default_factory=dict)
     name: str = ""
     split: str = ""
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.samples)

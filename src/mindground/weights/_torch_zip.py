@@ -13,7 +13,7 @@ from mindground.weights._globals import storage_kind
 from mindground.weights._pickle import Machine
 from mindground.weights._tensors import StorageRef, item_size
 
-__all__ = ["check_sizes", "open_archive", "read_torch_zip"]
+__all__ = ["check_sizes", "main_pickle", "open_archive", "read_torch_zip"]
 
 _MOST_GROWTH = 64
 _SMALL = 256 << 20
@@ -93,6 +93,29 @@ class _Storages:
         return read
 
 
+def main_pickle(path: Path, archive: zipfile.ZipFile) -> bytes:
+    """The pickle of an archive's top object, as bytes.
+
+    Raises:
+        WeightsError: it is not an archive of PyTorch, or damaged.
+    """
+    check_sizes(path, archive)
+    return _read_part(path, archive, _top(path, set(archive.namelist())))
+
+
+def _top(path: Path, names: set[str]) -> str:
+    """Name of the part that holds the top object."""
+    tops = sorted((name for name in names if name.endswith("data.pkl")), key=len)
+    tops = [name for name in tops if name.count("/") <= 1 and name.rsplit("/", 1)[-1] == "data.pkl"]
+    if not tops:
+        old = any(name.endswith("model.json") for name in names)
+        what = "a zip file without data.pkl or .npy parts, so not one of PyTorch or numpy; give the file inside it"
+        if old:
+            what = "a TorchScript archive of PyTorch 1.3 or older; re-save it with a newer one"
+        raise WeightsError(f"{path}: this is {what}")
+    return tops[0]
+
+
 def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str], bool]:
     """Contents of an archive, with tensors as references into it (keep it open until they are read).
 
@@ -105,20 +128,13 @@ def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str],
     """
     check_sizes(path, archive)
     names = set(archive.namelist())
-    tops = sorted((name for name in names if name.endswith("data.pkl")), key=len)
-    tops = [name for name in tops if name.count("/") <= 1 and name.rsplit("/", 1)[-1] == "data.pkl"]
-    if not tops:
-        old = any(name.endswith("model.json") for name in names)
-        what = "a zip file without data.pkl or .npy parts, so not one of PyTorch or numpy; give the file inside it"
-        if old:
-            what = "a TorchScript archive of PyTorch 1.3 or older; re-save it with a newer one"
-        raise WeightsError(f"{path}: this is {what}")
-    root = tops[0][: -len("data.pkl")]
+    top = _top(path, names)
+    root = top[: -len("data.pkl")]
     scripted = f"{root}constants.pkl" in names
     order = _read_part(path, archive, f"{root}byteorder") if f"{root}byteorder" in names else b"little"
     if order not in (b"little", b"big"):
         raise WeightsError(f"{path}: unknown byte order {order[:20]!r}; the file is damaged")
     storages = _Storages(path, archive, f"{root}data/", order == b"big")
-    stream = io.BytesIO(_read_part(path, archive, tops[0]))
+    stream = io.BytesIO(_read_part(path, archive, top))
     machine = Machine(stream, path, storages, scripted=scripted)
     return machine.load(), machine.inert, scripted

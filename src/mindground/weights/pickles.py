@@ -9,14 +9,17 @@ from typing import Any
 
 from mindground.errors import DataError, UnsafeFileError
 
-__all__ = ["read_plain_pickle"]
+__all__ = ["PlainUnpickler", "read_plain_pickle"]
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, text, lists, tuples, dicts and sets; every named class or function is refused."""
+class PlainUnpickler(pickle.Unpickler):
+    """Numbers, text, lists, tuples, dicts and sets; every named class or function is refused.
 
-    def __init__(self, data: bytes, path: Path, encoding: str) -> None:
-        super().__init__(io.BytesIO(data), encoding=encoding)
+    Reads one pickle and leaves the stream behind it (a BytesIO: others may be read ahead).
+    """
+
+    def __init__(self, stream: io.BytesIO, path: Path, encoding: str) -> None:
+        super().__init__(stream, encoding=encoding)
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
@@ -47,9 +50,9 @@ def read_plain_pickle(path: str | Path) -> Any:
         raise DataError(f"{path}: the file is empty; download it again")
     try:
         try:
-            return _PlainUnpickler(data, path, "utf-8").load()
+            return PlainUnpickler(io.BytesIO(data), path, "utf-8").load()
         except UnicodeDecodeError:
-            return _PlainUnpickler(data, path, "latin1").load()
+            return PlainUnpickler(io.BytesIO(data), path, "latin1").load()
     except UnsafeFileError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything, from EOFError to MemoryError

@@ -7,13 +7,46 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import DataError
-from mindground.structures import Segmentation
+from mindground.errors import DataError, DatasetNotFoundError
+from mindground.structures import Sample, Segmentation
 
-__all__ = ["clean_segmentation", "read_json", "require", "segmentation_box", "write_bytes_atomic"]
+__all__ = [
+    "Defect",
+    "clean_segmentation",
+    "read_json",
+    "require",
+    "require_pictures",
+    "segmentation_box",
+    "write_bytes_atomic",
+]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What is wrong at one place of a data set: a reader raises it, the data check collects it.
+
+    Attributes:
+        kind: name of the defect, as the report of tools/data_check.py counts it.
+        subject: file, with the object or line in it.
+        detail: what stands there, and what should.
+        split: the split concerned, where it concerns one.
+        numbers: the objects concerned; None where the whole set cannot be trusted.
+        serious: False for what one should know of but can train with.
+    """
+
+    kind: str
+    subject: str
+    detail: str
+    split: str = ""
+    numbers: tuple[int, ...] | None = None
+    serious: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.detail}"
 
 
 def read_json(path: Path) -> Any:
@@ -35,6 +68,20 @@ def require(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     missing = [key for key in keys if key not in record]
     if missing:
         raise DataError(f"{where} lacks {', '.join(map(repr, missing))}; it has {sorted(map(str, record))}")
+
+
+def require_pictures(samples: Sequence[Sample], folder: Path, dataset: str, source: str) -> None:
+    """Complain when none of the first hundred pictures is there: the folder exists, but is not the right one.
+
+    Raises:
+        DatasetNotFoundError: with `source`, where the pictures come from.
+    """
+    tried = list(dict.fromkeys(sample.image_path for sample in samples))[:100]
+    if tried and not any(os.path.isfile(path) for path in tried):
+        raise DatasetNotFoundError(
+            f"{folder} holds none of the first {len(tried)} images of {dataset} ({tried[0]} is missing). "
+            f"Get {source} and unpack it there, or set data.image_root to where the images are"
+        )
 
 
 def clean_segmentation(segmentation: Any, where: str) -> Segmentation:

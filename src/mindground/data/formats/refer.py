@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import clean_segmentation, read_json, require
+from mindground.data.formats.files import clean_segmentation, read_json, require, require_pictures
 from mindground.data.formats.refer_index import Refer, in_split
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.structures import Sample, Segmentation, encode_mask, xywh_to_xyxy
@@ -73,7 +73,7 @@ def read_refer(
                     split=str(ref["split"]),
                 )
             )
-    _require_pictures(samples, images, dataset)
+    require_pictures(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
     return Dataset(samples, refer.Cats, dataset, split)
 
 
@@ -154,7 +154,7 @@ def _read_cache(path: Path, dataset: str, split: str, images: Path, masks: Path 
                     split=str(name),
                 )
             )
-    _require_pictures(samples, images, dataset)
+    require_pictures(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
     return Dataset(samples, categories, dataset, split)
 
 
@@ -192,17 +192,6 @@ def image_folder(root: str, dataset: str, image_root: str = "") -> Path:
         f"the images of {dataset} are missing: none of {', '.join(map(str, tried))} is a folder. "
         f"Get {archive} and unpack it to {tried[0]}, or set data.image_root"
     )
-
-
-def _require_pictures(samples: list[Sample], folder: Path, dataset: str) -> None:
-    """Complain when none of the first pictures is there: the folder exists, but is not the right one."""
-    tried = list(dict.fromkeys(sample.image_path for sample in samples))[:100]
-    if tried and not any(os.path.isfile(path) for path in tried):
-        archive = CLEF_FROM if dataset == "refclef" else COCO_FROM
-        raise DatasetNotFoundError(
-            f"{folder} holds none of the first {len(tried)} images of {dataset} ({tried[0]} is missing). "
-            f"Get {archive} and unpack it there, or set data.image_root to where the images are"
-        )
 
 
 def _image_file(folder: Path, file_name: str, image_id: Any, dataset: str) -> str:

@@ -1,0 +1,179 @@
+"""RefCOCO, RefCOCO+, RefCOCOg, ReferIt and Flickr30k Entities as the lists that TransVG, Pseudo-Q and CLIP-VG publish.
+
+A split is `<root>/<dataset>/<dataset>_<split>.pth`: a Python list saved by PyTorch, one tuple a sentence. Only plain
+values are read from it. Specification 6.2 of CLIP-VG; github.com/linhuixiao/CLIP-VG.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindground.data.dataset import Dataset
+from mindground.data.formats.files import require_pictures
+from mindground.errors import DataError, DatasetNotFoundError
+from mindground.structures import Sample
+
+__all__ = ["PAIR_LISTS", "read_pair_list"]
+
+LISTS_FROM = "https://github.com/linhuixiao/CLIP-VG (README: annotations and pseudo-labels)"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How one of the sets lies on disk.
+
+    Attributes:
+        images: its pictures, below `data.image_root`.
+        source: where they are published.
+        length: values of a tuple.
+        corners: True where the last two numbers of a box are its right bottom corner, else width and height.
+        joined: `trainval` is train and val one after the other, else a file of its own.
+    """
+
+    images: str
+    source: str
+    length: int
+    corners: bool
+    joined: bool = True
+
+
+_COCO = _Layout(
+    "other/images/mscoco/images/train2014", "http://images.cocodataset.org/zips/train2014.zip", 5, corners=False
+)
+PAIR_LISTS: Mapping[str, _Layout] = {
+    "unc": _COCO,
+    "unc+": _COCO,
+    "gref": _COCO,
+    "gref_umd": _COCO,
+    "referit": _Layout(
+        "referit/images",
+        "the saiapr_tc-12 archive named at https://github.com/lichengunc/refer (all pictures in one folder)",
+        length=5,
+        corners=True,
+        joined=False,
+    ),
+    "flickr": _Layout(
+        "Flickr30k/flickr30k-images",
+        "Flickr30k, on request at https://shannon.cs.illinois.edu/DenotationGraph/",
+        3,
+        True,
+    ),
+}
+
+
+def read_pair_list(root: str, dataset: str, split: str, image_root: str = "") -> Dataset:
+    """Read one split.
+
+    Boxes are cut to whole pixels first, then width and height are added, as the published readers do.
+
+    Args:
+        root: folder that holds `<dataset>/` (upstream's `split_root`), or the lists themselves.
+        dataset: a key of `PAIR_LISTS`.
+        split: `train`, `val`, `trainval`, `testA`, `train_pseudo`, ... or any other list by the rest of its name, such
+            as `train_pseudo_refine_0_5`, or `train_separate/<file>` for a folder of sources.
+        image_root: upstream's `data_root`, or the folder of the pictures; empty = below `root`.
+
+    Raises:
+        DatasetNotFoundError: what is missing, where to get it, where it goes.
+        DataError: an item that is not what the set holds; file and place are named.
+        UnsafeFileError: the file asks for code to be run; nothing of it was run.
+    """
+    layout = PAIR_LISTS[dataset]
+    own = _path(root, dataset, split)
+    parts = [split] if own.is_file() or split != "trainval" or not layout.joined else ["train", "val"]
+    found: list[tuple[str, int, tuple[Any, ...]]] = []
+    for part in parts:
+        path = _path(root, dataset, part)
+        if not path.is_file():
+            raise _not_found(path, root, dataset, part)
+        found += [(part, place, item) for place, item in enumerate(_items(path, layout))]
+    images = _images(root, image_root, layout, dataset, next((str(item[0]) for _, _, item in found), ""))
+    samples = [_sample(item, f"{part}-{place}", images, split) for part, place, item in found]
+    require_pictures(samples, images, dataset, layout.source)
+    return Dataset(samples, {}, dataset, split)
+
+
+def _path(root: str, dataset: str, split: str) -> Path:
+    """Where the list of a split lies, or should lie."""
+    below, flat = Path(root) / dataset, Path(root)
+    names = [below / f"{dataset}_{split}.pth", flat / f"{dataset}_{split}.pth", below / f"{split}.pth"]
+    return next((path for path in names if path.is_file()), names[0])
+
+
+def _not_found(path: Path, root: str, dataset: str, split: str) -> DatasetNotFoundError:
+    folder = path.parent if path.parent.is_dir() else Path(root or ".")
+    known = sorted(found.name for found in folder.glob("*.pth"))[:12] if root and folder.is_dir() else []
+    has = f" ({folder} holds {', '.join(known)})" if known else ""
+    return DatasetNotFoundError(
+        f"data.root is {root!r}, and {path} is missing{has}. Get the lists of {dataset} from {LISTS_FROM} and put "
+        f"them there; split {split!r} is the file {path.name}"
+    )
+
+
+def _items(path: Path, layout: _Layout) -> list[tuple[Any, ...]]:
+    from mindground.weights.plain_torch import read_plain_torch
+
+    content = read_plain_torch(path)
+    if not isinstance(content, list):
+        raise DataError(f"{path} holds a {type(content).__name__}, not a list of pairs; it is of another kind")
+    # Lists that keep what a curriculum left out have the reliability of each pair appended.
+    lengths = (layout.length, layout.length + 1)
+    checked = []
+    for place, item in enumerate(content):
+        where = f"{path} item {place}"
+        if not isinstance(item, (tuple, list)) or len(item) not in lengths:
+            size = f"{len(item)} values" if isinstance(item, (tuple, list)) else type(item).__name__
+            raise DataError(
+                f"{where} has {size}; one of {layout.length} is wanted (another data set, or not such a list)"
+            )
+        image, box, text = (item[0], item[2], item[3]) if layout.length == 5 else item[:3]
+        if not isinstance(image, str) or not image or not isinstance(text, str):
+            raise DataError(f"{where}: picture {image!r} and sentence {text!r} must be text")
+        checked.append((image, _box(box, layout, where), text))
+    return checked
+
+
+def _box(box: Any, layout: _Layout, where: str) -> tuple[int, int, int, int]:
+    values = box.reshape(-1).tolist() if isinstance(box, np.ndarray) else box
+    plain = isinstance(values, (list, tuple)) and len(values) == 4
+    if not plain or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in values):
+        raise DataError(f"{where}: the box is {box!r}; four numbers are wanted")
+    if not all(math.isfinite(n) and abs(n) < 1e9 for n in values):
+        raise DataError(f"{where}: the box {list(values)} is not finite")
+    left, top, third, fourth = (int(n) for n in values)
+    return (left, top, third, fourth) if layout.corners else (left, top, left + third, top + fourth)
+
+
+def _sample(item: tuple[Any, ...], name: str, images: Path, split: str) -> Sample:
+    image, box, text = item
+    return Sample(
+        image_path=os.path.join(images, *image.replace("\\", "/").split("/")),
+        sample_id=name,
+        image_id=image,
+        expression=text,
+        boxes_xyxy=np.asarray([box], np.float32),
+        # The lists number no objects; one box of one picture is one object.
+        object_ids=(f"{image}:{','.join(map(str, box))}",),
+        split=split,
+    )
+
+
+def _images(root: str, image_root: str, layout: _Layout, dataset: str, first: str) -> Path:
+    base = Path(image_root or root)
+    below = base / layout.images
+    if below.is_dir():
+        return below
+    # The folder of the pictures itself; a picture of the list lies in it.
+    if first and (base / first).is_file():
+        return base
+    raise DatasetNotFoundError(
+        f"the pictures of {dataset} are missing: {below} is no folder, and {first!r} is not in {base}. Get "
+        f"{layout.source} and unpack it to {below}, or set data.image_root to the folder of the pictures"
+    )

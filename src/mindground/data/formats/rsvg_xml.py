@@ -1,0 +1,216 @@
+"""One annotation file of DIOR-RSVG: the PASCAL-VOC layout with a sentence beside every box.
+
+Fields are read by their tags; where an object lacks one, by the position that the published readers use (third child
+the box, fourth the sentence). Entities and document types are refused before anything is expanded.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindground.data.formats.files import Defect
+from mindground.errors import DataError, UnsafeFileError
+
+__all__ = ["MAX_BYTES", "RsvgFile", "RsvgObject", "read_annotation"]
+
+MAX_BYTES = 1 << 20
+"""The published files are a few kilobytes; what is larger than this is none of them."""
+
+_TAGS = ("name", "pose", "bndbox", "description")
+_VOC = frozenset({*_TAGS, "truncated", "difficult", "occluded", "part", "actions", "point"})
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_NUMBER = re.compile(r"[+-]?\d{1,9}(\.\d{1,9})?")
+
+
+@dataclass(frozen=True)
+class RsvgObject:
+    """One `object` element: one box, one sentence.
+
+    Attributes:
+        position: place in its file, from 0.
+        box: corners (left, top, right, bottom) in pixels; None where they cannot be used.
+        category, sentence: text, empty where it is missing.
+        defects: (kind, detail) of everything that is wrong with it.
+    """
+
+    position: int
+    box: tuple[float, float, float, float] | None
+    category: str
+    sentence: str
+    defects: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RsvgFile:
+    """What one annotation file says.
+
+    Attributes:
+        name: of the annotation file.
+        image: file name of the picture.
+        size: (height, width) in pixels, or None where the file does not say.
+        objects: in document order.
+        defects: of the file as a whole.
+        by_position: how many objects were read by position for want of a tag.
+    """
+
+    name: str
+    image: str
+    size: tuple[int, int] | None = None
+    objects: tuple[RsvgObject, ...] = ()
+    defects: tuple[Defect, ...] = ()
+    by_position: int = 0
+
+
+class _RefusedError(Exception):
+    """The file declares what no annotation needs."""
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Stops at a document type, whatever the file's encoding: entities can only be declared in one."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise _RefusedError(f"it declares the document type {name!r}")
+
+
+def read_annotation(path: Path) -> RsvgFile:
+    """Read one file; what is wrong with it is told in `defects`, not raised.
+
+    Raises:
+        UnsafeFileError: it declares a document type or entities; nothing was expanded.
+        DataError: it cannot be read, is too large, or is not XML; objects cannot be counted past it.
+    """
+    root = _parse(path)
+    size, found = _size(root, path.name)
+    image, wrong = _image(root, path)
+    objects: list[RsvgObject] = []
+    by_position = 0
+    for position, element in enumerate(root.findall("object")):
+        item, guessed = _object(element, position, size)
+        objects.append(item)
+        by_position += guessed
+    return RsvgFile(path.name, image, size, tuple(objects), (*found, *wrong), by_position)
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+    if len(raw) > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES} bytes, which no annotation of one picture is; check the file")
+    try:
+        if re.search(rb"<!\s*(doctype|entity)", raw, re.IGNORECASE):
+            raise _RefusedError("it declares a document type or an entity")
+        root = ElementTree.fromstring(raw, parser=ElementTree.XMLParser(target=_Builder()))
+    except _RefusedError as refused:
+        raise UnsafeFileError(
+            f"{path}: refused, because {refused}, which no annotation needs; nothing was expanded. "
+            "Get the file again from a source you trust"
+        ) from refused
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(
+            f"{path}: not whole XML ({error}); objects are numbered over all files, so none can be left out: "
+            "get the file again"
+        ) from error
+    if root.tag != "annotation":
+        raise DataError(f"{path}: its outermost element is {root.tag!r}, not 'annotation'; it is of another data set")
+    return root
+
+
+def _text(element: ElementTree.Element | None) -> str:
+    return "".join(element.itertext()).strip() if element is not None else ""
+
+
+def _size(root: ElementTree.Element, name: str) -> tuple[tuple[int, int] | None, list[Defect]]:
+    element = root.find("size")
+    if element is None:
+        return None, []
+    given = [_text(element.find(tag)) for tag in ("height", "width")]
+    if all(re.fullmatch(r"[1-9]\d{0,6}", text) for text in given):
+        return (int(given[0]), int(given[1])), []
+    return None, [
+        Defect("number_format", name, f"height and width are {given[0]!r} and {given[1]!r}, no whole numbers")
+    ]
+
+
+def _image(root: ElementTree.Element, path: Path) -> tuple[str, list[Defect]]:
+    given = _text(root.find("filename"))
+    if not given:
+        return f"{path.stem}.jpg", []
+    if given in (".", "..") or re.search(r"[\\/:\x00]", given):
+        return f"{path.stem}.jpg", [Defect("file_name", path.name, f"filename {given!r} is no plain file name")]
+    if Path(given).stem != path.stem:
+        detail = f"it describes {given!r}, a picture of another name"
+        return given, [Defect("file_name", path.name, detail, serious=False)]
+    return given, []
+
+
+def _object(element: ElementTree.Element, position: int, size: tuple[int, int] | None) -> tuple[RsvgObject, bool]:
+    """The object, and whether a field of it was found by position only."""
+    found: list[tuple[str, str]] = []
+    fields: dict[str, ElementTree.Element | None] = {}
+    guessed = False
+    children = list(element)
+    for place, tag in enumerate(_TAGS):
+        same = [child for child in children if child.tag == tag]
+        if len(same) > 1:
+            found.append(("repeated_tag", f"{len(same)} elements <{tag}>, where one box has one sentence"))
+        fields[tag] = same[0] if same else None
+        if not same and tag != "pose":
+            # A child that carries another field's tag is that field, wherever it stands.
+            other = children[place] if place < len(children) and children[place].tag not in _VOC else None
+            fields[tag] = other
+            guessed = guessed or other is not None
+            if other is None:
+                found.append(("missing_tag", f"there is no <{tag}>"))
+    box, wrong, counted = _box(fields["bndbox"], size)
+    found += wrong
+    sentence = _text(fields["description"])
+    if fields["description"] is not None and not sentence:
+        found.append(("empty_sentence", "the description has no words"))
+    item = RsvgObject(position, box, _text(fields["name"]), sentence, tuple(found))
+    return item, guessed or counted
+
+
+Corners = tuple[float, float, float, float]
+
+
+def _box(
+    element: ElementTree.Element | None, size: tuple[int, int] | None
+) -> tuple[Corners | None, list[tuple[str, str]], bool]:
+    """Corners, defects, and whether the corners were told by position."""
+    if element is None:
+        return None, [], False
+    children = list(element)
+    by_tag = {tag: element.find(tag) for tag in _CORNERS}
+    counted = not any(child.tag in _CORNERS for child in children) and len(children) >= len(_CORNERS)
+    if counted:
+        by_tag = dict(zip(_CORNERS, children, strict=False))
+    missing = [tag for tag in _CORNERS if by_tag[tag] is None]
+    if missing:
+        return None, [("missing_tag", f"the box has no {', '.join(f'<{tag}>' for tag in missing)}")], counted
+    texts = {tag: _text(by_tag[tag]) for tag in _CORNERS}
+    wrong = {tag: text for tag, text in texts.items() if not _NUMBER.fullmatch(text)}
+    if wrong:
+        said = ", ".join(f"{tag} {text!r}" for tag, text in wrong.items())
+        return None, [("number_format", f"{said} cannot be read as a number of pixels")], counted
+    left, top, right, bottom = (float(texts[tag]) for tag in _CORNERS)
+    return (left, top, right, bottom), _misplaced(left, top, right, bottom, size), counted
+
+
+def _misplaced(
+    left: float, top: float, right: float, bottom: float, size: tuple[int, int] | None
+) -> list[tuple[str, str]]:
+    shown = f"box ({left:g}, {top:g}, {right:g}, {bottom:g})"
+    if left > right or top > bottom:
+        return [("swapped_corners", f"{shown} has its corners swapped: xmin < xmax and ymin < ymax is wanted")]
+    if left == right or top == bottom:
+        return [("empty_box", f"{shown} encloses nothing")]
+    if min(left, top) < 0 or (size is not None and (right > size[1] or bottom > size[0])):
+        within = f"an image of {size[1]} x {size[0]}" if size is not None else "the image"
+        return [("box_outside", f"{shown} leaves {within}")]
+    return []
