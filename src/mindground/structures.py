@@ -23,6 +23,7 @@ __all__ = [
     "Prediction",
     "Sample",
     "box_iou",
+    "box_overlap",
     "clip_boxes",
     "cxcywh_to_xyxy",
     "decode_segmentation",
@@ -70,15 +71,20 @@ def clip_boxes(boxes_xyxy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(np.asarray(boxes_xyxy, np.float32), 0, limit)
 
 
-def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
-    """Row-by-row intersection over union of two (..., 4) xyxy arrays; 0 where the union is empty."""
+def box_overlap(boxes_a: np.ndarray, boxes_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row-by-row areas of intersection and union of two (..., 4) xyxy arrays, (...) float64 each."""
     boxes_a, boxes_b = np.asarray(boxes_a, np.float64), np.asarray(boxes_b, np.float64)
     low = np.maximum(boxes_a[..., :2], boxes_b[..., :2])
     high = np.minimum(boxes_a[..., 2:], boxes_b[..., 2:])
     intersection = np.prod(np.clip(high - low, 0, None), -1)
     area_a = np.prod(np.clip(boxes_a[..., 2:] - boxes_a[..., :2], 0, None), -1)
     area_b = np.prod(np.clip(boxes_b[..., 2:] - boxes_b[..., :2], 0, None), -1)
-    union = area_a + area_b - intersection
+    return intersection, area_a + area_b - intersection
+
+
+def box_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """Row-by-row intersection over union of two (..., 4) xyxy arrays; 0 where the union is empty."""
+    intersection, union = box_overlap(boxes_a, boxes_b)
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from mindground.errors import DataError
 from mindground.metrics import ReferringMetrics, is_better, metrics_for
 from mindground.metrics.counts import canvas_iou, mask_counts, mask_iou, overall_iou, share_above, share_at_least
 from mindground.metrics.instances import InstanceMetrics
@@ -51,9 +52,40 @@ def test_boxes_by_hand() -> None:
     scores = metrics.compute()
     assert scores["prec@0.5"] == pytest.approx(2 / 5)
     assert scores["box_mean_iou"] == pytest.approx((1 + 0.5 + 1 / 3) / 5)
-    assert set(scores) == {"prec@0.5", "box_mean_iou"}, "no mask scores without masks"
+    assert scores["box_overall_iou"] == pytest.approx((100 + 50 + 50) / (100 + 100 + 150 + 200 + 100))
+    assert scores["prec_strict@0.5"] == pytest.approx(1 / 5), "told because it differs"
+    assert set(scores) == {"prec@0.5", "prec_strict@0.5", "box_mean_iou", "box_overall_iou"}, (
+        "no mask scores without masks"
+    )
     assert [round(r["box_iou"], 3) for r in metrics.records()] == [1.0, 0.5, 0.333, 0.0, 0.0]
     assert all(r["mask_iou"] is None for r in metrics.records())
+
+
+def test_more_thresholds() -> None:
+    metrics = metrics_for([sample("s", [0, 0, 10, 10])], box_thresholds=[0.9, 0.5, 0.7])
+    guesses = [found([0, 0, 10, 10]), found([0, 0, 10, 8]), found([-5, -5, 10, 6])]
+    metrics.update(guesses, batch([sample(f"s{i}", [0, 0, 10, 10]) for i in range(3)]))
+    scores = metrics.compute()
+    # The third reaches beyond the image; what lies outside is not held against it.
+    assert [scores[f"prec@{t}"] for t in (0.5, 0.7, 0.9)] == pytest.approx([1, 2 / 3, 1 / 3])
+    assert scores["box_overall_iou"] == pytest.approx((100 + 80 + 60) / 300)
+    assert not any(name.startswith("prec_strict") for name in scores), "told only where it differs"
+
+
+def test_boxes_by_area_and_by_word() -> None:
+    size = (200, 200)
+    small, large = [0, 0, 31, 32], [0, 0, 96, 96]
+    asked = [(small, "the upper-left ship"), (large, "a bright ship"), (large, "RIGHT one")]
+    samples = [Sample("x", f"s{i}", "i", text, [box], size=size) for i, (box, text) in enumerate(asked)]
+    guesses = [Prediction(size, [box], [1.0]) for box in (small, [100, 100, 120, 120], large)]
+    metrics, merged = ReferringMetrics(), ReferringMetrics()
+    metrics.update(guesses, Batch({}, samples, [Geometry(size, size, size)] * 3, 3))
+    merged.merge([metrics.state()])
+    parts = merged.breakdown()
+    shares = {kind: {name: (v["count"], v["prec@0.5"]) for name, v in parts[kind].items()} for kind in parts}
+    assert shares["by_area"] == {"small": (1, 1), "large": (2, 0.5)}
+    assert shares["by_word"] == {"left": (1, 1), "top": (1, 1), "right": (1, 1), "none": (1, 0)}
+    assert ReferringMetrics().breakdown() == {}
 
 
 def test_the_surest_box_counts() -> None:
@@ -123,6 +155,23 @@ def test_merged_ranks_equal_one_process() -> None:
     merged.merge([*states, ReferringMetrics().state()])
     assert merged.compute() == pytest.approx(whole.compute()) and len(merged) == 11
     assert merged.records() == whole.records()
+
+
+def test_a_sample_of_two_ranks_counts_once(caplog: pytest.LogCaptureFixture) -> None:
+    states = []
+    for box in ([0, 0, 10, 10], [10, 0, 20, 10]):
+        part = ReferringMetrics()
+        part.update([found([0, 0, 10, 10])] * 2, batch([sample("a", box), sample(f"b{box[0]}", [0, 0, 10, 10])]))
+        states.append(part.state())
+    merged = ReferringMetrics()
+    merged.merge([states[0], states[0]])
+    assert len(merged) == 2 and merged.compute()["prec@0.5"] == 1 and "count once" in caplog.text
+    with pytest.raises(DataError, match="'a' was scored twice"):
+        merged.merge(states)
+    instances = InstanceMetrics()
+    instances.update([Prediction(SIZE, [], [])], batch([Sample("x", "a", "i", None, [[0, 0, 10, 10]])]))
+    instances.merge([instances.state()] * 2)
+    assert len(instances) == 1
 
 
 def test_nothing_collected() -> None:

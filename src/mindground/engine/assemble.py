@@ -84,7 +84,12 @@ def make_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer | None, c
 def make_metrics(config: Config, dataset: Dataset) -> ReferringMetrics | InstanceMetrics:
     """A fresh metrics object for what the samples of a data set ask."""
     limits = config.eval
-    return metrics_for(dataset.samples, iou_threshold=limits.iou_threshold, mask_threshold=limits.mask_threshold)
+    return metrics_for(
+        dataset.samples,
+        iou_threshold=limits.iou_threshold,
+        mask_threshold=limits.mask_threshold,
+        box_thresholds=limits.box_thresholds,
+    )
 
 
 def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:

@@ -73,7 +73,9 @@ def evaluate(
         model.set_train(training)
     if comm.size > 1:
         metrics.merge(comm.all_gather_object(metrics.state()))
-        records = [record for part in comm.all_gather_object(records) for record in part]
+        gathered = [record for part in comm.all_gather_object(records) for record in part]
+        # As the metrics do: a sample that several ranks looked at counts once.
+        records = list({record["sample_id"]: record for record in reversed(gathered)}.values())
     figures = {entry["sample_id"]: entry for entry in metrics.records()}
     records = [{**record, **_rounded(figures.get(record["sample_id"], {}))} for record in records]
     records.sort(key=lambda record: record["sample_id"])

@@ -17,6 +17,7 @@ from mindground.engine.assemble import make_loader, make_metrics
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.logs import write_json
+from mindground.metrics import ReferringMetrics
 from mindground.metrics.constant import best_constant_box
 from mindground.referent import referent_box
 
@@ -100,7 +101,8 @@ def _score_split(
         dataset = shuffle_expressions(dataset, config.train.seed)
     loader = make_loader(config, dataset, loaded.tokenizer, comm, training=False)
     title = f"{split}, sentences exchanged" if shuffled else split
-    metrics, records = evaluate(forward, loader, comm, make_metrics(config, dataset), title=title)
+    meter = make_metrics(config, dataset)
+    metrics, records = evaluate(forward, loader, comm, meter, title=title)
     lines.extend({"split": split, **record} for record in records)
     protocol = {
         "dataset": config.data.dataset,
@@ -114,7 +116,8 @@ def _score_split(
         "weights": loaded.hash,
         "step": loaded.state.get("step"),
     }
-    return {**metrics, "protocol": protocol}
+    parts = meter.breakdown() if isinstance(meter, ReferringMetrics) else {}
+    return {**metrics, **parts, "protocol": protocol}
 
 
 def _constant_box(config: Config, split: str) -> dict[str, Any]:
@@ -129,6 +132,17 @@ def _constant_box(config: Config, split: str) -> dict[str, Any]:
     return {f"prec@{config.eval.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
 
 
+def _by_area(split: str, classes: dict[str, dict[str, float]]) -> list[str]:
+    """One line per class of area, where there are several; the words of place stand in the file only."""
+    if len(classes) < 2:
+        return []
+    lines = []
+    for name, scores in classes.items():
+        shown = "   ".join(f"{key} {value:.4f}" for key, value in scores.items() if key != "count")
+        lines.append(f"  {split:>8}  boxes {name:<12} {int(scores['count']):>6} sentences   {shown}")
+    return lines
+
+
 def _table(split: str, values: dict[str, Any]) -> str:
     shuffled = values.get("shuffled", {})
     names = [name for name in values if isinstance(values[name], float) and name != "count"]
@@ -138,4 +152,5 @@ def _table(split: str, values: dict[str, Any]) -> str:
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
+    lines += _by_area(split, values.get("by_area", {}))
     return "\n".join(lines)

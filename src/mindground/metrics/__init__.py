@@ -15,11 +15,15 @@ __all__ = ["ReferringMetrics", "is_better", "metrics_for"]
 
 
 def metrics_for(
-    samples: Sequence[Sample], *, iou_threshold: float = 0.5, mask_threshold: float = 0.35
+    samples: Sequence[Sample],
+    *,
+    iou_threshold: float = 0.5,
+    mask_threshold: float = 0.35,
+    box_thresholds: Sequence[float] = (),
 ) -> ReferringMetrics | InstanceMetrics:
     """Fresh metrics for what the samples ask: one referent each, or every instance."""
     if samples and samples[0].expression is None:
         from mindground.metrics.instances import InstanceMetrics
 
         return InstanceMetrics()
-    return ReferringMetrics(iou_threshold, mask_threshold)
+    return ReferringMetrics(iou_threshold, mask_threshold, box_thresholds)

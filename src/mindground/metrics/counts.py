@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["MASK_THRESHOLDS", "canvas_iou", "mask_counts", "mask_iou", "overall_iou", "share_above", "share_at_least"]
+from mindground.errors import DataError
+
+__all__ = [
+    "MASK_THRESHOLDS",
+    "box_shares",
+    "canvas_iou",
+    "first_of_each",
+    "mask_counts",
+    "mask_iou",
+    "overall_iou",
+    "share_above",
+    "share_at_least",
+]
+
+_log = logging.getLogger("mindground")
 
 MASK_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 _CANVAS_EPS = 1e-10  # VG-LAW's; makes empty against empty count as 1
@@ -54,3 +69,33 @@ def share_above(values: np.ndarray, thresholds: Sequence[float] = MASK_THRESHOLD
     if values.size == 0:
         return np.full(len(thresholds), np.nan)
     return (values > np.asarray(thresholds)).mean(0)
+
+
+def box_shares(ious: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
+    """`prec@t`, the share of IoUs >= t, for every threshold, and `prec_strict@t` (> t) only where it differs."""
+    shares: dict[str, float] = {}
+    for threshold in sorted(set(thresholds)):
+        shares[f"prec@{threshold:g}"] = share_at_least(ious, threshold)
+        strict = float(share_above(ious, [threshold])[0])
+        if strict != shares[f"prec@{threshold:g}"]:
+            shares[f"prec_strict@{threshold:g}"] = strict
+    return shares
+
+
+def first_of_each(ids: Sequence[str], rows: Sequence[Sequence[float]]) -> list[int]:
+    """Places of the rows to keep when several ranks may have scored the same sample: the first of every id.
+
+    Raises:
+        DataError: two rows of one id differ by more than rounding, so they are not one sample scored twice.
+    """
+    places: dict[str, int] = {}
+    for place, name in enumerate(ids):
+        first = places.setdefault(name, place)
+        if first != place and not np.allclose(rows[first], rows[place], rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise DataError(
+                f"sample {name!r} was scored twice with different results, {list(rows[first])} and "
+                f"{list(rows[place])}; sample ids must be unique in a split, run tools/data_check.py"
+            )
+    if len(places) < len(ids):
+        _log.warning("%d samples were scored by more than one rank and count once", len(ids) - len(places))
+    return list(places.values())

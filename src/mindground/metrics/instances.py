@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mindground.metrics.counts import first_of_each
 from mindground.structures import Batch, Prediction, Sample, encode_mask, mask_box, xyxy_to_xywh
 
 __all__ = ["InstanceMetrics"]
@@ -51,8 +52,14 @@ class InstanceMetrics:
         return {"images": list(self._images)}
 
     def merge(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Replace what was collected by the states of all ranks (this one's among them)."""
-        self._images = [image for state in states for image in state["images"]]
+        """Replace what was collected by the states of all ranks (this one's among them); every image counts once.
+
+        Raises:
+            DataError: two ranks scored images of one id differently.
+        """
+        images = [image for state in states for image in state["images"]]
+        figures = [[len(image["truth"]), sum(entry["score"] for entry in image["found"])] for image in images]
+        self._images = [images[at] for at in first_of_each([image["sample_id"] for image in images], figures)]
 
     def compute(self) -> dict[str, float]:
         """Scores by name, in [0, 1]; empty when nothing was collected."""

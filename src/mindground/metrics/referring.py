@@ -2,8 +2,10 @@
 
 | name | definition |
 |---|---|
-| `prec@t` | share of sentences whose box IoU is >= t (t = `iou_threshold`) |
+| `prec@t` | share of sentences whose box IoU is >= t (t = `iou_threshold` and each of `box_thresholds`) |
+| `prec_strict@t` | share whose box IoU is > t, as RSVG's and MGVLF's code counts; told only where it differs |
 | `box_mean_iou` | mean box IoU over sentences |
+| `box_overall_iou` | cumIoU: sum of box intersections / sum of box unions, pixels at original resolution |
 | `mean_iou` | mean mask IoU over sentences at original resolution; 0 where the union is empty |
 | `overall_iou` | sum of mask intersections / sum of mask unions, pixels at original resolution |
 | `mask_prec@t` | share of sentences whose mask IoU is > t, t = 0.5, 0.55 ... 0.95 |
@@ -11,6 +13,14 @@
 
 A sentence without a predicted box or mask scores 0. A name is left out where it has no meaning: mask
 scores where the data has no masks or the model gives none.
+
+Predicted boxes are moved inside the image before they are scored, true ones are not. `breakdown` tells the
+box scores again, each with its `count`:
+
+| name | sentences |
+|---|---|
+| `by_area` | `small`, `medium`, `large`: the referent's box has less than 32^2, less than 96^2, or more pixels (COCO) |
+| `by_word` | `left`, `right`, `top`, `bottom`, `middle`: the sentence says so ("upper" is top); `none`: no such word |
 """
 
 from __future__ import annotations
@@ -23,20 +33,28 @@ import numpy as np
 
 from mindground.metrics.counts import (
     MASK_THRESHOLDS,
+    box_shares,
     canvas_iou,
+    first_of_each,
     mask_counts,
     mask_iou,
     overall_iou,
     share_above,
-    share_at_least,
 )
 from mindground.referent import referent_box, referent_mask
-from mindground.structures import Batch, Prediction, Sample, box_iou
+from mindground.structures import Batch, Prediction, Sample, box_overlap, clip_boxes
+from mindground.text import LEGACY_DIRECTIONS, directions
 
 __all__ = ["ReferringMetrics", "is_better"]
 
-_NUMBERS = ("box_iou", "intersection", "union", "canvas_intersection", "canvas_union")
-_FLAGS = ("has_box", "has_mask", "gives_mask")
+_NUMBERS = (
+    *("box_intersection", "box_union", "box_area"),
+    *("intersection", "union", "canvas_intersection", "canvas_union"),
+)
+_WORDS = tuple(f"says_{word}" for word in LEGACY_DIRECTIONS)
+_FLAGS = ("has_box", "has_mask", "gives_mask", *_WORDS)
+# COCO's classes: name, and the area in pixels of the original image below which a box belongs to it.
+_AREAS = (("small", 32.0**2), ("medium", 96.0**2), ("large", math.inf))
 
 
 def is_better(value: float, best: float | None) -> bool:
@@ -53,10 +71,14 @@ class ReferringMetrics:
         iou_threshold: of `prec@t` for boxes.
         mask_threshold: probability from which a pixel belongs to a mask. Models apply it when they
             decode; here it is only kept for the protocol.
+        box_thresholds: further ones of `prec@t`.
     """
 
-    def __init__(self, iou_threshold: float = 0.5, mask_threshold: float = 0.35) -> None:
+    def __init__(
+        self, iou_threshold: float = 0.5, mask_threshold: float = 0.35, box_thresholds: Sequence[float] = ()
+    ) -> None:
         self.iou_threshold, self.mask_threshold = iou_threshold, mask_threshold
+        self.thresholds = (iou_threshold, *box_thresholds)
         self._ids: list[str] = []
         self._rows: list[list[float]] = []
         self._flags: list[list[bool]] = []
@@ -81,13 +103,12 @@ class ReferringMetrics:
             raise ValueError(f"sample {sample.sample_id!r} is {size}, its prediction {prediction.size}")
         best = int(np.argmax(prediction.scores)) if len(prediction.scores) else None
         has_box = len(sample.boxes_xyxy) > 0
-        iou = math.nan
-        if has_box:
-            iou = 0.0 if best is None else float(box_iou(prediction.boxes_xyxy[best], referent_box(sample)))
+        box = _box_row(prediction, best, sample) if has_box else [math.nan] * 3
+        said = directions(sample.expression or "")
         intersection, union, has_mask = _mask_row(prediction, best, sample, size)
         self._ids.append(sample.sample_id)
-        self._rows.append([iou, intersection, union, *_canvas_row(prediction, batch, row)])
-        self._flags.append([has_box, has_mask, bool(prediction.masks)])
+        self._rows.append([*box, intersection, union, *_canvas_row(prediction, batch, row)])
+        self._flags.append([has_box, has_mask, bool(prediction.masks), *(word in said for word in LEGACY_DIRECTIONS)])
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything collected so far as arrays with one entry per sentence, for gathering."""
@@ -98,19 +119,23 @@ class ReferringMetrics:
         return {"sample_id": np.asarray(self._ids, dtype=np.str_), **columns}
 
     def merge(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Replace what was collected by the states of all ranks (this one's among them)."""
-        self._ids = [str(name) for state in states for name in state["sample_id"]]
-        self._rows = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _NUMBERS), strict=True)]
-        self._flags = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _FLAGS), strict=True)]
+        """Replace what was collected by the states of all ranks (this one's among them); every sample counts once.
+
+        Raises:
+            DataError: two ranks scored samples of one id differently.
+        """
+        ids = [str(name) for state in states for name in state["sample_id"]]
+        rows = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _NUMBERS), strict=True)]
+        flags = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _FLAGS), strict=True)]
+        keep = first_of_each(ids, rows)
+        self._ids, self._rows, self._flags = ([part[at] for at in keep] for part in (ids, rows, flags))
 
     def compute(self) -> dict[str, float]:
         """Scores by name, in [0, 1]; empty when nothing was collected."""
         state = self.state()
         scores: dict[str, float] = {}
-        boxes = state["box_iou"][state["has_box"]]
-        if boxes.size:
-            scores[f"prec@{self.iou_threshold:g}"] = share_at_least(boxes, self.iou_threshold)
-            scores["box_mean_iou"] = float(boxes.mean())
+        if state["has_box"].any():
+            scores |= self._box_scores(state, state["has_box"])
         if state["gives_mask"].any() and state["has_mask"].any():
             rows = state["has_mask"]
             scores |= _mask_scores(state["intersection"][rows], state["union"][rows])
@@ -119,9 +144,40 @@ class ReferringMetrics:
             scores |= _canvas_scores(state["canvas_intersection"][rows], state["canvas_union"][rows])
         return scores
 
+    def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Box scores by area and by word of place: {`by_area` or `by_word`: {class: scores and `count`}}.
+
+        A class without sentences is left out.
+        """
+        state = self.state()
+        lower = (0.0, *(limit for _, limit in _AREAS))
+        groups = {
+            "by_area": {
+                name: (state["box_area"] >= low) & (state["box_area"] < high)
+                for (name, high), low in zip(_AREAS, lower, strict=False)
+            },
+            "by_word": {word: state[f"says_{word}"] for word in LEGACY_DIRECTIONS},
+        }
+        groups["by_word"]["none"] = ~np.any([state[name] for name in _WORDS], 0)
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for kind, classes in groups.items():
+            for name, members in classes.items():
+                rows = members & state["has_box"]
+                if rows.any():
+                    scores = {"count": float(rows.sum()), **self._box_scores(state, rows)}
+                    found.setdefault(kind, {})[name] = scores
+        return found
+
+    def _box_scores(self, state: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, float]:
+        intersection, union = state["box_intersection"][rows], state["box_union"][rows]
+        ious = mask_iou(intersection, union)
+        scores = box_shares(ious, self.thresholds)
+        return scores | {"box_mean_iou": float(ious.mean()), "box_overall_iou": overall_iou(intersection, union)}
+
     def records(self) -> list[dict[str, Any]]:
         """One entry per sentence, by sample id: `sample_id`, `box_iou`, `mask_iou` (None = no truth)."""
         state = self.state()
+        boxes = mask_iou(np.nan_to_num(state["box_intersection"]), np.nan_to_num(state["box_union"]))
         ious = mask_iou(np.nan_to_num(state["intersection"]), np.nan_to_num(state["union"]))
         entries = [
             {
@@ -130,10 +186,18 @@ class ReferringMetrics:
                 "mask_iou": float(iou) if has_mask and state["gives_mask"].any() else None,
             }
             for name, box, iou, has_box, has_mask in zip(
-                state["sample_id"], state["box_iou"], ious, state["has_box"], state["has_mask"], strict=True
+                state["sample_id"], boxes, ious, state["has_box"], state["has_mask"], strict=True
             )
         ]
         return sorted(entries, key=lambda entry: str(entry["sample_id"]))
+
+
+def _box_row(prediction: Prediction, best: int | None, sample: Sample) -> list[float]:
+    """Intersection and union of the surest box with the truth, and the truth's area, in original pixels."""
+    truth = referent_box(sample)
+    guess = np.zeros(4) if best is None else clip_boxes(prediction.boxes_xyxy[best], prediction.size)
+    area = float(np.prod(np.clip(np.asarray(truth[2:] - truth[:2], np.float64), 0, None)))
+    return [*(float(value) for value in box_overlap(guess, truth)), area]
 
 
 def _mask_scores(intersection: np.ndarray, union: np.ndarray) -> dict[str, float]:

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 from mindground.errors import CheckpointError, ConfigError
 from mindground.text.base import Tokenizer
 from mindground.text.bpe import ClipTokenizer
-from mindground.text.expressions import flip_expression, has_direction
+from mindground.text.expressions import LEGACY_DIRECTIONS, directions, flip_expression, has_direction
 from mindground.text.wordpiece import WordPieceTokenizer, build_wordpiece
 
 if TYPE_CHECKING:
     from mindground.config import DataConfig
 
 __all__ = [
+    "LEGACY_DIRECTIONS",
     "ClipTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
     "build_tokenizer",
     "build_wordpiece",
+    "directions",
     "flip_expression",
     "has_direction",
     "tokenizer_from_payload",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["LEGACY_DIRECTIONS", "flip_expression", "has_direction"]
+__all__ = ["LEGACY_DIRECTIONS", "directions", "flip_expression", "has_direction"]
 
 _NO_LETTER_BEFORE: Final = r"(?<![^\W\d_])"
 _OPPOSITES: Final[dict[str, dict[str, str]]] = {
@@ -36,8 +36,15 @@ _COMPASS: Final = re.compile(
     r"|[东西南北][部侧边方角]|角落|边缘",
     re.IGNORECASE,
 )
-# The words that TransVG's released code looks for.
+# The words that TransVG's released code looks for, and what else is said for them.
 LEGACY_DIRECTIONS: Final = ("left", "right", "top", "bottom", "middle")
+_STEMS: Final[dict[str, tuple[str, ...]]] = {
+    "left": ("left", "左"),
+    "right": ("right", "右"),
+    "top": ("top", "upper", "上"),
+    "bottom": ("bottom", "lower", "下"),
+    "middle": ("middle", "cent", "中"),
+}
 
 
 def flip_expression(text: str, axis: str = "horizontal", *, substrings: bool = False) -> str:
@@ -84,6 +91,14 @@ def has_direction(text: str, *, compass: bool = False, substrings: bool = False)
     if substrings:
         return any(word in text.lower() for word in LEGACY_DIRECTIONS)
     return _PLACE.search(text) is not None or (compass and _COMPASS.search(text) is not None)
+
+
+def directions(text: str) -> frozenset[str]:
+    """Which of left, right, top, bottom and middle the sentence names, in whatever word ("upper" is top)."""
+    words = [match.group().lower() for match in _PLACE.finditer(text)]
+    return frozenset(
+        direction for direction, stems in _STEMS.items() if any(stem in word for stem in stems for word in words)
+    )
 
 
 def _in_case_of(model: str, word: str) -> str:
