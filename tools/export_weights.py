@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
         )
     chosen = maps[source]
     ours = parameter_arrays(loaded.model)
-    named = {name: array for name, array in ours.items() if chosen.their_name(name) is not None}
+    named = {name: array for name, array in ours.items() if chosen.their_names(name)}
     if not named:
         raise WeightsError(f"{options.ckpt}: none of its {len(ours)} tensors has a name in {chosen.name!r}")
     theirs = chosen.to_theirs(named)

@@ -17,9 +17,10 @@ from mindspore import nn, ops
 from mindground.nn import init
 from mindground.nn.attention import GridAttention, attention_core, merge_heads
 from mindground.nn.dropout import DropPath
-from mindground.nn.linear import Linear, affine_kernel
+from mindground.nn.linear import Linear
 from mindground.nn.mlp import Mlp
 from mindground.nn.norm import LayerNorm
+from mindground.nn.patches import PatchEmbed
 from mindground.nn.relpos import centre_crop, grid_indicator, grid_terms, relative_matrix
 from mindground.nn.resize import bicubic_matrix, linear_matrix, resize_positions
 from mindground.nn.window import merge_windows, split_windows
@@ -56,41 +57,6 @@ def _indicator_constant(rows: int, columns: int) -> ms.Tensor:
 @ops.constexpr
 def _bicubic_constant(source: int, target: int) -> ms.Tensor:
     return _build_bicubic(source, target)
-
-
-class _PatchProjection(nn.Cell):
-    """Holder of the convolution's parameters under the names that published files use."""
-
-    def __init__(self, channels: int, patch: int, width: int) -> None:
-        super().__init__()
-        self.weight = init.parameter(init.trunc_normal((width, channels, patch, patch)), "weight")
-        self.bias = init.parameter(init.constant((width,)), "bias")
-        self.kernel = affine_kernel()
-
-    def construct(self, patches: ms.Tensor) -> ms.Tensor:
-        """(M, channels * patch * patch) -> (M, width)."""
-        return self.kernel(patches, self.weight.reshape((self.weight.shape[0], -1)), self.bias)
-
-
-class PatchEmbed(nn.Cell):
-    """Convolution with stride = kernel, as one matrix product over flattened patches."""
-
-    def __init__(self, patch_size: int, width: int, channels: int = 3) -> None:
-        super().__init__()
-        self.patch = patch_size
-        self.width = width
-        self.proj = _PatchProjection(channels, patch_size, width)
-
-    def construct(self, image: ms.Tensor) -> ms.Tensor:
-        """(B, channels, H, W) -> (B, H / patch, W / patch, width)."""
-        batch, channels, height, width = image.shape
-        patch = self.patch
-        if height % patch != 0 or width % patch != 0:
-            raise ValueError("image height and width must be multiples of the patch size")
-        rows, columns = height // patch, width // patch
-        x = ops.transpose(image.reshape((batch, channels, rows, patch, columns, patch)), (0, 2, 4, 1, 3, 5))
-        x = self.proj(x.reshape((batch * rows * columns, channels * patch * patch)))
-        return x.reshape((batch, rows, columns, self.width))
 
 
 class _GridSelfAttention(nn.Cell):

@@ -37,6 +37,10 @@ class GroundingModel(nn.Cell):
         output_names: names of what `construct` returns, in order.
         term_names: names of the loss terms, in the order in which `loss` returns them.
         assigns: True when `assign` must see the outputs before the loss can be computed.
+        image_names, text_names, joint_names: set by a family that keeps image and sentence apart until `ground`. They
+            divide `input_names` among `encode_image`, `encode_text` and `ground`, so that one image is encoded once
+            for many sentences, and frozen encoders once for many epochs.
+        pretrained_parts: prefix of parameters that are useless without pretrained weights -> how to give them.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
@@ -44,10 +48,34 @@ class GroundingModel(nn.Cell):
     output_names: ClassVar[tuple[str, ...]] = ()
     term_names: tuple[str, ...] = ()
     assigns: ClassVar[bool] = False
+    image_names: ClassVar[tuple[str, ...]] = ()
+    text_names: ClassVar[tuple[str, ...]] = ()
+    joint_names: ClassVar[tuple[str, ...]] = ()
+    pretrained_parts: ClassVar[Mapping[str, str]] = {}
 
     def construct(self, *inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Batch arrays named in `input_names` -> raw outputs named in `output_names`."""
         raise TypeError(f"{type(self).__name__} does not define construct")
+
+    def encode_image(self, *arrays: ms.Tensor) -> ms.Tensor:
+        """Arrays named in `image_names` -> features of the image alone, first axis B."""
+        raise TypeError(f"{type(self).__name__} has no image features apart from the sentence")
+
+    def encode_text(self, *arrays: ms.Tensor) -> ms.Tensor:
+        """Arrays named in `text_names` -> features of the sentence alone, first axis B."""
+        raise TypeError(f"{type(self).__name__} has no text features apart from the image")
+
+    def ground(self, image_features: ms.Tensor, text_features: ms.Tensor, *arrays: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        """Both features and the arrays named in `joint_names` -> raw outputs, as `construct` gives them.
+
+        Image features and arrays of the picture may come as one row for several sentences.
+        """
+        raise TypeError(f"{type(self).__name__} does not ground kept features")
+
+    @property
+    def frozen_encoders(self) -> bool:
+        """True when `encode_image` and `encode_text` stay as they are in training, so that features can be kept."""
+        return False
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Raw outputs and target arrays -> (total, *terms), scalars; runs inside the compiled step."""

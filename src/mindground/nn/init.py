@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore.common import initializer as msinit
 
-__all__ = ["constant", "kaiming_uniform", "normal", "parameter", "sincos_positions", "trunc_normal"]
+__all__ = ["constant", "kaiming_uniform", "normal", "parameter", "sincos_positions", "trunc_normal", "xavier_uniform"]
 
 
 def trunc_normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
@@ -27,6 +27,12 @@ def normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
 def kaiming_uniform(shape: Sequence[int], fan_in: int) -> ms.Tensor:
     """Uniform in +-1/sqrt(fan_in): Kaiming with a=sqrt(5), the default of PyTorch's Linear and Conv."""
     bound = 1.0 / math.sqrt(max(1, fan_in))
+    return msinit.initializer(msinit.Uniform(bound), tuple(shape), ms.float32).init_data()
+
+
+def xavier_uniform(shape: Sequence[int]) -> ms.Tensor:
+    """Uniform in +-sqrt(6 / (rows + columns)) of a matrix (Glorot and Bengio 2010)."""
+    bound = math.sqrt(6.0 / (shape[0] + shape[1]))
     return msinit.initializer(msinit.Uniform(bound), tuple(shape), ms.float32).init_data()
 
 

@@ -73,7 +73,7 @@ class Linear(nn.Cell):
         out_features: width of the last axis of the output.
         bias: whether a bias is added.
         start: "trunc_normal" (deviation 0.02, bias 0), "kaiming_uniform" (PyTorch's default, weight and bias
-            in +-1/sqrt(in)) or "zeros".
+            in +-1/sqrt(in)), "xavier_uniform" (bias 0) or "zeros".
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, start: str = "trunc_normal") -> None:
@@ -88,10 +88,12 @@ class Linear(nn.Cell):
         elif start == "kaiming_uniform":
             value = init.kaiming_uniform(shape, in_features)
             offset = init.kaiming_uniform((out_features,), in_features)
+        elif start == "xavier_uniform":
+            value = init.xavier_uniform(shape)
         elif start == "zeros":
             value = init.constant(shape)
         else:
-            raise ValueError(f"start={start!r}; choose trunc_normal, kaiming_uniform or zeros")
+            raise ValueError(f"start={start!r}; choose trunc_normal, kaiming_uniform, xavier_uniform or zeros")
         self.weight = init.parameter(value, "weight")
         if bias:
             self.bias = init.parameter(offset, "bias")

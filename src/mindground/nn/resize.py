@@ -12,7 +12,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-__all__ = ["BilinearResize", "bicubic_matrix", "linear_matrix", "resize_matrix_pair", "resize_positions"]
+__all__ = [
+    "BilinearResize",
+    "bicubic_matrix",
+    "linear_matrix",
+    "resize_matrix_pair",
+    "resize_positions",
+    "shrink_matrix",
+]
 
 
 @lru_cache(maxsize=256)
@@ -48,6 +55,20 @@ def linear_matrix(source: int, target: int, align_corners: bool = False) -> np.n
     np.add.at(weights, (rows, base), 1 - t)
     np.add.at(weights, (rows, np.minimum(base + 1, source - 1)), t)
     return weights.astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def shrink_matrix(source: int, target: int) -> np.ndarray:
+    """(target, source) float32 weights of 1-D linear shrinking with antialiasing, as in PyTorch and Pillow.
+
+    The triangle is as wide as the shrinking demands, centred at half pixels, and its weights sum to 1.
+    """
+    scale = source / target
+    support = max(scale, 1.0)
+    centre = (np.arange(target)[:, None] + 0.5) * scale
+    distance = np.abs(np.arange(source)[None] + 0.5 - centre) / support
+    weights = np.clip(1.0 - distance, 0.0, None)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def resize_matrix_pair(

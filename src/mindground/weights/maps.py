@@ -99,6 +99,10 @@ class WeightMap:
         layered: our prefixes (`encoder.layer.`) followed by a layer number; layers beyond the model's depth are
             reported as unused instead of unexpected.
         may_miss: (regex of our name, reason); parameters this source is known not to carry.
+        packed: (their templates, our template); their tensors, one below the other, are one of ours.
+        transposed: regexes of our names that they store the other way round (columns as rows).
+        aliases: (their template, their other template); a tensor that such files hold under two names. Only the second
+            is read, after the two were found equal; only the second is written.
     """
 
     name: str
@@ -107,14 +111,30 @@ class WeightMap:
     adapters: tuple[tuple[str, Adapter], ...] = ()
     layered: tuple[str, ...] = ()
     may_miss: tuple[tuple[str, str], ...] = ()
+    packed: tuple[tuple[tuple[str, ...], str], ...] = ()
+    transposed: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
 
     def our_name(self, theirs: str) -> str | None:
-        """Our name of one of their tensors, None when no rule fits."""
-        return _translate(theirs, self.rules)
+        """Our name of one of their tensors, None when no rule fits. A part of a packed tensor has the whole's name."""
+        return self._packed_place(theirs)[0] or _translate(theirs, self.rules)
 
-    def their_name(self, ours: str) -> str | None:
-        """Their name of one of our parameters, None when no rule fits."""
-        return _translate(ours, ((b, a) for a, b in self.rules))
+    def their_names(self, ours: str) -> tuple[str, ...]:
+        """Their names of one of our parameters: one, several where they keep it in parts, none when no rule fits."""
+        for parts, whole in self.packed:
+            if _translate(ours, [(whole, whole)]):
+                return tuple(str(_translate(ours, [(whole, part)])) for part in parts)
+        name = _translate(ours, ((b, a) for a, b in self.rules))
+        return (name,) if name else ()
+
+    def _packed_place(self, theirs: str) -> tuple[str | None, int, int]:
+        """Our name of the packed tensor that one of theirs belongs to, its place there and how many there are."""
+        for parts, whole in self.packed:
+            for place, part in enumerate(parts):
+                ours = _translate(theirs, [(part, whole)])
+                if ours:
+                    return ours, place, len(parts)
+        return None, 0, 1
 
     def to_ours(
         self, tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]] | None = None
@@ -130,32 +150,71 @@ class WeightMap:
         """
         result = Adapted()
         origin: dict[str, str] = {}
+        gathered: dict[str, dict[int, tuple[str, np.ndarray]]] = {}
         for theirs, array in tensors.items():
-            reason = _first_reason(theirs, self.ignored)
+            reason = _first_reason(theirs, self.ignored) or self._alias(theirs, array, tensors)
             ours = None if reason else self.our_name(theirs)
             if ours is not None and shapes is not None and ours not in shapes:
                 reason, ours = self._surplus(ours, shapes), None
             if reason:
                 result.ignored[theirs] = reason
-            elif ours is None:
+                continue
+            if ours is None:
                 result.unexpected.append(theirs)
-            elif ours in origin:
+                continue
+            _, place, count = self._packed_place(theirs)
+            parts = gathered.setdefault(ours, {})
+            if place in parts or (ours in origin and count == 1):
                 raise WeightsError(
                     f"{self.name}: tensors {origin[ours]!r} and {theirs!r} are both meant for {ours!r}; "
                     "the file mixes two spellings, keep one of them"
                 )
-            else:
-                origin[ours] = theirs
-                result.renamed[theirs] = ours
-                wanted = array.shape if shapes is None else tuple(shapes[ours])
-                result.tensors[ours], note = self._fit(ours, array, wanted)
-                if note:
-                    result.reshaped[ours] = note
+            origin[ours] = theirs
+            parts[place] = (theirs, array)
+            if len(parts) == count:
+                whole = array if count == 1 else np.concatenate([parts[at][1] for at in range(count)])
+                self._accept(result, ours, [parts[at][0] for at in range(count)], whole, shapes)
+        lonely = {ours: parts for ours, parts in gathered.items() if ours not in result.tensors}
+        result.unexpected += [theirs for parts in lonely.values() for theirs, _ in parts.values()]
         for ours in shapes or ():
             reason = None if ours in result.tensors else _first_reason(ours, self.may_miss)
             if reason:
                 result.missing[ours] = reason
         return result
+
+    def _accept(
+        self,
+        result: Adapted,
+        ours: str,
+        theirs: Iterable[str],
+        array: np.ndarray,
+        shapes: Mapping[str, tuple[int, ...]] | None,
+    ) -> None:
+        result.renamed.update(dict.fromkeys(theirs, ours))
+        if self._turned(ours):
+            array = np.ascontiguousarray(array.T)
+        result.tensors[ours], note = self._fit(ours, array, array.shape if shapes is None else tuple(shapes[ours]))
+        if note:
+            result.reshaped[ours] = note
+
+    def _turned(self, ours: str) -> bool:
+        return any(re.fullmatch(pattern, ours) for pattern in self.transposed)
+
+    def _alias(self, theirs: str, array: np.ndarray, tensors: Mapping[str, np.ndarray]) -> str | None:
+        """Why a tensor is left out as a second name of another one.
+
+        Raises:
+            WeightsError: the two differ, so that it is not said which one counts.
+        """
+        other = _translate(theirs, self.aliases)
+        if other is None or other not in tensors:
+            return None
+        if not np.array_equal(array, tensors[other]):
+            raise WeightsError(
+                f"{self.name}: {theirs!r} and {other!r} should be one tensor under two names, but their values "
+                "differ; the file was changed by hand or is damaged: take the original"
+            )
+        return f"the same tensor as {other}"
 
     def to_theirs(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Our tensors under their names.
@@ -164,17 +223,19 @@ class WeightMap:
             WeightsError: some parameter has no name there, or two would share one.
         """
         result: dict[str, np.ndarray] = {}
-        homeless = [ours for ours in tensors if self.their_name(ours) is None]
+        homeless = [ours for ours in tensors if not self.their_names(ours)]
         if homeless:
             raise WeightsError(
                 f"{len(homeless)} parameters have no name in {self.name!r}: {', '.join(homeless[:10])}"
                 f"{', ...' if len(homeless) > 10 else ''}; export them with another map or leave them out"
             )
         for ours, array in tensors.items():
-            theirs = str(self.their_name(ours))
-            if theirs in result:
-                raise WeightsError(f"{self.name}: two parameters would be written as {theirs!r}, one is {ours!r}")
-            result[theirs] = array
+            names = self.their_names(ours)
+            array = np.ascontiguousarray(array.T) if self._turned(ours) else array
+            for theirs, part in zip(names, [array] if len(names) == 1 else np.split(array, len(names)), strict=True):
+                if theirs in result:
+                    raise WeightsError(f"{self.name}: two parameters would be written as {theirs!r}, one is {ours!r}")
+                result[theirs] = part
         return result
 
     def with_prefix(self, ours: str = "", theirs: str = "") -> WeightMap:
@@ -186,6 +247,9 @@ class WeightMap:
             adapters=tuple((_prefixed(ours, pattern), adapter) for pattern, adapter in self.adapters),
             layered=tuple(ours + prefix for prefix in self.layered),
             may_miss=tuple((_prefixed(ours, pattern), reason) for pattern, reason in self.may_miss),
+            packed=tuple((tuple(theirs + part for part in parts), ours + whole) for parts, whole in self.packed),
+            transposed=tuple(_prefixed(ours, pattern) for pattern in self.transposed),
+            aliases=tuple((theirs + alias, theirs + other) for alias, other in self.aliases),
         )
 
     def _fit(self, ours: str, array: np.ndarray, wanted: tuple[int, ...]) -> tuple[np.ndarray, str]:
@@ -231,6 +295,9 @@ def combine(*maps: WeightMap, name: str = "") -> WeightMap:
         adapters=tuple(item for part in maps for item in part.adapters),
         layered=tuple(item for part in maps for item in part.layered),
         may_miss=tuple(item for part in maps for item in part.may_miss),
+        packed=tuple(item for part in maps for item in part.packed),
+        transposed=tuple(item for part in maps for item in part.transposed),
+        aliases=tuple(item for part in maps for item in part.aliases),
     )
 
 

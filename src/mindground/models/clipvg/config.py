@@ -1,0 +1,162 @@
+"""What CLIP-VG's `model` section may hold, and what its upstream flags become here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mindground.errors import ConfigError
+
+__all__ = ["CLIP_PRESETS", "FLAGS", "IGNORED_FLAGS", "ClipVGConfig", "TowersConfig"]
+
+
+@dataclass
+class TowersConfig:
+    """CLIP's two towers; the defaults are ViT-B/16."""
+
+    patch_size: int = 16
+    vision_width: int = 768
+    vision_layers: int = 12
+    vision_heads: int = 12
+    # 0 stands for the tokenizer's size, which is filled in before the network is built.
+    vocab_size: int = 49408
+    context_length: int = 77
+    text_width: int = 512
+    text_layers: int = 12
+    text_heads: int = 8
+    # Width of the space that image and text share.
+    embed_dim: int = 512
+
+
+@dataclass
+class ClipVGConfig:
+    """Network and loss of CLIP-VG; the defaults are the published model."""
+
+    # A preset name (CLIP_PRESETS) replaces the dimensions in `clip`; empty keeps `clip` as written.
+    clip_model: str = "ViT-B/16"
+    clip: TowersConfig = field(default_factory=TowersConfig)
+    # multi_level: features of several blocks (published). last_layer: CLIP's own output, every token. prompt: as
+    # multi_level, with `prompt_ids` in front of every sentence. The last two are ablations of the paper.
+    variant: Literal["multi_level", "last_layer", "prompt"] = "multi_level"
+    # Blocks (from 0) whose outputs are used; empty = as published for the preset.
+    extract_layers: list[int] = field(default_factory=list)
+    prompt_ids: list[int] = field(default_factory=lambda: [49406, 3797, 4341, 851, 17436, 531])
+    # 0 = embed_dim, as published.
+    vl_hidden_dim: int = 0
+    # The head count changes no tensor's shape: a checkpoint fits with any, and is right with its own only.
+    vl_nheads: int = 8
+    vl_dim_feedforward: int = 2048
+    vl_enc_layers: int = 6
+    vl_dropout: float = 0.1
+    # Rows that the joint position table keeps for text; sentences may be shorter (data.max_len).
+    max_query_len: int = 77
+    # What of CLIP learns: nothing, the positions of image patches (published), or all of it.
+    train_clip: Literal["nothing", "visual_positions", "all"] = "visual_positions"
+    # legacy: as trained upstream (no antialiasing); antialias: as newer torchvision shrinks a mask.
+    padding_mask: Literal["legacy", "antialias"] = "legacy"
+    # dior_legacy decodes checkpoints of the remote-sensing fork, which were trained on corners taken for sizes.
+    box_code: Literal["cxcywh", "dior_legacy"] = "cxcywh"
+    bbox_loss_coef: float = 1.0
+    giou_loss_coef: float = 1.0
+    # Above 0: the attention of REG on the image in the last layer is taught to lie on the referent (not in the paper;
+    # for random start weights).
+    attention_loss_coef: float = 0.0
+    # trunc_normal-like as CLIP starts, or sincos: from random weights a tower that knows places learns far sooner.
+    position_start: Literal["normal", "sincos"] = "normal"
+
+    def __post_init__(self) -> None:
+        if self.clip_model and self.clip_model not in CLIP_PRESETS:
+            raise ConfigError(
+                f"model.clip_model={self.clip_model!r} is not supported; choose one of {', '.join(CLIP_PRESETS)}, or "
+                "leave it empty and describe the towers in model.clip"
+            )
+        towers = self.towers()
+        for name, width, heads in (
+            ("clip.vision_heads", towers.vision_width, towers.vision_heads),
+            ("clip.text_heads", towers.text_width, towers.text_heads),
+            ("vl_nheads", self.width(), self.vl_nheads),
+        ):
+            if heads < 1 or width % heads:
+                raise ConfigError(f"model.{name}={heads} must divide the width {width}")
+        blocks = self.blocks()
+        if not blocks or blocks != sorted(set(blocks)) or blocks[0] < 0 or blocks[-1] >= towers.vision_layers:
+            raise ConfigError(
+                f"model.extract_layers={blocks} must rise, without repeats, within 0 ... {towers.vision_layers - 1}"
+            )
+        if self.max_query_len > towers.context_length:
+            raise ConfigError(
+                f"model.max_query_len={self.max_query_len} exceeds the {towers.context_length} positions of CLIP's "
+                f"text tower; use {towers.context_length}"
+            )
+
+    def towers(self) -> TowersConfig:
+        """The towers with the preset, if one is named, applied."""
+        return replace(self.clip, **CLIP_PRESETS[self.clip_model]) if self.clip_model else self.clip
+
+    def width(self) -> int:
+        """Width of the joint encoder."""
+        return self.vl_hidden_dim or self.towers().embed_dim
+
+    def blocks(self) -> list[int]:
+        """Image blocks whose outputs the joint encoder sees, ascending."""
+        if self.extract_layers:
+            return list(self.extract_layers)
+        layers = self.towers().vision_layers
+        third = layers // 3
+        # 0, 3, 7, 11 of twelve and 0, 7, 15, 23 of twenty-four, as published.
+        return sorted({0, *(max(third * k - 1, 0) for k in (1, 2, 3)), layers - 1})
+
+
+def _preset(patch: int, vision: tuple[int, int, int], text: tuple[int, int, int]) -> dict[str, Any]:
+    names = ("width", "layers", "heads")
+    towers = {f"vision_{name}": value for name, value in zip(names, vision, strict=True)}
+    towers |= {f"text_{name}": value for name, value in zip(names, text, strict=True)}
+    return {"patch_size": patch, "embed_dim": text[0], **towers}
+
+
+CLIP_PRESETS: dict[str, dict[str, Any]] = {
+    "ViT-B/16": _preset(16, (768, 12, 12), (512, 12, 8)),
+    "ViT-B/32": _preset(32, (768, 12, 12), (512, 12, 8)),
+    "ViT-L/14": _preset(14, (1024, 24, 16), (768, 12, 12)),
+    # Upstream names it and builds ViT-B/16 instead; here it is what it says (input of 336 pixels).
+    "ViT-L/14@336px": _preset(14, (1024, 24, 16), (768, 12, 12)),
+}
+
+# Upstream's short flags -> keys of the configuration. General ones stand in `mindground.config`.
+FLAGS: dict[str, str | tuple[str, ...]] = {
+    "model": "model.clip_model",
+    "imsize": "data.img_size",
+    "max_query_len": "data.max_len",
+    "vl_nheads": "model.vl_nheads",
+    "vl_hidden_dim": "model.vl_hidden_dim",
+    "vl_dim_feedforward": "model.vl_dim_feedforward",
+    "vl_enc_layers": "model.vl_enc_layers",
+    "vl_dropout": "model.vl_dropout",
+    "epochs": "train.max_epochs",
+    "lr": ("train.lr_base", "train.lr_visual"),
+    "lr_power": "train.poly_power",
+    "aug_crop": "data.aug_crop",
+    "aug_scale": "data.aug_scale",
+    "aug_blur": "data.aug_blur",
+    "aug_translate": "data.translate",
+    "data_root": "data.image_root",
+    "split_root": "data.root",
+}
+
+_UNREAD = "upstream accepts it and never reads it"
+IGNORED_FLAGS: dict[str, str] = {
+    "lr_bert": "all trained parameters share one rate, also upstream",
+    "lr_visu_cnn": "all trained parameters share one rate, also upstream",
+    "lr_visu_tra": "all trained parameters share one rate, also upstream",
+    "dropout": "the joint encoder has --vl_dropout",
+    "nheads": _UNREAD,
+    "num_queries": _UNREAD,
+    "pre_norm": _UNREAD,
+    "dim_feedforward": "the joint encoder has --vl_dim_feedforward",
+    "emb_size": _UNREAD,
+    "light": _UNREAD,
+    "vl_dec_layers": _UNREAD,
+    "local_rank": "mpirun says it",
+    "dist_url": "mpirun says it",
+    "world_size": "mpirun says it",
+}

@@ -1,0 +1,237 @@
+"""CLIP-VG whole: image and sentence through CLIP's towers, a joint encoder over both, one box out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from mindground.backbones.clip import Clip, ClipText, ClipVision
+from mindground.losses import box_iou_loss, box_l1_loss
+from mindground.models.base import GroundingModel, ParameterGroup
+from mindground.models.clipvg.config import ClipVGConfig
+from mindground.models.clipvg.decode import decode_box
+from mindground.models.clipvg.joint import JointEncoder
+from mindground.models.clipvg.weights import WEIGHT_MAPS
+from mindground.nn import init
+from mindground.nn.linear import Linear
+from mindground.nn.mlp import MultiLayerPerceptron
+from mindground.nn.resize import BilinearResize, shrink_matrix
+
+__all__ = ["ClipVG", "PatchMask", "build", "prompted"]
+
+# Far below every attention logit, and still a float16.
+_MASKED = -1e4
+
+
+class PatchMask(nn.Cell):
+    """Padding of the canvas -> which patches are padding (spec of the published weights: half to even, non-zero).
+
+    Args:
+        img_size: side of the canvas S in pixels.
+        grid: patches per side g.
+        kind: legacy or antialias.
+    """
+
+    def __init__(self, img_size: int, grid: int, kind: str) -> None:
+        super().__init__()
+        self.resize = BilinearResize((img_size, img_size), (grid, grid))
+        if kind == "antialias":
+            matrix = ms.Tensor(shrink_matrix(img_size, grid))
+            self.resize.matrix_y = self.resize.matrix_x = matrix
+
+    def construct(self, padding: ms.Tensor) -> ms.Tensor:
+        """(B, S, S), 1 on padding -> (B, g * g) float32, 1 on padded patches."""
+        batch = padding.shape[0]
+        small = self.resize(padding.astype(ms.float32).expand_dims(1))
+        return ops.round(small).reshape(batch, -1)
+
+
+def prompted(token_ids: ms.Tensor, token_mask: ms.Tensor, prompt: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+    """Put the prompt (P,) in front of every row (B, L) and cut to L; the mask gets P leading ones."""
+    batch, length = token_ids.shape
+    front = ops.broadcast_to(prompt.reshape(1, -1), (batch, prompt.shape[0])).astype(token_ids.dtype)
+    ids = ops.concat((front, token_ids), 1)[:, :length]
+    mask = ops.concat((ops.ones_like(front).astype(token_mask.dtype), token_mask), 1)[:, :length]
+    return ids, mask
+
+
+class ClipVG(GroundingModel):
+    """The network of the paper and its two ablations.
+
+    Args:
+        config: the family's section; `clip.vocab_size` must be set.
+        img_size: side of the square canvas in pixels, a multiple of the patch size.
+    """
+
+    image_names: ClassVar[tuple[str, ...]] = ("image",)
+    text_names: ClassVar[tuple[str, ...]] = ("token_ids",)
+    joint_names: ClassVar[tuple[str, ...]] = ("token_mask", "padding")
+    input_names = (*image_names, *text_names, *joint_names)
+    target_names = ("box",)
+    output_names: ClassVar[tuple[str, ...]] = ("box",)
+    term_names = ("bbox", "giou")
+    pretrained_parts: ClassVar[Mapping[str, str]] = {
+        "clip.": "--train.pretrained_path with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
+        "model.safetensors of the same model, or a CLIP-VG checkpoint"
+    }
+
+    def __init__(self, config: ClipVGConfig, img_size: int) -> None:
+        super().__init__()
+        towers, width = config.towers(), config.width()
+        self.config, self.width, self.blocks = config, width, tuple(config.blocks())
+        vision = ClipVision(
+            img_size,
+            towers.patch_size,
+            towers.vision_width,
+            towers.vision_layers,
+            towers.vision_heads,
+            towers.embed_dim,
+        )
+        text = ClipText(
+            towers.context_length,
+            towers.vocab_size,
+            towers.text_width,
+            towers.text_layers,
+            towers.text_heads,
+            towers.embed_dim,
+        )
+        self.clip = Clip(vision, text)
+        start = "kaiming_uniform"
+        # Part of every checkpoint; only the last-layer variant uses it.
+        self.visu_proj = Linear(towers.embed_dim, width, start=start)
+        self.text_proj = Linear(towers.embed_dim, width, start=start)
+        self.several_levels = config.variant != "last_layer"
+        if self.several_levels:
+            self.ml_visu_proj = Linear(len(self.blocks) * towers.vision_width, width, start=start)
+        self.prompt = None
+        if config.variant == "prompt":
+            self.prompt = ms.Tensor(np.asarray(config.prompt_ids, np.int32))
+        self.reg_token = init.parameter(init.normal((1, width), 1.0), "reg_token")
+        rows = 1 + config.max_query_len + 1 + vision.grid**2
+        self.vl_pos_embed = init.parameter(init.normal((rows, width), 1.0), "vl_pos_embed")
+        self.vl_transformer = JointEncoder(
+            width, config.vl_nheads, config.vl_dim_feedforward, config.vl_enc_layers, config.vl_dropout
+        )
+        self.bbox_embed = MultiLayerPerceptron((width, width, width, 4))
+        self.patch_mask = PatchMask(img_size, vision.grid, config.padding_mask)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """What takes no part, and what of CLIP the configuration keeps as it is."""
+        used = {"multi_level": ("ml_visu_proj",), "prompt": ("ml_visu_proj",), "last_layer": ("visu_proj",)}
+        idle = {"clip.logit_scale"}
+        if self.several_levels:
+            idle |= {"clip.visual.proj", "clip.visual.ln_post.gamma", "clip.visual.ln_post.beta"}
+        last = self.blocks[-1] if self.several_levels else self.config.towers().vision_layers
+        for name, parameter in self.parameters_and_names():
+            learns = not name.startswith("clip.") or self.config.train_clip == "all"
+            if name == "clip.visual.positional_embedding":
+                learns = self.config.train_clip != "nothing"
+            if name.startswith("visu_proj") and name.split(".")[0] not in used[self.config.variant]:
+                learns = False
+            if name.startswith("clip.visual.transformer.resblocks.") and int(name.split(".")[4]) > last:
+                learns = False
+            parameter.requires_grad = learns and name not in idle
+
+    # ---- the parts, each of which can be kept --------------------------------------------------------------------
+
+    def encode_image(self, image: ms.Tensor) -> ms.Tensor:
+        """image (B, 3, S, S) -> tokens (B, 1 + N, W): the chosen blocks side by side, or CLIP's own output."""
+        if not self.several_levels:
+            return self.clip.visual(image)
+        return ops.concat(self.clip.visual.levels(image, self.blocks), -1)
+
+    def encode_text(self, token_ids: ms.Tensor) -> ms.Tensor:
+        """token_ids (B, L) int32 -> every token in CLIP's shared space (B, L, E)."""
+        if self.prompt is not None:
+            token_ids = prompted(token_ids, token_ids, self.prompt)[0]
+        return self.clip.text(token_ids)
+
+    def key_bias(self, token_mask: ms.Tensor, padding: ms.Tensor) -> ms.Tensor:
+        """token_mask (B, L) and padding (B, S, S) -> additive bias (B, 1, 1, 2 + L + N) on attention logits."""
+        if self.prompt is not None:
+            token_mask = prompted(token_mask, token_mask, self.prompt)[1]
+        batch = token_mask.shape[0]
+        seen = ops.zeros((batch, 1), ms.float32)
+        words = 1.0 - token_mask.astype(ms.float32)
+        ignored = ops.concat((seen, words, seen, self.patch_mask(padding)), 1)
+        return (ignored * _MASKED).expand_dims(1).expand_dims(1)
+
+    def project_image(self, features: ms.Tensor) -> ms.Tensor:
+        """Result of `encode_image` -> (B, 1 + N, D)."""
+        return self.ml_visu_proj(features) if self.several_levels else self.visu_proj(features)
+
+    def sequence(self, visual: ms.Tensor, words: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """visual (B, 1 + N, D), words (B, L, D) -> the joint sequence and its positions, both (B, 2 + L + N, D).
+
+        Positions of words that sentences of this length do not reach are left out: they would be masked anyway.
+        """
+        batch, length = words.shape[0], words.shape[1]
+        first = ops.broadcast_to(self.reg_token.expand_dims(0), (batch, 1, self.width))
+        x = ops.concat((first, words, visual), 1)
+        table = self.vl_pos_embed
+        if length < self.config.max_query_len:
+            table = ops.concat((table[: 1 + length], table[1 + self.config.max_query_len :]), 0)
+        return x, ops.broadcast_to(table.expand_dims(0), x.shape)
+
+    def ground(
+        self, image_features: ms.Tensor, text_features: ms.Tensor, token_mask: ms.Tensor, padding: ms.Tensor
+    ) -> tuple[ms.Tensor, ...]:
+        """Kept features to outputs. One image for several sentences may come as a single row."""
+        visual, words = self.project_image(image_features), self.text_proj(text_features)
+        batch = words.shape[0]
+        if visual.shape[0] != batch:
+            visual = ops.broadcast_to(visual, (batch, *visual.shape[1:]))
+            padding = ops.broadcast_to(padding, (batch, *padding.shape[1:]))
+        x, positions = self.sequence(visual, words)
+        summary = self.vl_transformer(x, positions, self.key_bias(token_mask, padding))
+        return (ops.sigmoid(self.bbox_embed(summary)),)
+
+    def construct(
+        self, image: ms.Tensor, token_ids: ms.Tensor, token_mask: ms.Tensor, padding: ms.Tensor
+    ) -> tuple[ms.Tensor, ...]:
+        """image (B, 3, S, S), tokens and mask (B, L), padding (B, S, S) -> box (B, 4) cxcywh in [0, 1]."""
+        return self.ground(self.encode_image(image), self.encode_text(token_ids), token_mask, padding)
+
+    @property
+    def frozen_encoders(self) -> bool:
+        """True when no parameter behind `encode_image` and `encode_text` learns."""
+        return not any(p.requires_grad for name, p in self.parameters_and_names() if name.startswith("clip."))
+
+    # ---- loss, decoding, optimisation ----------------------------------------------------------------------------
+
+    def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        """-> (total, bbox, giou); terms are unweighted, the total is weighted."""
+        bbox, giou = box_l1_loss(outputs[0], targets[0]), box_iou_loss(outputs[0], targets[0])
+        return bbox * self.config.bbox_loss_coef + giou * self.config.giou_loss_coef, bbox, giou
+
+    def decode(self, outputs: Mapping[str, np.ndarray], batch: Any) -> list[Any]:
+        """Raw outputs -> one `Prediction` per real row, in original pixels."""
+        return decode_box(outputs["box"], batch, self.config.box_code)
+
+    def parameter_groups(self, train: Any) -> list[ParameterGroup]:
+        """CLIP's parameters, where they learn, at the visual rate, the rest at the base rate; decay on everything."""
+        parts: dict[str, list[ms.Parameter]] = {"clip": [], "base": []}
+        for name, parameter in self.parameters_and_names():
+            if parameter.requires_grad:
+                parts["clip" if name.startswith("clip.") else "base"].append(parameter)
+        rates = {"clip": train.lr_visual, "base": train.lr_base}
+        return [
+            ParameterGroup(name, tuple(members), rates[name], train.weight_decay)
+            for name, members in parts.items()
+            if members
+        ]
+
+    @classmethod
+    def weight_maps(cls) -> dict[str, Any]:
+        """Files that CLIP-VG starts from or is exported to."""
+        return WEIGHT_MAPS
+
+
+def build(config: Any) -> ClipVG:
+    """Network of a resolved configuration (`mindground.config.Config`)."""
+    return ClipVG(config.model, config.data.img_size)
