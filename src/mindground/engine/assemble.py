@@ -42,6 +42,8 @@ class Parts:
         eval_loader: batches of the split that chooses the best checkpoint, or None.
         make_metrics: a fresh metrics object for every evaluation.
         load_initial: called once for a run that starts anew, never on resume.
+        eval_name: split of `eval_loader`.
+        data_fingerprint: of the training data (`Dataset.fingerprint`); kept in checkpoints.
     """
 
     model: GroundingModel
@@ -51,6 +53,7 @@ class Parts:
     make_metrics: Callable[[], Any]
     load_initial: Callable[[], Any] | None = None
     eval_name: str = ""
+    data_fingerprint: str = ""
 
 
 def fill_vocabulary(model_config: Any, size: int) -> None:
@@ -125,4 +128,5 @@ def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:
         make_metrics=lambda: make_metrics(config, scored if scored else training),
         load_initial=lambda: load_pretrained(model, train),
         eval_name=splits[0] if splits else "",
+        data_fingerprint=training.fingerprint,
     )

@@ -13,7 +13,7 @@ from mindground.errors import CheckpointError
 if TYPE_CHECKING:
     from mindground.config import Config
 
-__all__ = ["RunFolder", "check_same_run", "resume_path"]
+__all__ = ["RunFolder", "check_same_data", "check_same_run", "resume_path"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -118,6 +118,28 @@ def check_same_run(stored: Mapping[str, Any], config: Config, path: Path) -> Non
         raise CheckpointError(
             f"{path} belongs to a run with other settings ({'; '.join(changed)}); give the same settings, or start "
             "anew with --train.resume= and another --train.short_comment"
+        )
+
+
+def check_same_data(state: Mapping[str, Any], fingerprint: str, what: str, remedy: str = "") -> None:
+    """Refuses data whose numbers mean other samples than those that a checkpoint was trained on.
+
+    Args:
+        state: of the checkpoint; its `data_fingerprint` may be absent or empty, which fits everything.
+        fingerprint: of the data at hand, empty where they have none.
+        what: the doing that is refused.
+        remedy: what to set for doing it all the same.
+
+    Raises:
+        CheckpointError: both fingerprints are known and differ; both are named.
+    """
+    before = str(state.get("data_fingerprint") or "")
+    if before and fingerprint and before != fingerprint:
+        raise CheckpointError(
+            f"cannot {what}: it was trained on data with the fingerprint {before[:12]}, the data here have "
+            f"{fingerprint[:12]}. Another list of annotation files, files numbered unsorted, or another division into "
+            "splits: the same numbers mean other samples, and what is tested may have been trained on. Use the data of "
+            f"the training{remedy}"
         )
 
 

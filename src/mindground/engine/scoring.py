@@ -17,6 +17,7 @@ from mindground.engine.assemble import make_loader, make_metrics
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.logs import write_json
+from mindground.engine.run_folder import check_same_data
 from mindground.metrics import ReferringMetrics
 from mindground.metrics.constant import best_constant_box
 from mindground.referent import referent_box
@@ -97,6 +98,9 @@ def _score_split(
     forward: Forward, config: Config, loaded: Any, comm: Any, split: str, shuffled: bool, lines: list[dict[str, Any]]
 ) -> dict[str, Any]:
     dataset = build_dataset(config.data, split)
+    if not config.eval.allow_other_data:
+        remedy = ", or set eval.allow_other_data=true for data that share nothing with it"
+        check_same_data(loaded.state, dataset.fingerprint, f"score this checkpoint on {split}", remedy)
     if shuffled:
         dataset = shuffle_expressions(dataset, config.train.seed)
     loader = make_loader(config, dataset, loaded.tokenizer, comm, training=False)
@@ -116,6 +120,8 @@ def _score_split(
         "weights": loaded.hash,
         "step": loaded.state.get("step"),
     }
+    if dataset.fingerprint:
+        protocol["data"] = dataset.fingerprint[:12]
     parts = meter.breakdown() if isinstance(meter, ReferringMetrics) else {}
     return {**metrics, **parts, "protocol": protocol}
 

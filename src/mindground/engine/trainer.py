@@ -19,7 +19,7 @@ from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.hooks import Progress, RunInterrupted, StopRequest
 from mindground.engine.logs import RunLog, write_json
 from mindground.engine.optim import build_optimizer
-from mindground.engine.run_folder import RunFolder, check_same_run, resume_path
+from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor
 from mindground.engine.step import TrainStep
 from mindground.errors import CheckpointError, ConfigError
@@ -110,6 +110,7 @@ class Trainer:
         contents = read_checkpoint(source) if source else None
         if contents is not None:
             check_same_run(contents.config, self.config, contents.path)
+            check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
             self._take_position(contents.state)
             if self.position.step >= self.total_steps:
                 _LOG.info("the run in %s is complete (%d steps)", self.folder.path, self.position.step)
@@ -295,7 +296,11 @@ class Trainer:
             self.parts.model,
             self.config,
             self.parts.tokenizer,
-            {**asdict(self.position), "complete": self.position.step >= self.total_steps},
+            {
+                **asdict(self.position),
+                "complete": self.position.step >= self.total_steps,
+                "data_fingerprint": self.parts.data_fingerprint,
+            },
             extra=extra,
             weights=None if full else average,
         )
