@@ -19,6 +19,7 @@ from mindground.text import (
     WordPieceTokenizer,
     build_tokenizer,
     build_wordpiece,
+    directions,
     flip_expression,
     has_direction,
     tokenizer_from_payload,
@@ -178,3 +179,27 @@ def test_names_a_place(text: str) -> None:
 @pytest.mark.parametrize("text", ["bright cake", "stopped car", "flower", "topology", "a white cake", "", "停车场"])
 def test_names_no_place(text: str) -> None:
     assert not has_direction(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["the north-eastern tank", "western edge", "in the corner", "southernmost", "the LOWEST one", "港口东部"]
+)
+def test_places_in_pictures_from_above(text: str) -> None:
+    assert has_direction(text, compass=True) and not has_direction(text)
+
+
+def test_no_places_in_pictures_from_above() -> None:
+    assert not any(
+        has_direction(text, compass=True) for text in ("least", "an easter egg", "feast", "knowledge", "东京")
+    )
+
+
+def test_words_of_place_inside_words() -> None:
+    assert all(has_direction(text, substrings=True) for text in ("Bright", "stopped", "middleware"))
+    assert not has_direction("the upper centre", substrings=True)
+
+
+def test_which_directions() -> None:
+    assert directions("the upperleft tank") == {"top", "left"} == directions("左上方")
+    assert directions("bottommost bright one") == {"bottom"} and directions("the central one") == {"middle"}
+    assert directions("a bright stopped car") == frozenset()
