@@ -120,7 +120,9 @@ class TrainConfig:
     lr_base: float = 1e-4
     lr_visual: float = 1e-5
     lr_lang: float = 1e-5
-    lr_scheduler: Literal["step", "cosine", "poly", "constant"] = "step"
+    # step: times drop_rate after each of drop_epochs; exponential: times lr_exponential after every epoch; halfdecay:
+    # half after every tenth of the epochs.
+    lr_scheduler: Literal["step", "cosine", "poly", "constant", "exponential", "halfdecay"] = "step"
     # Optimiser steps of linear warm-up, starting at warmup_ratio of the rate.
     warmup_steps: int = 0
     warmup_ratio: float = 0.01
@@ -128,6 +130,9 @@ class TrainConfig:
     drop_epochs: list[int] = field(default_factory=lambda: [10])
     drop_rate: float = 0.1
     poly_power: float = 0.9
+    lr_exponential: float = 0.9
+    # True = cosine and poly stand still within an epoch, as torch's schedulers do when called once per epoch.
+    lr_by_epoch: bool = False
     # Lowest rate of cosine and poly, as a share of the full rate.
     min_lr_ratio: float = 0.0
     weight_decay: float = 1e-4
@@ -290,7 +295,7 @@ def validate(config: Config) -> None:
     _require(train, "train", ["batch_size", "max_epochs", "log_freq", "eval_step"], 1)
     _require(train, "train", ["batch_sum", "max_steps", "warmup_steps", "save_steps", "seed"], 0)
     _require(train, "train", ["lr_base", "lr_visual", "lr_lang", "weight_decay", "clip_max_norm", "poly_power"], 0)
-    _require(train, "train", ["warmup_ratio", "drop_rate", "min_lr_ratio", "ema_decay"], 0, 1)
+    _require(train, "train", ["warmup_ratio", "drop_rate", "min_lr_ratio", "ema_decay", "lr_exponential"], 0, 1)
     _require(train, "train", ["beta1", "beta2"], 0, 0.999999)
     if train.eps <= 0:
         raise ConfigError(f"train.eps={train.eps} must be above 0")

@@ -1,4 +1,4 @@
-"""Learning-rate factors by optimiser step: warm-up, then step, cosine, polynomial or constant.
+"""Learning-rate factors by optimiser step: warm-up, then one of the usual ways down.
 
 A factor multiplies every group's own rate. Steps count optimiser updates, not micro-batches (upstream VG-LAW counted
 micro-batches and then never used the result).
@@ -14,7 +14,7 @@ from mindground.errors import ConfigError
 
 __all__ = ["SCHEDULES", "lr_factor", "schedule_list"]
 
-SCHEDULES = ("step", "cosine", "poly", "constant")
+SCHEDULES = ("step", "cosine", "poly", "constant", "exponential", "halfdecay")
 
 
 def lr_factor(config: Any, step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -24,7 +24,7 @@ def lr_factor(config: Any, step: int, steps_per_epoch: int, total_steps: int) ->
         config: the `train` section.
         step: updates already made.
         steps_per_epoch: updates in one epoch.
-        total_steps: updates in the whole run; where cosine and poly end.
+        total_steps: updates in the whole run; where cosine and poly end, and what halfdecay halves ten times in.
 
     Raises:
         ConfigError: an unknown schedule.
@@ -33,13 +33,21 @@ def lr_factor(config: Any, step: int, steps_per_epoch: int, total_steps: int) ->
         raise ConfigError(
             f"train.lr_scheduler={config.lr_scheduler!r} is unknown; choose one of {', '.join(SCHEDULES)}"
         )
+    epoch = step // max(1, steps_per_epoch)
     if step < config.warmup_steps:
         return config.warmup_ratio + (1.0 - config.warmup_ratio) * step / config.warmup_steps
     if config.lr_scheduler == "step":
-        drops = sum(step >= epoch * steps_per_epoch for epoch in config.drop_epochs)
+        drops = sum(step >= after * steps_per_epoch for after in config.drop_epochs)
         return float(config.drop_rate**drops)
     if config.lr_scheduler == "constant":
         return 1.0
+    if config.lr_scheduler == "exponential":
+        return float(config.lr_exponential**epoch)
+    if config.lr_scheduler == "halfdecay":
+        epochs = total_steps // max(1, steps_per_epoch)
+        return float(0.5 ** (epoch // max(1, epochs // 10)))
+    if config.lr_by_epoch:
+        step = max(epoch * steps_per_epoch, config.warmup_steps)
     progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
     progress = min(max(progress, 0.0), 1.0)
     shape = (1 + math.cos(math.pi * progress)) / 2

@@ -101,8 +101,8 @@ class ClipVG(GroundingModel):
         )
         self.clip = Clip(vision, text)
         start = "kaiming_uniform"
-        # Part of every checkpoint; only the last-layer variant uses it.
-        self.visu_proj = Linear(towers.embed_dim, width, start=start)
+        # Only the last-layer variant uses it; elsewhere it is a part of every checkpoint, always 512 wide.
+        self.visu_proj = Linear(towers.embed_dim if config.variant == "last_layer" else 512, width, start=start)
         self.text_proj = Linear(towers.embed_dim, width, start=start)
         self.several_levels = config.variant != "last_layer"
         if self.several_levels:
