@@ -1,4 +1,4 @@
-"""Check a data set: pictures, sizes, boxes, masks, ids, and what its splits share.
+"""Check a data set: pictures, sizes, boxes, masks, ids, numbering, and what its splits share.
 
     python tools/data_check.py --dataset jsonl --root data/my_set --splits train,val --out report.json
 
@@ -17,8 +17,9 @@ except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from mindground.config import DataConfig
-from mindground.data import DATASETS, build_dataset, eval_splits, usual_split_by
+from mindground.data import DATASETS, eval_splits, usual_split_by
 from mindground.data.check import check_datasets, write_report
+from mindground.data.inspection import inspect_splits
 from mindground.errors import MindGroundError
 
 SHOWN = 20
@@ -46,11 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         names = [name for name in options.splits.split(",") if name] or ["train", *eval_splits(config)]
+        inspection = inspect_splits(config, list(dict.fromkeys(names)))
         report = check_datasets(
-            [build_dataset(config, name) for name in dict.fromkeys(names)],
+            inspection.datasets,
             split_by=usual_split_by(config),
             decode_images=not options.no_decode,
             min_box_iou=options.min_box_iou,
+            found=inspection.findings,
+            facts=inspection.facts,
         )
         if options.out is not None:
             write_report(options.out, report)
@@ -59,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for split, counts in report.splits.items():
         print(f"{split}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+    for line in inspection.lines:
+        print(line)
     for kind, number in report.kinds().items():
         print(f"{kind}: {number}")
     for finding in report.findings[:SHOWN]:

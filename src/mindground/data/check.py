@@ -21,7 +21,7 @@ from mindground.data.formats.files import write_bytes_atomic
 from mindground.errors import DataError, ImageError
 from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
 
-__all__ = ["PUBLISHED", "CheckReport", "Finding", "check_datasets", "write_report"]
+__all__ = ["ERROR", "PUBLISHED", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
 
 # Expressions of the published splits (usual literature counts; specification 5.1 of VG-LAW).
 PUBLISHED: Mapping[tuple[str, str], Mapping[str, int]] = {
@@ -30,6 +30,8 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("refcocog", "umd"): {"train": 80512, "val": 4896, "test": 9602},
     ("refcocog", "google"): {"train": 85474, "val": 9536},
 }
+# Divided by expression by their authors: that splits share pictures is a fact to know, not a defect of the copy.
+BY_EXPRESSION = frozenset({("dior_rsvg", "official")})
 ERROR, WARNING = "error", "warning"
 # Outlines are drawn by hand and boxes rounded: one pixel beyond the edge is no defect.
 SLACK = 1.0
@@ -59,11 +61,15 @@ class Finding:
 
 @dataclass
 class CheckReport:
-    """Counts of every split, and all findings in a fixed order."""
+    """Counts of every split, and all findings in a fixed order.
+
+    `facts` is what a format adds about the set as a whole (fingerprint, leak between splits).
+    """
 
     dataset: str
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -81,6 +87,7 @@ class CheckReport:
             "schema": 1,
             "dataset": self.dataset,
             "splits": {name: self.splits[name] for name in sorted(self.splits)},
+            **self.facts,
             "errors": self.errors,
             "warnings": len(self.findings) - self.errors,
             "kinds": self.kinds(),
@@ -89,7 +96,13 @@ class CheckReport:
 
 
 def check_datasets(
-    datasets: Sequence[Dataset], *, split_by: str = "", decode_images: bool = True, min_box_iou: float = 0.5
+    datasets: Sequence[Dataset],
+    *,
+    split_by: str = "",
+    decode_images: bool = True,
+    min_box_iou: float = 0.5,
+    found: Iterable[Finding] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> CheckReport:
     """Check the splits of one data set, each by itself and against each other.
 
@@ -98,8 +111,10 @@ def check_datasets(
         split_by: with the data set's name, selects the published counts to compare with.
         decode_images: read every picture whole; without it, only that the file is there and not empty.
         min_box_iou: a box and the box around its mask must overlap at least so much.
+        found: what the format's own check found already (`data.inspection`).
+        facts: what it tells about the set as a whole.
     """
-    report = CheckReport(datasets[0].name if datasets else "")
+    report = CheckReport(datasets[0].name if datasets else "", findings=list(found), facts=dict(facts or {}))
     contents: dict[str, dict[str, str]] = {}
     for dataset in datasets:
         report.splits[dataset.split] = _counts(dataset)
@@ -115,7 +130,8 @@ def check_datasets(
             report.findings.append(Finding(WARNING, "count", dataset.split, dataset.name, detail))
     for first in range(len(datasets)):
         for second in range(first + 1, len(datasets)):
-            report.findings += _overlap(datasets[first], datasets[second], contents)
+            by_expression = (datasets[first].name, split_by) in BY_EXPRESSION
+            report.findings += _overlap(datasets[first], datasets[second], contents, by_expression)
     report.findings = sorted(set(report.findings))
     return report
 
@@ -146,7 +162,11 @@ def _check_ids(dataset: Dataset) -> Iterable[Finding]:
         if paths.setdefault(sample.image_id, sample.image_path) != sample.image_path:
             detail = f"image id {sample.image_id} means {paths[sample.image_id]} and {sample.image_path}"
             yield Finding(ERROR, "duplicate_id", dataset.split, sample.sample_id, detail)
-        for name, box in zip(sample.object_ids, sample.boxes_xyxy, strict=False):
+        if len(sample.object_ids) != len(sample.boxes_xyxy):
+            detail = f"{len(sample.object_ids)} object ids for {len(sample.boxes_xyxy)} boxes"
+            yield Finding(ERROR, "object_ids", dataset.split, sample.sample_id, detail)
+            continue
+        for name, box in zip(sample.object_ids, sample.boxes_xyxy, strict=True):
             # Sentences share an object; one id for two places is another matter.
             if objects.setdefault(name, (sample.image_id, box.tobytes())) != (sample.image_id, box.tobytes()):
                 detail = f"object id {name} has two boxes or lies in two images"
@@ -179,14 +199,18 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
     digests: dict[str, str] = {}
     found: list[Finding] = []
     annotated: dict[str, set[tuple[int, int]]] = {}
+    asked: dict[str, list[str]] = {}
     for sample in dataset:
         annotated.setdefault(sample.image_path, set())
+        asked.setdefault(sample.image_path, []).append(sample.sample_id)
         if sample.size is not None:
             annotated[sample.image_path].add(sample.size)
     for name, claims in annotated.items():
         path = Path(name)
         if not path.is_file():
-            found.append(Finding(ERROR, "missing_image", dataset.split, path.name, f"{name} does not exist"))
+            more = f" and {len(asked[name]) - 1} more" if len(asked[name]) > 1 else ""
+            detail = f"{name} does not exist (sample {asked[name][0]}{more})"
+            found.append(Finding(ERROR, "missing_image", dataset.split, path.name, detail))
             continue
         digests.setdefault(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), name)
         if not decode:
@@ -270,28 +294,46 @@ def _beyond(outline: Segmentation, size: tuple[int, int]) -> bool:
     return False
 
 
-def _overlap(first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]]) -> Iterable[Finding]:
+def _overlap(
+    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], by_expression: bool
+) -> Iterable[Finding]:
     """What two splits share: pictures (by id, and by content under any name), objects, sentences."""
     splits = f"{first.split}+{second.split}"
-    shared_images = {s.image_id for s in first} & {s.image_id for s in second}
-    for name in shared_images:
-        yield Finding(ERROR, "image_overlap", splits, name, "this image id is in both splits")
-    of_first = {sample.image_path: sample.image_id for sample in first}
-    for digest in contents[first.split].keys() & contents[second.split].keys():
-        here, there = contents[first.split][digest], contents[second.split][digest]
-        if of_first[here] not in shared_images:
-            detail = f"{Path(here).name} and {Path(there).name} are the same picture"
-            yield Finding(ERROR, "image_overlap", splits, Path(here).name, detail)
-    objects = {(s.image_id, name) for s in first for name in s.object_ids}
-    for image, name in objects & {(s.image_id, name) for s in second for name in s.object_ids}:
-        detail = f"this object of image {image} is in both splits"
-        yield Finding(ERROR, "object_overlap", splits, f"object {name}", detail)
+    shared = [*_shared_images(first, second, contents, splits), *_shared_objects(first, second, splits)]
+    if by_expression:
+        for kind in sorted({finding.kind for finding in shared}):
+            of_kind = sorted(finding for finding in shared if finding.kind == kind)
+            detail = f"{of_kind[0].subject} and others: this division is by expression, so splits share pictures"
+            yield Finding(WARNING, kind, splits, f"{len(of_kind)} of them", detail)
+    else:
+        yield from shared
     texts = {_plain(text) for text in first.sentences()} & {_plain(text) for text in second.sentences()}
     if texts:
         # Short sentences come back everywhere ("the ship"); one finding says how much of a split that is.
         share = sum(_plain(text) in texts for text in second.sentences()) / max(1, len(second.sentences()))
         detail = f"{len(texts)} different sentences are in both splits, {100 * share:.1f} % of {second.split}"
         yield Finding(WARNING, "sentence_overlap", splits, f"{len(texts)} sentences", detail)
+
+
+def _shared_images(
+    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], splits: str
+) -> Iterable[Finding]:
+    shared = {s.image_id for s in first} & {s.image_id for s in second}
+    for name in shared:
+        yield Finding(ERROR, "image_overlap", splits, name, "this image id is in both splits")
+    of_first = {sample.image_path: sample.image_id for sample in first}
+    for digest in contents[first.split].keys() & contents[second.split].keys():
+        here, there = contents[first.split][digest], contents[second.split][digest]
+        if of_first[here] not in shared:
+            detail = f"{Path(here).name} and {Path(there).name} are the same picture"
+            yield Finding(ERROR, "image_overlap", splits, Path(here).name, detail)
+
+
+def _shared_objects(first: Dataset, second: Dataset, splits: str) -> Iterable[Finding]:
+    objects = {(s.image_id, name) for s in first for name in s.object_ids}
+    for image, name in objects & {(s.image_id, name) for s in second for name in s.object_ids}:
+        detail = f"this object of image {image} is in both splits"
+        yield Finding(ERROR, "object_overlap", splits, f"object {name}", detail)
 
 
 def _plain(text: str) -> str:

@@ -108,7 +108,15 @@ def check_lists(lists: Mapping[str, Sequence[int]], total: int) -> tuple[str, li
             f"hold {total}; files are missing or were added, and every number behind them means another object"
         )
         return "", [Defect("count", "Annotations", detail), *defects]
-    return (next(iter(of.values())) if whole and total == PUBLISHED_OBJECTS else ""), defects
+    published = whole and total == PUBLISHED_OBJECTS
+    if total == PUBLISHED_OBJECTS and not whole:
+        detail = f"lists of {said} are of no known release; figures cannot be compared with published ones"
+        defects.append(Defect("count", "index lists", detail, serious=False))
+    left = total - len({number for split in lengths for number in lists[split]})
+    if len(lengths) == len(_PARTS) and left:
+        detail = f"{left} of {total} objects are in none of train.txt, val.txt and test.txt"
+        defects.append(Defect("uncovered", "index lists", detail, serious=False))
+    return (next(iter(of.values())) if published else ""), defects
 
 
 def _overlaps(lists: Mapping[str, Sequence[int]]) -> list[Defect]:
