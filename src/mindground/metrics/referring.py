@@ -128,7 +128,8 @@ class ReferringMetrics:
         rows = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _NUMBERS), strict=True)]
         flags = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _FLAGS), strict=True)]
         keep = first_of_each(ids, rows)
-        self._ids, self._rows, self._flags = ([part[at] for at in keep] for part in (ids, rows, flags))
+        self._ids, self._rows = [ids[at] for at in keep], [rows[at] for at in keep]
+        self._flags = [flags[at] for at in keep]
 
     def compute(self) -> dict[str, float]:
         """Scores by name, in [0, 1]; empty when nothing was collected."""

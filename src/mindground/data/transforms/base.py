@@ -22,7 +22,7 @@ from mindground.text import Tokenizer, flip_expression
 if TYPE_CHECKING:
     from mindground.config import DataConfig
 
-__all__ = ["Crop", "Example", "Plan", "SentenceTransform", "between", "resized_size"]
+__all__ = ["Crop", "Example", "Plan", "SentenceTransform", "between", "image_shape", "resized_size"]
 
 _log = logging.getLogger("mindground")
 
@@ -84,6 +84,11 @@ def resized_size(shape: tuple[int, int], size: int) -> tuple[tuple[int, int], tu
     height, width = round(shape[0] * ratio), round(shape[1] * ratio)
     scale = (ratio if width else 1 / shape[1], ratio if height else 1 / shape[0])
     return (max(height, 1), max(width, 1)), scale
+
+
+def image_shape(pixels: np.ndarray) -> tuple[int, int]:
+    """(height, width) of an image (H, W, ...)."""
+    return pixels.shape[0], pixels.shape[1]
 
 
 def between(fraction: float, low: int, high: int) -> int:
@@ -152,8 +157,8 @@ class SentenceTransform:
             raise DataError(f"sample {sample.sample_id!r} has no sentence; referring models need one")
         plan = Plan(self.data.img_size)
         if self.training:
-            plan = self.draw(rng, image.shape[:2], referent_box(sample), sample.expression)
-        mask = referent_mask(sample, image.shape[:2]) if self.data.use_mask else None
+            plan = self.draw(rng, image_shape(image), referent_box(sample), sample.expression)
+        mask = referent_mask(sample, image_shape(image)) if self.data.use_mask else None
         return self.apply(plan, sample, image, mask)
 
     def apply(self, plan: Plan, sample: Sample, image: np.ndarray, mask: np.ndarray | None) -> Example:
@@ -175,7 +180,7 @@ class SentenceTransform:
 
         Only `image`, `padding`, `token_ids` and `token_mask` are made.
         """
-        sample = Sample("", "0", "0", expression, size=image.shape[:2])
+        sample = Sample("", "0", "0", expression, size=image_shape(image))
         return self._show(Plan(self.data.img_size), sample, image, expression)
 
     def mirrored(self, expression: str, plan: Plan) -> str:
@@ -196,7 +201,7 @@ class SentenceTransform:
 
     def _show(self, plan: Plan, sample: Sample, image: np.ndarray, expression: str) -> Example:
         side = self.data.img_size
-        geometry = self.geometry(plan, image.shape[:2])
+        geometry = self.geometry(plan, image_shape(image))
         laid, corner = self.lay(image, plan, geometry, nearest=False)
         pixels = plan.pixels.apply(laid).astype(np.float32)
         pixels /= np.float32(255)

@@ -89,7 +89,7 @@ def plan_geometry(plan: Plan, shape: tuple[int, int], canvas: int) -> Geometry:
     cut_left = resized[1] - crop.width - crop.left if plan.flip else crop.left
     cut_top = resized[0] - crop.height - crop.top if plan.upside_down else crop.top
     offset = (corner[0] - cut_left, corner[1] - cut_top)
-    return Geometry(tuple(shape), resized, (canvas, canvas), offset, scale, plan.flip, plan.upside_down)
+    return Geometry((shape[0], shape[1]), resized, (canvas, canvas), offset, scale, plan.flip, plan.upside_down)
 
 
 class ReferringTransform(SentenceTransform):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mindground.data.pixels import draw_pixel_plan
-from mindground.data.transforms.base import Crop, Plan, SentenceTransform, between, resized_size
+from mindground.data.transforms.base import Crop, Plan, SentenceTransform, between, image_shape, resized_size
 from mindground.referent import referent_box
 from mindground.structures import Geometry, Sample, clip_boxes
 from mindground.text import Tokenizer, has_direction
@@ -140,7 +140,7 @@ def transvg_geometry(plan: Plan, shape: tuple[int, int], canvas: int) -> Geometr
     left, top = plan.corner or ((canvas - width) // 2, (canvas - height) // 2)
     sides = (canvas, canvas)
     if plan.short_side is None and plan.crop is None:
-        return Geometry(tuple(shape), (height, width), sides, (left, top), scale, plan.flip, plan.upside_down)
+        return Geometry((shape[0], shape[1]), (height, width), sides, (left, top), scale, plan.flip, plan.upside_down)
     factors = (ratio * scale[0], ratio * scale[1])
     whole = max(1, round(shape[0] * factors[1])), max(1, round(shape[1] * factors[0]))
     cut = crop.left * scale[0], crop.top * scale[1]
@@ -148,7 +148,7 @@ def transvg_geometry(plan: Plan, shape: tuple[int, int], canvas: int) -> Geometr
     x = left + width + cut[0] - whole[1] if plan.flip else left - cut[0]
     y = top + height + cut[1] - whole[0] if plan.upside_down else top - cut[1]
     window = (top, left, top + height, left + width)
-    return Geometry(tuple(shape), whole, sides, (x, y), factors, plan.flip, plan.upside_down, window)
+    return Geometry((shape[0], shape[1]), whole, sides, (x, y), factors, plan.flip, plan.upside_down, window)
 
 
 class TransvgTransform(SentenceTransform):
@@ -171,7 +171,7 @@ class TransvgTransform(SentenceTransform):
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """See `SentenceTransform.lay`: resize the shorter side, cut, resize the longer side, mirror."""
         sampling = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-        (height, width), _, crop = _before_size(plan, pixels.shape[:2])
+        (height, width), _, crop = _before_size(plan, image_shape(pixels))
         picture = Image.fromarray(pixels)
         if plan.short_side is not None:
             picture = picture.resize((width, height), sampling)
@@ -191,5 +191,5 @@ class TransvgTransform(SentenceTransform):
     def require_area(self, sample: Sample, image: np.ndarray, box: np.ndarray) -> None:
         """See `SentenceTransform.require_area`; a legacy window may leave nothing of a box that was there."""
         if self.data.legacy_augmentation:
-            box = clip_boxes(referent_box(sample), image.shape[:2])
+            box = clip_boxes(referent_box(sample), image_shape(image))
         super().require_area(sample, image, box)
