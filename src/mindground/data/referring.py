@@ -6,7 +6,6 @@ The pictures stay where they are; the written files name their folder.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from mindground.data.expressions import SceneItem, describe
 from mindground.data.formats.coco import load_coco
 from mindground.data.formats.files import clean_segmentation, read_json, write_bytes_atomic
-from mindground.data.formats.jsonl import write_description, write_jsonl
+from mindground.data.formats.jsonl import relative_to, write_description, write_jsonl
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.structures import Segmentation
 
@@ -88,18 +87,10 @@ def make_referring(
     # The old refs are read before anything is written: a set that does not fit leaves everything as it was.
     refs, instances = _merged(out, content, records, split, split_by)
     write_jsonl(out / f"{split}.jsonl", records)
-    write_description(out, out.resolve().name, categories, _relative(images, out))
+    write_description(out, out.resolve().name, categories, relative_to(images, out))
     write_bytes_atomic(out / "instances.json", json.dumps(instances, separators=(",", ":")).encode())
     write_bytes_atomic(out / f"refs({split_by}).p", pickle.dumps(refs, protocol=2))
     return report
-
-
-def _relative(images: Path, out: Path) -> str:
-    target, start = images.resolve(), out.resolve()
-    try:
-        return Path(os.path.relpath(target, start)).as_posix()
-    except ValueError:  # another drive on Windows
-        return target.as_posix()
 
 
 def _records(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from mindground.data.formats.files import clean_segmentation, read_json, require
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.structures import Sample
 
-__all__ = ["read_jsonl", "samples_to_records", "write_description", "write_jsonl"]
+__all__ = ["read_jsonl", "relative_to", "samples_to_records", "write_dataset", "write_description", "write_jsonl"]
 
 OBJECT_KEYS = ("box", "mask", "category", "object_id")
 RECORD_KEYS = ("image", "size", "sentence", "sentences", "objects", "image_id", "id", "split", "meta", *OBJECT_KEYS)
@@ -199,3 +201,40 @@ def write_description(folder: Path, name: str, categories: Mapping[int, str], im
     """Write `dataset.json`: the set's name, its categories, and its image folder as seen from `folder`."""
     content = {"name": name, "image_root": image_root, "categories": {str(key): categories[key] for key in categories}}
     write_bytes_atomic(folder / "dataset.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_dataset(folder: Path, datasets: Sequence[Dataset]) -> None:
+    """Write splits of any format as `<split>.jsonl` with one `dataset.json`; the pictures stay where they are.
+
+    Args:
+        folder: to write to; files of these splits are replaced.
+        datasets: splits of one data set, read by `build_dataset`.
+
+    Raises:
+        DataError: the splits number their categories differently, or the disk is full.
+    """
+    if any(dict(dataset.categories) != dict(datasets[0].categories) for dataset in datasets):
+        raise DataError("the splits number their categories differently; write each to a folder of its own")
+    parents = {str(Path(sample.image_path).resolve().parent) for dataset in datasets for sample in dataset}
+    if not parents:
+        raise DataError("there is no sample to write; name another split")
+    images = Path(os.path.commonpath(parents))
+    for dataset in datasets:
+        samples = [replace(sample, image_path=str(Path(sample.image_path).resolve())) for sample in dataset]
+        records = samples_to_records(samples, dataset.categories, images)
+        # The file says which split it is; a list's own name (testAB, train_pseudo) would not be the one asked for.
+        write_jsonl(folder / f"{dataset.split.replace('/', '_')}.jsonl", [_without_split(record) for record in records])
+    write_description(folder, datasets[0].name, datasets[0].categories, relative_to(images, folder))
+
+
+def _without_split(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "split"}
+
+
+def relative_to(target: Path, start: Path) -> str:
+    """`target` as seen from `start`, with `/` between the parts; absolute where they share no drive."""
+    target, start = target.resolve(), start.resolve()
+    try:
+        return Path(os.path.relpath(target, start)).as_posix()
+    except ValueError:  # another drive on Windows
+        return target.as_posix()
