@@ -54,6 +54,10 @@ def test_two_ranks_count_like_one(checkpoint: Path, run_python: Callable, tmp_pa
     assert one["constant_box"] == two["constant_box"] and 0 < one["constant_box"]["prec@0.5"] < 1
     assert one["protocol"] == two["protocol"] and one["protocol"]["step"] == 3
     assert one["protocol"]["sentences"] == "as annotated" and one["count"] == one["shuffled"]["count"]
+    for kind in ("by_area", "by_word"):
+        counts = [{name: scores["count"] for name, scores in each[kind].items()} for each in found]
+        assert counts[0] == counts[1] and len(counts[0]) > 0
+    assert sum(scores["count"] for scores in one["by_area"].values()) == one["count"]
     for values in ("", "shuffled"):
         first, second = (each[values] if values else each for each in found)
         for name in ("prec@0.5", "mean_iou", "box_mean_iou", "canvas_mean_iou", "count"):

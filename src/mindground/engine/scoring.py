@@ -138,15 +138,16 @@ def _constant_box(config: Config, split: str) -> dict[str, Any]:
     return {f"prec@{config.eval.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
 
 
-def _by_area(split: str, classes: dict[str, dict[str, float]]) -> list[str]:
-    """One line per class of area, where there are several; the words of place stand in the file only."""
-    if len(classes) < 2:
-        return []
-    lines = []
-    for name, scores in classes.items():
-        shown = "   ".join(f"{key} {value:.4f}" for key, value in scores.items() if key != "count")
-        lines.append(f"  {split:>8}  boxes {name:<12} {int(scores['count']):>6} sentences   {shown}")
-    return lines
+def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float) -> list[str]:
+    """One short line per class of area, where there are several; all scores and the words of place are in the file."""
+    names = (f"prec@{threshold:g}", "box_mean_iou", "box_overall_iou")
+    return [
+        f"  {split:>8}  boxes, {area:<11} "
+        + "   ".join(f"{name} {scores[name]:.4f}" for name in names)
+        + f"   of {int(scores['count'])}"
+        for area, scores in classes.items()
+        if len(classes) > 1
+    ]
 
 
 def _table(split: str, values: dict[str, Any]) -> str:
@@ -158,5 +159,5 @@ def _table(split: str, values: dict[str, Any]) -> str:
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
-    lines += _by_area(split, values.get("by_area", {}))
+    lines += _by_area(split, values.get("by_area", {}), values["protocol"]["iou_threshold"])
     return "\n".join(lines)
