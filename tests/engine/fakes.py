@@ -139,7 +139,7 @@ def fake_config(folder: Any, **train: Any) -> Config:
         "lr_lang": 0.01,
         "clip_max_norm": 1.0,
         "log_freq": 1,
-        "random_text_encoder": True,
+        "random_encoders": True,
         **train,
     }
     return from_dict({"train": settings, "device": {"device_target": "CPU"}})

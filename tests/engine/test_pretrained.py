@@ -82,10 +82,10 @@ def test_each_file_fills_its_part(sources: dict[str, dict[str, np.ndarray]], tmp
 def test_missing_text_weights_must_be_asked_for(sources: dict[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
     image = write(tmp_path / "vit.pkl", sources["vitdet"])
     for paths in ({}, {"pretrained_path": image}):
-        config = small(random_text_encoder="false", **paths)
-        with pytest.raises(ConfigError, match="text_pretrained_path.*random_text_encoder=true"):
+        config = small(random_encoders="false", **paths)
+        with pytest.raises(ConfigError, match="text_pretrained_path.*random_encoders=true"):
             load_pretrained(build_model(config), config.train)
-    config = small(random_text_encoder="true")
+    config = small(random_encoders="true")
     assert load_pretrained(build_model(config), config.train) == []
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_fits_in_part_is_refused_and_changes_nothing(
         tensors["roi.x"], says = np.zeros(1, np.float32), "roi.x"
     else:
         tensors, says = {"resnet.conv1": np.zeros((2, 2), np.float32)}, "resnet.conv1"
-    config = small(pretrained_path=write(tmp_path / "vit.pkl", tensors), random_text_encoder="true")
+    config = small(pretrained_path=write(tmp_path / "vit.pkl", tensors), random_encoders="true")
     model = build_model(config)
     before = parameter_arrays(model)
     with pytest.raises(WeightsError) as caught:
@@ -125,7 +125,7 @@ def test_missing_cut_and_malicious_files(tmp_path: Path, sources: dict[str, dict
     cases = (("evil.pkl", UnsafeFileError, "mkdir"), ("cut.bin", MindGroundError, "cut.bin"))
     for name, error, says in (*cases, ("absent.pkl", WeightsError, "absent.pkl")):
         for key in ("pretrained_path", "text_pretrained_path"):
-            config = small(**{key: tmp_path / name}, random_text_encoder="true")
+            config = small(**{key: tmp_path / name}, random_encoders="true")
             with pytest.raises(error, match=says):
                 load_pretrained(build_model(config), config.train)
     assert not (tmp_path / "ran").exists()

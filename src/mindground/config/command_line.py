@@ -41,7 +41,7 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
         for name in (
             "batch_sum max_epochs max_steps lr_base lr_lang lr_visual lr_scheduler warmup_steps warmup_ratio "
             "drop_epochs drop_rate poly_power weight_decay clip_max_norm ema_decay seed log_freq eval_step save_steps "
-            "resume output_dir experiment_name short_comment pretrained_path text_pretrained_path random_text_encoder"
+            "resume output_dir experiment_name short_comment pretrained_path text_pretrained_path random_encoders"
         ).split()
     },
     **{name: f"device.{name}" for name in "device_target mode_name precision threads run_distribute".split()},

@@ -166,8 +166,8 @@ class TrainConfig:
     pretrained_path: str = ""
     # Weights of the text encoder.
     text_pretrained_path: str = ""
-    # True = train the text encoder from random weights; otherwise missing text weights are an error.
-    random_text_encoder: bool = False
+    # True = encoders that a family wants pretrained may start from random weights; otherwise that is an error.
+    random_encoders: bool = False
 
     def micro_steps(self, ranks: int) -> int:
         """Micro-steps per optimiser step on `ranks` ranks. Raises ConfigError when batch_sum does not divide."""

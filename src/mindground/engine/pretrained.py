@@ -27,17 +27,17 @@ def load_pretrained(model: GroundingModel, train: Any) -> list[LoadReport]:
 
     Raises:
         WeightsError: a file that no map of the family explains, or that fits only in part.
-        ConfigError: the family has a text encoder, nothing was loaded for it, and random weights were not asked for.
+        ConfigError: a part that the family wants pretrained got nothing, and random weights were not asked for.
     """
     reports = [load_file(model, path) for path in (train.pretrained_path, train.text_pretrained_path) if path]
-    text = [name for name in parameter_shapes(model) if name.startswith("text_encoder.")]
     loaded = {name for report in reports for name in report.loaded}
-    if text and not loaded.intersection(text) and not train.random_text_encoder:
-        raise ConfigError(
-            "the text encoder has no weights: give --train.text_pretrained_path (bert-base-uncased's model.safetensors "
-            "or pytorch_model.bin, from its public model page), or train it from random weights with "
-            "--train.random_text_encoder=true"
-        )
+    for prefix, how in type(model).pretrained_parts.items():
+        part = [name for name in parameter_shapes(model) if name.startswith(prefix)]
+        if part and not loaded.intersection(part) and not train.random_encoders:
+            raise ConfigError(
+                f"{prefix.rstrip('.')} has no weights: give {how}, or train it from random weights with "
+                "--train.random_encoders=true"
+            )
     return reports
 
 

@@ -6,7 +6,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindground.nn import init
-from mindground.nn.attention import Attention
+from mindground.nn.attention import Attention, merge_heads, split_heads
 from mindground.nn.linear import Linear, affine_kernel
 
 __all__ = ["PackedAttention"]
@@ -33,6 +33,9 @@ class PackedAttention(nn.Cell):
         self.out_proj = Linear(width, width, start="xavier_uniform")
         self.attention = Attention(heads, width // heads, dropout)
         self.project = affine_kernel()
+        self.scale = (width // heads) ** -0.5
+        self.product = ops.BatchMatMul()
+        self.product_nt = ops.BatchMatMul(transpose_b=True)
 
     def _projected(self, x: ms.Tensor, first: int, count: int) -> ms.Tensor:
         """x (B, N, C) through `count` of the three projections, starting with `first`: (B, N, count * C)."""
@@ -53,8 +56,21 @@ class PackedAttention(nn.Cell):
         q, k = ops.split(self._projected(placed, 0, 2), self.width, -1)
         return self.out_proj(self.attention(q, k, self._projected(x, 2, 1), bias))
 
-    def first_with_positions(self, x: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
-        """The first row alone of what `with_positions` gives, (B, 1, C); bias is (B, 1, 1, N)."""
-        q = self._projected(placed[:, :1], 0, 1)
-        k, v = self._projected(placed, 1, 1), self._projected(x, 2, 1)
-        return self.out_proj(self.attention(q, k, v, bias))
+    def first_with_positions(self, x: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """The first row alone of what `with_positions` gives, and where it looked.
+
+        Args:
+            bias: (B, 1, 1, N).
+
+        Returns:
+            (B, 1, C), and the probabilities (B, N), averaged over heads.
+        """
+        batch, count = x.shape[0], x.shape[1]
+        heads = self.attention.heads
+        q = split_heads(self._projected(placed[:, :1], 0, 1), heads)
+        k, v = split_heads(self._projected(placed, 1, 1), heads), split_heads(self._projected(x, 2, 1), heads)
+        bias = ops.broadcast_to(bias, (batch, heads, 1, count)).reshape(batch * heads, 1, count)
+        # One row per head: nothing here is large enough to be worth a gradient of its own.
+        probabilities = ops.softmax(self.product_nt(q * self.scale, k) + bias, -1)
+        out = merge_heads(self.product(self.attention.dropout(probabilities), v), heads)
+        return self.out_proj(out), probabilities.reshape(batch, heads, count).mean(1)

@@ -240,7 +240,7 @@ def check_layer(case: Case, mode: str, checks: Checks) -> None:
         fill(layer, case, _LAYER_MAP)
         checks.output(name, layer(x, positions, bias).asnumpy().transpose(1, 0, 2), case.outputs[name])
         if not norm_first:
-            first = Apply(layer.first)(x, positions, bias).asnumpy()[:, 0]
+            first = Apply(layer.first)(x, positions, bias)[0].asnumpy()[:, 0]
             checks.output("first row", first, case.outputs["out"][0])
             total = _LayerSum(layer)
             gradient = ms.value_and_grad(total, 0, None)(x, positions, bias)[1].asnumpy()

@@ -51,11 +51,11 @@ class JointLayer(nn.Cell):
         x = self.norm1(x + self.dropout1(self.self_attn.with_positions(x, x + positions, bias)))
         return self.norm2(x + self._feed(x))
 
-    def first(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
-        """The first row alone of what `construct` gives, (B, 1, C), without computing the others."""
-        attended = self.self_attn.first_with_positions(x, x + positions, bias)
+    def first(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """The first row alone of what `construct` gives, (B, 1, C), and where it looked, (B, N)."""
+        attended, where = self.self_attn.first_with_positions(x, x + positions, bias)
         row = self.norm1(x[:, :1] + self.dropout1(attended))
-        return self.norm2(row + self._feed(row))
+        return self.norm2(row + self._feed(row)), where
 
 
 class JointEncoder(nn.Cell):
@@ -65,9 +65,13 @@ class JointEncoder(nn.Cell):
         super().__init__()
         self.layers = nn.CellList([JointLayer(width, heads, hidden, dropout) for _ in range(layers)])
 
-    def construct(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
-        """x and positions (B, N, C), additive key bias (B, 1, 1, N) -> first row of the last layer (B, C)."""
+    def construct(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """x and positions (B, N, C), additive key bias (B, 1, 1, N) -> first row of the last layer (B, C).
+
+        Also where that row looked in the last layer, (B, N).
+        """
         last = len(self.layers) - 1
         for index in range(last):
             x = self.layers[index](x, positions, bias)
-        return self.layers[last].first(x, positions, bias)[:, 0]
+        row, where = self.layers[last].first(x, positions, bias)
+        return row[:, 0], where

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindground.backbones.clip import Clip, ClipText, ClipVision
-from mindground.losses import box_iou_loss, box_l1_loss
+from mindground.losses import attention_loss, box_iou_loss, box_l1_loss
 from mindground.models.base import GroundingModel, ParameterGroup
 from mindground.models.clipvg.config import ClipVGConfig
 from mindground.models.clipvg.decode import decode_box
@@ -72,8 +72,6 @@ class ClipVG(GroundingModel):
     joint_names: ClassVar[tuple[str, ...]] = ("token_mask", "padding")
     input_names = (*image_names, *text_names, *joint_names)
     target_names = ("box",)
-    output_names: ClassVar[tuple[str, ...]] = ("box",)
-    term_names = ("bbox", "giou")
     pretrained_parts: ClassVar[Mapping[str, str]] = {
         "clip.": "--train.pretrained_path with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
         "model.safetensors of the same model, or a CLIP-VG checkpoint"
@@ -118,7 +116,21 @@ class ClipVG(GroundingModel):
         )
         self.bbox_embed = MultiLayerPerceptron((width, width, width, 4))
         self.patch_mask = PatchMask(img_size, vision.grid, config.padding_mask)
+        # [REG] is watched where its attention is taught.
+        self.watched = config.attention_loss_coef > 0
+        self.output_names: tuple[str, ...] = ("box", "attention") if self.watched else ("box",)
+        self.term_names = ("bbox", "giou", "attention") if self.watched else ("bbox", "giou")
+        if config.position_start == "sincos":
+            self._start_positions(vision.grid)
         self._freeze()
+
+    def _start_positions(self, grid: int) -> None:
+        """Sines and cosines of row and column for the patches, small numbers for the rest of the joint table."""
+        for table in (self.clip.visual.positional_embedding, self.vl_pos_embed):
+            rows, width = table.shape
+            value = np.random.default_rng(0).normal(0, 0.02, (rows, width)).astype(np.float32)
+            value[rows - grid**2 :] = init.sincos_positions(grid, grid, width)
+            table.set_data(ms.Tensor(value))
 
     def _freeze(self) -> None:
         """What takes no part, and what of CLIP the configuration keeps as it is."""
@@ -188,13 +200,17 @@ class ClipVG(GroundingModel):
             visual = ops.broadcast_to(visual, (batch, *visual.shape[1:]))
             padding = ops.broadcast_to(padding, (batch, *padding.shape[1:]))
         x, positions = self.sequence(visual, words)
-        summary = self.vl_transformer(x, positions, self.key_bias(token_mask, padding))
-        return (ops.sigmoid(self.bbox_embed(summary)),)
+        summary, where = self.vl_transformer(x, positions, self.key_bias(token_mask, padding))
+        box = ops.sigmoid(self.bbox_embed(summary))
+        return (box, where[:, 2 + words.shape[1] :]) if self.watched else (box,)
 
     def construct(
         self, image: ms.Tensor, token_ids: ms.Tensor, token_mask: ms.Tensor, padding: ms.Tensor
     ) -> tuple[ms.Tensor, ...]:
-        """image (B, 3, S, S), tokens and mask (B, L), padding (B, S, S) -> box (B, 4) cxcywh in [0, 1]."""
+        """image (B, 3, S, S), tokens and mask (B, L), padding (B, S, S) -> box (B, 4) cxcywh in [0, 1].
+
+        With `attention_loss_coef` also the attention of [REG] on the patches (B, N).
+        """
         return self.ground(self.encode_image(image), self.encode_text(token_ids), token_mask, padding)
 
     @property
@@ -205,9 +221,13 @@ class ClipVG(GroundingModel):
     # ---- loss, decoding, optimisation ----------------------------------------------------------------------------
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
-        """-> (total, bbox, giou); terms are unweighted, the total is weighted."""
+        """-> (total, bbox, giou[, attention]); terms are unweighted, the total is weighted."""
         bbox, giou = box_l1_loss(outputs[0], targets[0]), box_iou_loss(outputs[0], targets[0])
-        return bbox * self.config.bbox_loss_coef + giou * self.config.giou_loss_coef, bbox, giou
+        total = bbox * self.config.bbox_loss_coef + giou * self.config.giou_loss_coef
+        if not self.watched:
+            return total, bbox, giou
+        where = attention_loss(outputs[1], targets[0])
+        return total + where * self.config.attention_loss_coef, bbox, giou, where
 
     def decode(self, outputs: Mapping[str, np.ndarray], batch: Any) -> list[Any]:
         """Raw outputs -> one `Prediction` per real row, in original pixels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
@@ -38,6 +38,10 @@ class VGLaw(GroundingModel):
     """
 
     input_names = ("image", "token_ids", "token_mask")
+    pretrained_parts: ClassVar[Mapping[str, str]] = {
+        "text_encoder.": "--train.text_pretrained_path (bert-base-uncased's model.safetensors or pytorch_model.bin, "
+        "from its public model page)"
+    }
 
     def __init__(self, config: VGLawConfig, img_size: int, use_mask: bool = True, mask_threshold: float = 0.35) -> None:
         super().__init__()
