@@ -145,7 +145,7 @@ class Store:
         """Write the `dataset.json` that leads from a folder to the images."""
         folder.mkdir(parents=True, exist_ok=True)
         root = Path(os.path.relpath(self._base, folder.absolute())).as_posix() if self._base else "."
-        write_description(folder, folder.absolute().parent.name, self.categories, root)
+        write_description(folder, folder.absolute().name, self.categories, root)
 
     def write_training(self, folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
         """Write train.jsonl, val.jsonl and dataset.json."""

@@ -1,0 +1,99 @@
+"""A curriculum without models: `python -m engine.curriculum_job FOLDER KILL_AT` runs one and kills itself if asked to.
+
+Forty samples a source with reliabilities 0, 0.025 ... 0.975; a "training" is the better, the more samples above 0.7 and
+the fewer below its set holds; the "model" of the source `complex` measures everything as 0.55.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mindground.config import DataConfig, load_config
+from mindground.data import Dataset, build_dataset
+from mindground.engine.curriculum.launch import Job, Measurement, Outcome
+from mindground.engine.curriculum.reliability import Measured
+from mindground.engine.curriculum.run import Curriculum, Plan
+from mindground.engine.curriculum.subsets import Source
+from mindground.structures import Sample
+
+COUNT = 40
+SENTENCES = {"simple": "the ship", "complex": "the ship at the pier"}
+
+
+def _number(sample: Sample) -> int:
+    return int(sample.sample_id.rsplit("s", 1)[-1])
+
+
+def source(folder: Path, name: str) -> Source:
+    """One source; its pictures need not exist."""
+    samples = [
+        Sample(str(folder / "pictures" / f"{i}.png"), f"s{i:02d}", str(i), SENTENCES[name], np.asarray([[0, 0, 9, 9]]))
+        for i in range(COUNT)
+    ]
+    return Source(name, Dataset(samples, {}, name, "train"), 1.0 + (name == "complex"))
+
+
+def plan(folder: Path) -> Plan:
+    """Settings of a fake training."""
+    return Plan(load_config(None, ["--train.batch_size=2", "--train.batch_sum=2"]), folder / "out")
+
+
+@dataclass
+class World:
+    """Stands in for training and measuring; remembers every call, and fails in the middle of number `fail_at`."""
+
+    fail_at: int = -1
+    kill: bool = False
+    trained: list[str] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
+
+    def evaluation(self, folder: Path) -> Dataset:
+        """The split that judges."""
+        return Dataset([Sample(str(folder / "pictures" / "0.png"), "v", "0", "it", np.asarray([[0, 0, 9, 9]]))])
+
+    def _interrupt(self) -> None:
+        if len(self.trained) + len(self.measured) - 1 == self.fail_at:
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
+
+    def train(self, job: Job) -> Outcome:
+        """Better with every sample above 0.7, worse with every one below."""
+        self.trained.append(job.key)
+        job.run.path.mkdir(parents=True, exist_ok=True)
+        job.run.last.write_text("position")
+        self._interrupt()
+        samples = build_dataset(job.config.data, "train")
+        values = np.asarray([_number(sample) / COUNT for sample in samples])
+        score = float((values > 0.7).sum() - 0.5 * (values <= 0.7).sum()) / 100
+        job.run.best.write_text(job.key)
+        return Outcome(score, job.run.best, {"prec@0.5": score})
+
+    def measure(self, task: Measurement) -> list[Measured]:
+        """By the sample's number, or blind."""
+        self.measured.append(task.title)
+        task.folder.mkdir(parents=True, exist_ok=True)
+        self._interrupt()
+        blind = task.title.endswith("by complex")
+        dataset = build_dataset(DataConfig(dataset="jsonl", root=str(task.data)), "train")
+        return [
+            Measured(sample.sample_id, 0.55 if blind else _number(sample) / COUNT, (0, 0, 1, 1), (0, 0, 9, 9))
+            for sample in dataset
+        ]
+
+
+def main(folder: Path, kill_at: int) -> None:
+    """Run or continue a job in `folder`."""
+    world = World(fail_at=kill_at, kill=True)
+    sources = [source(folder, "simple")]
+    Curriculum(plan(folder), sources, world.evaluation(folder), train=world.train, measure=world.measure).run()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
