@@ -109,9 +109,9 @@ def draw_histograms(
         edges = [place / 10 for place in range(10)]
         colours = ["tab:blue" if edge >= threshold - 1e-9 else "lightgrey" for edge in edges]
         axis.bar(edges, entry["bins"], width=0.1, align="edge", color=colours, edgecolor="white")
-        axis.bar([-0.1], [entry["zero"]], width=0.1, align="edge", color="tab:red", edgecolor="white")
+        axis.bar([-0.15], [entry["zero"]], width=0.1, align="edge", color="tab:red", edgecolor="white")
         axis.axvline(threshold, color="black", linewidth=1, linestyle="--")
-        axis.set_xticks([-0.05, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0], ["= 0", "0", "0.2", "0.4", "0.6", "0.8", "1"])
+        axis.set_xticks([-0.1, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0], ["= 0", "0", "0.2", "0.4", "0.6", "0.8", "1"])
         by = f" by {measurer}" if len({entry["measurer"] for entry in reliability}) > 1 else ""
         axis.set(xlabel="reliability", ylabel="samples", title=f"{source}{by}: kept above {threshold:.1f}")
     _save(figure, path)
@@ -128,7 +128,9 @@ def draw_curves(path: Path, report: Mapping[str, Any]) -> Path | None:
     all_of = {source["name"]: source["performance_of_all"] for source in report["sources"]}
     for axis, choice in zip(axes, choices, strict=True):
         points = sorted(
-            (e["threshold"], e["performance"], e["samples"]) for e in choice["evaluated"] if e["performance"]
+            (e["threshold"], e["performance"], e["samples"])
+            for e in choice["evaluated"]
+            if e["performance"] is not None
         )
         axis.plot([p[0] for p in points], [p[1] for p in points], marker="o", label="above the threshold")
         for threshold, value, samples in points:

@@ -128,10 +128,8 @@ class Curriculum:
     def run(self) -> dict[str, Any]:
         """All of it; what an earlier call left in the work folder is used."""
         number = len(self.names)
-        for source in self.store.sources:
-            _LOG.info(
-                "source %s: %d samples, %.2f entities a sentence", source.name, len(source.dataset), source.entities
-            )
+        for given in self.store.sources:
+            _LOG.info("source %s: %d samples, %.2f entities a sentence", given.name, len(given.dataset), given.entities)
         _LOG.info("order: %s; some %d trainings", ", ".join(self.names[s] for s in self.order), _expected(number))
         measurers = [self._training((Part(source),)) for source in range(number)]
         for source in range(number):
