@@ -218,7 +218,8 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
                 found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, f"{name} is empty"))
             continue
         try:
-            sizes[name] = tuple(read_image(name).shape[:2])
+            height, width = read_image(name).shape[:2]
+            sizes[name] = (height, width)
         except ImageError as error:
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue

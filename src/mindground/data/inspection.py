@@ -53,7 +53,7 @@ def inspect_splits(config: DataConfig, splits: Sequence[str]) -> Inspection:
         for defect in whole.defects
     ]
     leak = whole.leak()
-    facts = {
+    facts: dict[str, Any] = {
         "objects": len(whole.objects),
         "annotation_files": len(whole.files),
         "lists": {split: len(numbers) for split, numbers in whole.lists.items()},

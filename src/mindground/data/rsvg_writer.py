@@ -165,7 +165,7 @@ def _lists(
     if division == "expression":
         units = [f"{name}#{position}" for name in names for position in range(len(by_file[name]))]
         parts = divide(units, [1] * len(units), seed)
-        found = ("train", "val", "test")
+        found: tuple[str, ...] = ("train", "val", "test")
     else:
         parts = [entry.sample.split for name in names for entry in by_file[name]]
         found = tuple(dict.fromkeys(parts))
