@@ -35,8 +35,19 @@ class FakeTransform:
             "length": np.asarray([len(expression)], np.float32),
             "box": np.zeros(4, np.float32),
         }
+        arrays |= tokens(expression)
         sample = Sample("", "", "", expression)
         return FakeExample(arrays, Geometry(image.shape[:2], image.shape[:2], image.shape[:2]), sample)
+
+    def with_sentence(self, example: FakeExample, expression: str) -> FakeExample:
+        arrays = {**example.arrays, "length": np.asarray([len(expression)], np.float32), **tokens(expression)}
+        return FakeExample(arrays, example.geometry, Sample("", "", "", expression))
+
+
+def tokens(expression: str) -> dict[str, np.ndarray]:
+    """One token a letter, of 40."""
+    mask = (np.arange(40) < len(expression)).astype(np.int32)
+    return {"token_ids": mask * 7, "token_mask": mask}
 
 
 class FakeModel(GroundingModel):
@@ -59,6 +70,49 @@ class FakeModel(GroundingModel):
             Prediction(g.original_size, [[0, 0, *row]], [row[1] / 100], masks=(encode_mask(np.ones(g.original_size)),))
             for row, g in zip(outputs["answer"][: batch.count], batch.geometries, strict=False)
         ]
+
+
+class SplitModel(FakeModel):
+    """The same answers in two halves; what was asked of each half is noted."""
+
+    image_names = ("image",)
+    text_names = ("token_ids",)
+    joint_names = ("token_mask",)
+    input_names = ("image", "token_ids", "token_mask")
+    trims_text = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, tuple[int, ...]]] = []
+
+    def encode_image(self, image: ms.Tensor) -> ms.Tensor:
+        self.asked.append(("image", image.shape))
+        return image[:, :1]
+
+    def encode_text(self, token_ids: ms.Tensor) -> ms.Tensor:
+        self.asked.append(("text", token_ids.shape))
+        return token_ids.astype(ms.float32)
+
+    def ground(self, image: ms.Tensor, text: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        image = ms.ops.broadcast_to(image, (text.shape[0], 1))
+        return (ms.ops.concat((self.pick(image), mask.astype(ms.float32).sum(1).expand_dims(1)), 1),)
+
+    def construct(self, *inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        return self.ground(self.encode_image(inputs[0]), self.encode_text(inputs[1]), inputs[2])
+
+
+def test_an_image_is_encoded_once_for_many_sentences() -> None:
+    model = SplitModel()
+    ask = Predictor(model, FakeTransform(), batch_size=2, graph=False)
+    texts = ["a", "bb", "c" * 20, "d" * 35, "e" * 39]
+    found = ask(red(), texts)
+    assert [int(p.boxes_xyxy[0, 3]) for p in found] == [1, 2, 20, 35, 39]
+    assert [p.boxes_xyxy[0, 2] for p in found] == [200] * 5
+    assert [what for what, _ in model.asked].count("image") == 1
+    # Sentences are cut to a few lengths only, never below their last word.
+    assert [shape for what, shape in model.asked if what == "text"] == [(2, 16), (2, 40), (2, 40)]
+    whole = Predictor(FakeModel(), FakeTransform(), batch_size=2, graph=False)(red(), texts)
+    assert [p.boxes_xyxy.tolist() for p in found] == [p.boxes_xyxy.tolist() for p in whole]
 
 
 @pytest.fixture(scope="module")

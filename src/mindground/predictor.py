@@ -39,7 +39,13 @@ class _Example(Protocol):
 
 
 class _Transform(Protocol):
-    def from_image(self, image: np.ndarray, expression: str) -> _Example: ...
+    def from_image(self, image: np.ndarray, expression: str) -> Any: ...
+
+    def with_sentence(self, example: Any, expression: str) -> Any: ...
+
+
+# Lengths, in tokens, to which sentences are cut where a network allows it: few, because graph mode compiles for each.
+_LENGTHS = (16, 32)
 
 
 class Predictor:
@@ -47,9 +53,11 @@ class Predictor:
 
     Args:
         model: the network, with its weights.
-        transform: has `from_image(image, expression)` and gives the arrays the network takes.
+        transform: has `from_image(image, expression)`, which gives the arrays the network takes, and
+            `with_sentence(example, expression)` for the same picture.
         batch_size: sentences about one image that are computed together. Only batches of this size
-            and of 1 are ever made, so that graph mode compiles at most twice.
+            and of 1 are ever made, so that graph mode compiles for few shapes. Where the network keeps
+            image and sentence apart until late, the image is encoded once for all of them.
         graph: compile the network once; False runs it operator by operator.
         name: what results call this model, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
@@ -73,9 +81,10 @@ class Predictor:
         self.name = name
         self.config = config
         self.model.set_train(False)
-        from mindground.engine.evaluator import Forward
+        from mindground.engine.evaluator import Forward, SplitForward
 
         self._forward = Forward(model, graph=graph)
+        self._split = SplitForward(model, graph=graph) if model.image_names else None
 
     @classmethod
     def load(
@@ -139,26 +148,45 @@ class Predictor:
         """
         pixels = as_rgb(image)
         sentences = [text] if isinstance(text, str) else list(text)
-        examples = [self.transform.from_image(pixels, check_sentence(sentence)) for sentence in sentences]
+        checked = [check_sentence(sentence) for sentence in sentences]
+        if not checked:
+            return []
+        first = self.transform.from_image(pixels, checked[0])
+        examples = [first, *(self.transform.with_sentence(first, sentence) for sentence in checked[1:])]
+        features = None
+        if self._split is not None and len(examples) > 1:
+            features = self._split.encode(self._batch(examples[:1], 1))
         found: list[Prediction] = []
         for start in range(0, len(examples), self.batch_size):
-            found += self._predict(examples[start : start + self.batch_size])
+            found += self._predict(examples[start : start + self.batch_size], features)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
         found = [at_least(prediction, min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
 
-    def _predict(self, examples: Sequence[_Example]) -> list[Prediction]:
-        """At most `batch_size` examples through the network, as a batch of a fixed shape."""
-        rows = 1 if len(examples) == 1 else self.batch_size
+    def _predict(self, examples: Sequence[_Example], features: Any) -> list[Prediction]:
+        """At most `batch_size` examples through the network; `features` of their image where it is encoded already."""
+        batch = self._batch(examples, 1 if len(examples) == 1 and features is None else self.batch_size)
+        if features is None or self._split is None:
+            outputs = self._forward(batch)
+        else:
+            outputs = self._split(features, batch)
+        return self.model.decode(outputs, batch)
+
+    def _batch(self, examples: Sequence[_Example], rows: int) -> Batch:
+        """Examples as a batch of a fixed number of rows, sentences cut where the network allows it."""
         padded = [*examples, *[examples[-1]] * (rows - len(examples))]
         arrays = {
             name: np.stack([example.arrays[name] for example in padded])
             for name in self.model.input_names
             if name in padded[0].arrays
         }
-        batch = Batch(arrays, [e.sample for e in padded], [e.geometry for e in padded], len(examples))
-        return self.model.decode(self._forward(batch), batch)
+        if self.model.trims_text:
+            longest = int(arrays["token_mask"].sum(1).max())
+            cut = next((length for length in _LENGTHS if longest <= length), None)
+            for name in ("token_ids", "token_mask"):
+                arrays[name] = np.ascontiguousarray(arrays[name][:, :cut])
+        return Batch(arrays, [e.sample for e in padded], [e.geometry for e in padded], len(examples))
 
 
 def check_sentence(sentence: str) -> str:

@@ -12,7 +12,7 @@ from mindground.engine.step import batch_tensors
 from mindground.models.base import GroundingModel
 from mindground.structures import Batch, Prediction
 
-__all__ = ["Forward", "evaluate"]
+__all__ = ["Forward", "SplitForward", "evaluate"]
 
 
 class Forward:
@@ -33,12 +33,45 @@ class Forward:
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """Batch -> {output name: array}."""
-        outputs = self._forward(*batch_tensors(batch, self.model.input_names))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {
-            name: value.astype(ms.float32).asnumpy() if value.dtype in (ms.float16, ms.bfloat16) else value.asnumpy()
-            for name, value in zip(self.model.output_names, outputs, strict=True)
-        }
+        return _named(self.model, self._forward(*batch_tensors(batch, self.model.input_names)))
+
+
+def _named(model: GroundingModel, outputs: Any) -> dict[str, np.ndarray]:
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {
+        name: value.astype(ms.float32).asnumpy() if value.dtype in (ms.float16, ms.bfloat16) else value.asnumpy()
+        for name, value in zip(model.output_names, outputs, strict=True)
+    }
+
+
+class SplitForward:
+    """The same in two halves, for many sentences about one image (families with `image_names`).
+
+    Args:
+        model: in evaluation mode while it is called.
+        graph: compile; False runs operator by operator.
+    """
+
+    def __init__(self, model: GroundingModel, *, graph: bool) -> None:
+        self.model = model
+        texts = len(model.text_names)
+
+        def image(*inputs: ms.Tensor) -> ms.Tensor:
+            return model.encode_image(*inputs)
+
+        def answer(features: ms.Tensor, *inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
+            return model.ground(features, model.encode_text(*inputs[:texts]), *inputs[texts:])
+
+        self._image, self._answer = (ms.jit(image), ms.jit(answer)) if graph else (image, answer)
+
+    def encode(self, batch: Batch) -> ms.Tensor:
+        """Batch of one row -> features of its image."""
+        return self._image(*batch_tensors(batch, self.model.image_names))
+
+    def __call__(self, features: ms.Tensor, batch: Batch) -> dict[str, np.ndarray]:
+        """Features of one image and a batch of sentences about it -> {output name: array}."""
+        arrays = batch_tensors(batch, (*self.model.text_names, *self.model.joint_names))
+        return _named(self.model, self._answer(features, *arrays))
 
 
 def evaluate(

@@ -40,6 +40,8 @@ class GroundingModel(nn.Cell):
         image_names, text_names, joint_names: set by a family that keeps image and sentence apart until `ground`. They
             divide `input_names` among `encode_image`, `encode_text` and `ground`, so that one image is encoded once
             for many sentences, and frozen encoders once for many epochs.
+        trims_text: True when `token_ids` and `token_mask` may be cut behind the longest sentence of a batch, because
+            nothing that follows takes part.
         pretrained_parts: prefix of parameters that are useless without pretrained weights -> how to give them.
     """
 
@@ -51,6 +53,7 @@ class GroundingModel(nn.Cell):
     image_names: ClassVar[tuple[str, ...]] = ()
     text_names: ClassVar[tuple[str, ...]] = ()
     joint_names: ClassVar[tuple[str, ...]] = ()
+    trims_text: ClassVar[bool] = False
     pretrained_parts: ClassVar[Mapping[str, str]] = {}
 
     def construct(self, *inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:

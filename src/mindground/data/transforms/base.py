@@ -7,7 +7,7 @@ again, and every draw comes from the generator handed in.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -182,6 +182,12 @@ class SentenceTransform:
         """
         sample = Sample("", "0", "0", expression, size=image_shape(image))
         return self._show(Plan(self.data.img_size), sample, image, expression)
+
+    def with_sentence(self, example: Example, expression: str) -> Example:
+        """Another sentence about the picture of an example made by `from_image`; the picture's arrays are shared."""
+        token_ids, token_mask = self.tokenizer([expression], self.data.max_len)
+        arrays = {**example.arrays, "token_ids": token_ids[0], "token_mask": token_mask[0]}
+        return Example(arrays, example.geometry, replace(example.sample, expression=expression))
 
     def mirrored(self, expression: str, plan: Plan) -> str:
         """The sentence that is true of the picture as the plan mirrors it."""

@@ -72,6 +72,7 @@ class ClipVG(GroundingModel):
     joint_names: ClassVar[tuple[str, ...]] = ("token_mask", "padding")
     input_names = (*image_names, *text_names, *joint_names)
     target_names = ("box",)
+    trims_text: ClassVar[bool] = True
     pretrained_parts: ClassVar[Mapping[str, str]] = {
         "clip.": "--train.pretrained_path with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
         "model.safetensors of the same model, or a CLIP-VG checkpoint"
