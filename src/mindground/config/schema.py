@@ -99,6 +99,9 @@ class DataConfig:
     vertical_flip_prob: float = 0.0
     # Training: brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
     color_jitter_prob: float = 0.0
+    # Training: 0 = every epoch augments anew; K = the augmentations of K epochs are used in turn, which lets
+    # train.feature_cache keep what frozen encoders make of them.
+    augment_variants: int = 0
     # Threads that read and transform images, per rank; 0 = in the training thread.
     num_workers: int = 2
     # False trains and scores boxes only.
@@ -168,6 +171,8 @@ class TrainConfig:
     text_pretrained_path: str = ""
     # True = encoders that a family wants pretrained may start from random weights; otherwise that is an error.
     random_encoders: bool = False
+    # Keep the features of frozen encoders: "" = no, "memory", or a folder, which later runs use as well.
+    feature_cache: str = ""
 
     def micro_steps(self, ranks: int) -> int:
         """Micro-steps per optimiser step on `ranks` ranks. Raises ConfigError when batch_sum does not divide."""
@@ -283,7 +288,7 @@ def validate(config: Config) -> None:
     """Raises ConfigError for values that no run can use."""
     data, train = config.data, config.train
     _require(data, "data", ["img_size", "max_len"], 1)
-    _require(data, "data", ["num_workers"], 0)
+    _require(data, "data", ["num_workers", "augment_variants"], 0)
     _require(data, "data", ["flip_prob", "vertical_flip_prob", "color_jitter_prob"], 0, 1)
     _check_recipe(data)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)

@@ -92,6 +92,7 @@ class Loader:
         rank, world: which of how many processes this is.
         workers: threads; 0 works in the caller's thread.
         drop_last: leave out an incomplete joint batch; None = when training.
+        variants: 0 = every epoch augments anew; K = epoch n repeats the augmentations of epoch n % K.
 
     Raises:
         ConfigError: sizes that cannot work, or fewer samples than one joint batch.
@@ -110,6 +111,7 @@ class Loader:
         world: int = 1,
         workers: int = 2,
         drop_last: bool | None = None,
+        variants: int = 0,
     ) -> None:
         if batch_size < 1 or workers < 0 or not 0 <= rank < world:
             raise ConfigError(
@@ -121,6 +123,7 @@ class Loader:
         self.dataset, self.transform, self.batch_size = dataset, transform, batch_size
         self.training, self.seed, self.rank, self.world, self.workers = training, seed, rank, world, workers
         self.drop_last = training if drop_last is None else drop_last
+        self.variants = variants
         if len(self) == 0:
             raise ConfigError(
                 f"{len(dataset)} samples are fewer than one batch of {batch_size} rows on {world} ranks; "
@@ -138,12 +141,12 @@ class Loader:
         Raises:
             DataError: a sample cannot be read or transformed; the message names its file.
         """
-        batches = self._batches(n)[start_batch:]
+        batches = self.batches(n)[start_batch:]
         if self.workers == 0:
-            return (collate([self._example(n, index) for index in rows], count) for rows, count in batches)
+            return (collate([self.example(n, index) for index in rows], count) for rows, count in batches)
         return self._threaded(n, batches)
 
-    def _batches(self, n: int) -> list[tuple[np.ndarray, int]]:
+    def batches(self, n: int) -> list[tuple[np.ndarray, int]]:
         """(indices of the rows, number of real rows) of every batch."""
         size, total = self.batch_size, len(self.dataset)
         if self.training:
@@ -157,10 +160,15 @@ class Loader:
         filled = [np.pad(part, (0, size - len(part)), mode="edge") for part in parts]
         return [(part, min(max(real - place * size, 0), size)) for place, part in enumerate(filled)]
 
-    def _example(self, n: int, index: int) -> Example:
+    def variant(self, n: int) -> int:
+        """Number of the augmentations that epoch `n` uses."""
+        return n % self.variants if self.variants else n
+
+    def example(self, n: int, index: int) -> Example:
+        """One sample as epoch `n` shows it. Raises DataError that names its file."""
         sample = self.dataset[int(index)]
         try:
-            return self.transform(sample, np.random.default_rng([self.seed, n, int(index)]))
+            return self.transform(sample, np.random.default_rng([self.seed, self.variant(n), int(index)]))
         except MindGroundError:
             raise
         except Exception as error:
@@ -178,7 +186,7 @@ class Loader:
 
         def submit() -> None:
             for rows, count in following:
-                under_way.append(([pool.submit(self._example, n, index) for index in rows], count))
+                under_way.append(([pool.submit(self.example, n, index) for index in rows], count))
                 return
 
         try:

@@ -81,6 +81,7 @@ def make_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer | None, c
         rank=comm.rank,
         world=comm.size,
         workers=config.data.num_workers,
+        variants=config.data.augment_variants if training else 1,
     )
 
 

@@ -21,19 +21,21 @@ class Forward:
     Args:
         model: in evaluation mode while it is called.
         graph: compile; False runs operator by operator.
+        features: batches hold kept features in the place of images and tokens (`engine.features`).
     """
 
-    def __init__(self, model: GroundingModel, *, graph: bool) -> None:
+    def __init__(self, model: GroundingModel, *, graph: bool, features: bool = False) -> None:
         self.model = model
+        self.inputs = model.feature_names if features else model.input_names
 
         def forward(*inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
-            return model(*inputs)
+            return model.ground(*inputs) if features else model(*inputs)
 
         self._forward = ms.jit(forward) if graph else forward
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """Batch -> {output name: array}."""
-        return _named(self.model, self._forward(*batch_tensors(batch, self.model.input_names)))
+        return _named(self.model, self._forward(*batch_tensors(batch, self.inputs)))
 
 
 def _named(model: GroundingModel, outputs: Any) -> dict[str, np.ndarray]:

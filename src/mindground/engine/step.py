@@ -36,13 +36,16 @@ def batch_tensors(batch: Batch, names: Sequence[str]) -> tuple[ms.Tensor, ...]:
 class _LossCell(nn.Cell):
     """Inputs and targets of a batch -> (total scaled, all terms in one vector)."""
 
-    def __init__(self, model: GroundingModel) -> None:
+    def __init__(self, model: GroundingModel, features: bool) -> None:
         super().__init__(auto_prefix=False)
-        self.model = model
-        self.inputs = len(model.input_names)
+        self.model, self.features = model, features
+        self.inputs = len(model.feature_names if features else model.input_names)
 
     def construct(self, scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        outputs = self.model(*arrays[: self.inputs])
+        if self.features:
+            outputs = self.model.ground(*arrays[: self.inputs])
+        else:
+            outputs = self.model(*arrays[: self.inputs])
         terms = self.model.loss(outputs, *arrays[self.inputs :])
         flat = []
         for term in terms:
@@ -60,13 +63,24 @@ class TrainStep:
         train: the `train` section (clipping, accumulation, seed).
         graph: compile both halves; False runs them op by op.
         precision: float16 scales the loss and skips steps whose gradients overflow.
+        features: batches hold kept features in the place of images and tokens (`engine.features`).
     """
 
     def __init__(
-        self, model: GroundingModel, optimizer: AdamW, comm: Any, train: Any, *, graph: bool, precision: str = "float32"
+        self,
+        model: GroundingModel,
+        optimizer: AdamW,
+        comm: Any,
+        train: Any,
+        *,
+        graph: bool,
+        precision: str = "float32",
+        features: bool = False,
     ) -> None:
         self.model, self.optimizer, self.comm, self.train = model, optimizer, comm, train
         self.names = ("total", *model.term_names)
+        self.features = features
+        self.inputs = model.feature_names if features else model.input_names
         self.noise = StepNoise(model, train.seed)
         self.loss_scale = 2.0**12 if precision == "float16" else 1.0
         self._adapts_scale = precision == "float16"
@@ -80,7 +94,9 @@ class TrainStep:
     def _build(self, graph: bool) -> tuple[Any, Any, Any]:
         reducer = self._reducer
         optimizer = self.optimizer
-        value_and_grad = ms.value_and_grad(_LossCell(self.model), None, tuple(optimizer.parameters), has_aux=True)
+        value_and_grad = ms.value_and_grad(
+            _LossCell(self.model, self.features), None, tuple(optimizer.parameters), has_aux=True
+        )
 
         def gradients(scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[Any, ...]:
             (_, terms), grads = value_and_grad(scale, *arrays)
@@ -143,7 +159,7 @@ class TrainStep:
         self.noise.renew(step, micro, self.comm.rank)
         if self.model.assigns:
             batch = self._assigned(batch)
-        arrays = batch_tensors(batch, (*self.model.input_names, *self.model.target_names))
+        arrays = batch_tensors(batch, (*self.inputs, *self.model.target_names))
         numbers, grads = self._gradients(ms.Tensor(self.loss_scale, ms.float32), *arrays)
         return numbers.asnumpy().astype(np.float64), grads
 

@@ -16,9 +16,10 @@ from mindground.engine.assemble import Parts, assemble
 from mindground.engine.averaging import averaged_weights
 from mindground.engine.checkpoint import read_checkpoint, save_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
+from mindground.engine.features import CachedLoader, FeatureEncoder, open_store
 from mindground.engine.hooks import Progress, RunInterrupted, StopRequest
 from mindground.engine.logs import RunLog, write_json
-from mindground.engine.optim import build_optimizer
+from mindground.engine.optim import AdamW, build_optimizer
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor
 from mindground.engine.step import TrainStep
@@ -125,13 +126,9 @@ class Trainer:
         if contents is not None:
             tensors = {**contents.part("optimizer"), **{f"ema/{k}": v for k, v in contents.part("ema").items()}}
             optimizer.load_state(tensors, self.names, self.position.updates)
-        graph = self.config.device.mode_name == "GRAPH"
-        self.step = TrainStep(
-            self.parts.model, optimizer, self.comm, self.settings, graph=graph, precision=self.config.device.precision
-        )
+        self._compile(optimizer)
         if contents is not None:
             self.step.loss_scale = self.position.loss_scale
-        self.forward = Forward(self.parts.model, graph=graph)
         self._open(contents is not None)
         try:
             with self.stop.listening():
@@ -140,6 +137,22 @@ class Trainer:
             self.log.close()
         self.comm.barrier()
         return self.folder.path
+
+    def _compile(self, optimizer: AdamW) -> None:
+        """The step, the forward pass, and loaders that keep features where frozen encoders allow it."""
+        parts, device = self.parts, self.config.device
+        graph = device.mode_name == "GRAPH"
+        store = open_store(self.config, parts.model)
+        if store is not None:
+            encoder = FeatureEncoder(parts.model, self.settings.batch_size, graph=graph)
+            parts.loader = CachedLoader(parts.loader, encoder, store)
+            if parts.eval_loader is not None:
+                parts.eval_loader = CachedLoader(parts.eval_loader, encoder, store)
+        kept = store is not None
+        self.step = TrainStep(
+            parts.model, optimizer, self.comm, self.settings, graph=graph, precision=device.precision, features=kept
+        )
+        self.forward = Forward(parts.model, graph=graph, features=kept)
 
     def _take_position(self, state: dict[str, Any]) -> None:
         known = asdict(self.position)

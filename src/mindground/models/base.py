@@ -40,6 +40,7 @@ class GroundingModel(nn.Cell):
         image_names, text_names, joint_names: set by a family that keeps image and sentence apart until `ground`. They
             divide `input_names` among `encode_image`, `encode_text` and `ground`, so that one image is encoded once
             for many sentences, and frozen encoders once for many epochs.
+        encoder_prefixes: how the names of all parameters behind `encode_image` and `encode_text` start.
         trims_text: True when `token_ids` and `token_mask` may be cut behind the longest sentence of a batch, because
             nothing that follows takes part.
         pretrained_parts: prefix of parameters that are useless without pretrained weights -> how to give them.
@@ -53,6 +54,7 @@ class GroundingModel(nn.Cell):
     image_names: ClassVar[tuple[str, ...]] = ()
     text_names: ClassVar[tuple[str, ...]] = ()
     joint_names: ClassVar[tuple[str, ...]] = ()
+    encoder_prefixes: ClassVar[tuple[str, ...]] = ()
     trims_text: ClassVar[bool] = False
     pretrained_parts: ClassVar[Mapping[str, str]] = {}
 
@@ -76,9 +78,15 @@ class GroundingModel(nn.Cell):
         raise TypeError(f"{type(self).__name__} does not ground kept features")
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Arrays that `ground` takes, in order, where features are kept in the place of image and text."""
+        return ("image_features", "text_features", *self.joint_names)
+
+    @property
     def frozen_encoders(self) -> bool:
         """True when `encode_image` and `encode_text` stay as they are in training, so that features can be kept."""
-        return False
+        behind = [p for name, p in self.parameters_and_names() if name.startswith(self.encoder_prefixes)]
+        return bool(behind) and not any(parameter.requires_grad for parameter in behind)
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Raw outputs and target arrays -> (total, *terms), scalars; runs inside the compiled step."""

@@ -72,6 +72,7 @@ class ClipVG(GroundingModel):
     joint_names: ClassVar[tuple[str, ...]] = ("token_mask", "padding")
     input_names = (*image_names, *text_names, *joint_names)
     target_names = ("box",)
+    encoder_prefixes: ClassVar[tuple[str, ...]] = ("clip.",)
     trims_text: ClassVar[bool] = True
     pretrained_parts: ClassVar[Mapping[str, str]] = {
         "clip.": "--train.pretrained_path with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
@@ -213,11 +214,6 @@ class ClipVG(GroundingModel):
         With `attention_loss_coef` also the attention of [REG] on the patches (B, N).
         """
         return self.ground(self.encode_image(image), self.encode_text(token_ids), token_mask, padding)
-
-    @property
-    def frozen_encoders(self) -> bool:
-        """True when no parameter behind `encode_image` and `encode_text` learns."""
-        return not any(p.requires_grad for name, p in self.parameters_and_names() if name.startswith("clip."))
 
     # ---- loss, decoding, optimisation ----------------------------------------------------------------------------
 
