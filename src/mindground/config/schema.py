@@ -123,6 +123,8 @@ class TrainConfig:
     lr_base: float = 1e-4
     lr_visual: float = 1e-5
     lr_lang: float = 1e-5
+    # Above 0: the rates are those of steps of so many rows; with others they are multiplied by rows / this number.
+    lr_reference_batch: int = 0
     # step: times drop_rate after each of drop_epochs; exponential: times lr_exponential after every epoch; halfdecay:
     # half after every tenth of the epochs.
     lr_scheduler: Literal["step", "cosine", "poly", "constant", "exponential", "halfdecay"] = "step"
@@ -299,6 +301,7 @@ def validate(config: Config) -> None:
             raise ConfigError(f"data.{key}={values} needs three numbers (R, G, B), of std all above 0")
     _require(train, "train", ["batch_size", "max_epochs", "log_freq", "eval_step"], 1)
     _require(train, "train", ["batch_sum", "max_steps", "warmup_steps", "save_steps", "seed"], 0)
+    _require(train, "train", ["lr_reference_batch"], 0)
     _require(train, "train", ["lr_base", "lr_visual", "lr_lang", "weight_decay", "clip_max_norm", "poly_power"], 0)
     _require(train, "train", ["warmup_ratio", "drop_rate", "min_lr_ratio", "ema_decay", "lr_exponential"], 0, 1)
     _require(train, "train", ["beta1", "beta2"], 0, 0.999999)

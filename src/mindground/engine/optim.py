@@ -13,6 +13,7 @@ split their work: on a busy machine the update of a small network is several tim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import mindspore as ms
@@ -23,7 +24,7 @@ from mindground.device import fast_cpu_kernels
 from mindground.errors import CheckpointError, ConfigError
 from mindground.models.base import GroundingModel, ParameterGroup
 
-__all__ = ["AdamW", "build_optimizer", "clip_factor", "sum_of_squares"]
+__all__ = ["AdamW", "build_optimizer", "clip_factor", "scaled_rates", "sum_of_squares"]
 
 # A loop over hundreds of parameters nests that many calls when it is compiled and passes MindSpore's limit of 1000;
 # these are mapped instead.
@@ -214,6 +215,18 @@ def build_optimizer(model: GroundingModel, train: Any) -> AdamW:
             f"give {type(model).__name__}.parameter_groups a place for them or freeze them"
         )
     return AdamW(groups, (train.beta1, train.beta2), train.eps, train.bias_correction, train.ema_decay)
+
+
+def scaled_rates(train: Any, rows: int) -> tuple[Any, float]:
+    """The `train` section with rates for steps of `rows` rows, and the factor between the two.
+
+    Linear in the rows, as `train.lr_reference_batch` asks; the section itself is returned where that is 0.
+    """
+    if not train.lr_reference_batch:
+        return train, 1.0
+    factor = rows / train.lr_reference_batch
+    rates = {name: getattr(train, name) * factor for name in ("lr_base", "lr_visual", "lr_lang")}
+    return replace(train, **rates), factor
 
 
 def _without_decay_on_vectors(group: ParameterGroup) -> list[ParameterGroup]:

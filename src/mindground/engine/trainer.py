@@ -121,7 +121,16 @@ class Trainer:
         if contents is not None:
             load_into(self.parts.model, contents.part("model"), source=str(source))
         self._same_start_everywhere()
-        optimizer = build_optimizer(self.parts.model, self.settings)
+        rated, factor = scaled_rates(self.settings, self.position.rows_per_step)
+        if factor != 1.0:
+            _LOG.info(
+                "learning rates times %g: a step has %d rows, and the rates are those of %d (train.lr_reference_batch; "
+                "0 takes the rates as they are)",
+                factor,
+                self.position.rows_per_step,
+                self.settings.lr_reference_batch,
+            )
+        optimizer = build_optimizer(self.parts.model, rated)
         self.names = {id(p): name for name, p in self.parts.model.parameters_and_names()}
         if contents is not None:
             tensors = {**contents.part("optimizer"), **{f"ema/{k}": v for k, v in contents.part("ema").items()}}
