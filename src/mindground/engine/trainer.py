@@ -19,7 +19,7 @@ from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.features import CachedLoader, FeatureEncoder, open_store
 from mindground.engine.hooks import Progress, RunInterrupted, StopRequest
 from mindground.engine.logs import RunLog, write_json
-from mindground.engine.optim import AdamW, build_optimizer
+from mindground.engine.optim import AdamW, build_optimizer, scaled_rates
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor
 from mindground.engine.step import TrainStep
