@@ -15,7 +15,11 @@ def main(argv: Sequence[str]) -> int:
     """Parse, then train."""
     from mindground.config import DoorParser, parse_command_line
 
-    config = parse_command_line(argv, DoorParser(description="train what a configuration describes")).config()
+    line = parse_command_line(argv, DoorParser(description="train what a configuration describes"), explains=True)
+    if line.options.explain_config:
+        print(line.explained(), end="")
+        return 0
+    config = line.config()
     from mindground.engine.trainer import train
 
     folder = train(config)

@@ -5,8 +5,8 @@
 
 Order, later wins: defaults of the dataclasses, files from the furthest `base:` down, the command line.
 With no file the embedded default is used (`default.yaml` in this folder: a small VG-LAW on the
-synthetic set), unless another data set is asked for: then the published recipe, which is what the
-defaults of the dataclasses say. Importing this package does not import MindSpore.
+synthetic set), unless another data set is asked for: then the published recipe of the family, which is
+`published.yaml` in its folder or, without one, what the defaults of the dataclasses say. Importing this package does not import MindSpore.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from mindground.config.schema import (
     validate,
 )
 from mindground.errors import ConfigError
-from mindground.models import model_config_class
+from mindground.models import model_config_class, published_file
 
 __all__ = [
     "CommandLine",
@@ -121,6 +121,16 @@ class CommandLine:
         """The configuration asked for: file (or embedded default) and overrides."""
         return _load(self.config_file, self.overrides, self.option_names)
 
+    def explained(self) -> str:
+        """`config()` as YAML, each key with the file it comes from and, where that differs, what was published."""
+        from mindground.config.explain import explain
+
+        config = self.config()
+        family, layers = _resolved(self.config_file, self.overrides, self.option_names)
+        published = published_file(family)
+        recipe = {} if published is None else to_dict(load_config(published, [f"--family={family}"]))
+        return explain(to_dict(config), layers, recipe or to_dict(_finish({}, family)))
+
     def applied_to(self, config: Config) -> Config:
         """`config` of a checkpoint with this line's file, then its overrides, on top."""
         if self.config_file is not None:
@@ -132,18 +142,23 @@ class CommandLine:
         return _apply(config, self.overrides, self.option_names)
 
 
-def parse_command_line(argv: Sequence[str], parser: argparse.ArgumentParser | None = None) -> CommandLine:
+def parse_command_line(
+    argv: Sequence[str], parser: argparse.ArgumentParser | None = None, *, explains: bool = False
+) -> CommandLine:
     """Sorts a door's arguments; the configuration itself is resolved later by the returned object.
 
     Args:
         argv: `sys.argv[1:]`.
         parser: the door's own options (`--ckpt`, `--out`, ...); `--config` is added to it.
+        explains: adds `--explain-config`, for a door that then prints `CommandLine.explained()`.
     Raises:
         ConfigError: an argument that belongs to nothing, or a mistake in the door's own options.
     """
     parser = parser or DoorParser()
     parser.allow_abbrev = False
     parser.epilog = parser.epilog or _EVERY_KEY
+    if explains:
+        parser.add_argument("--explain-config", action="store_true", help="print where every key comes from, and stop")
     if "--config" not in parser._option_string_actions:
         parser.add_argument("--config", metavar="FILE", help="YAML file; without it the embedded default")
     words = split_arguments(argv, parser)
@@ -213,23 +228,36 @@ def _last(overrides: Overrides, *names: str) -> str | None:
 def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides) -> list[tuple[str, dict[str, Any]]]:
     if paths is None:
         synthetic = (_last(overrides, "dataset", "data.dataset") or "synthetic") == "synthetic"
-        return read_yaml(_DEFAULT_FILE) if synthetic else []
+        published = published_file(_last(overrides, "family") or _DEFAULT_FAMILY)
+        if synthetic:
+            return read_yaml(_DEFAULT_FILE)
+        return read_yaml(published) if published else []
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     return [layer for path in paths for layer in read_yaml(Path(path))]
 
 
-def _load(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()) -> Config:
+def _resolved(
+    paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()
+) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+    """Family, and every layer with its source, checked; later ones win."""
     layers = _layers(paths, overrides)
     family = _DEFAULT_FAMILY
     owner = ""  # whose `model` section a file without `family` of its own continues
     for source, layer in layers:
         family = _family_of(layer, source) or family
     family = _last(overrides, "family") or family
-    tree: dict[str, Any] = {}
+    checked: list[tuple[str, dict[str, Any]]] = []
     for source, layer in layers:
         owner = _family_of(layer, source) or owner or family
-        tree = merge(tree, _check({**layer, "family": owner}, family, source))
-    tree = merge(tree, resolve_overrides(overrides, family, options))
+        checked.append((source, _check({**layer, "family": owner}, family, source)))
+    return family, [*checked, ("command line", resolve_overrides(overrides, family, options))]
+
+
+def _load(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()) -> Config:
+    family, layers = _resolved(paths, overrides, options)
+    tree: dict[str, Any] = {}
+    for _, layer in layers:
+        tree = merge(tree, layer)
     return _finish(tree, family)
 
 

@@ -121,7 +121,8 @@ def known_names(family: str) -> dict[str, tuple[str, ...]]:
     module = family_module(family)
     names = {key: (key,) for section, cls in SECTIONS.items() for key in keys_of(cls, f"{section}.")}
     names |= {key: (key,) for key in keys_of(module.Config, "model.")}
-    for table in (getattr(module, "FLAGS", {}), FLAGS):
+    # The family's table comes last: two upstreams may mean different things by one name.
+    for table in (FLAGS, getattr(module, "FLAGS", {})):
         names |= {flag: (keys,) if isinstance(keys, str) else tuple(keys) for flag, keys in table.items()}
     return names
 
@@ -160,11 +161,23 @@ def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str
     raise ConfigError(f"unknown option --{name}{hint.replace(chr(39), '--', 1).replace(chr(39), '')}")
 
 
+def _refuse_old_spelling(name: str, words: tuple[str, ...], family: str) -> None:
+    """Raises ConfigError with the new spelling of a flag, or of a value, that upstream had and that is not read here."""
+    table: Mapping[str, Mapping[str, str]] = getattr(family_module(family), "REFUSED_FLAGS", {})
+    if name not in table:
+        return
+    typed = " ".join(words)
+    instead = table[name].get(typed, table[name].get("*", ""))
+    if instead:
+        raise ConfigError(f"--{name}{f' {typed}' if typed else ''} is not read; {instead.replace('{value}', typed)}")
+
+
 def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] = ()) -> dict[str, Any]:
     """Overrides as a nested mapping of typed values; later ones win.
 
     Flags that upstream accepted without effect are named in one warning.
-    Raises ConfigError for an unknown name (with the nearest known one) and for a wrong type.
+    Raises ConfigError for an unknown name (with the nearest known one), for a wrong type, and for what the family's
+    REFUSED_FLAGS list (flag -> value, or "*" for any, -> what to write instead; "" lets a value pass).
     """
     names = known_names(family)
     ignored: Mapping[str, str] = IGNORED_FLAGS | getattr(family_module(family), "IGNORED_FLAGS", {})
@@ -172,6 +185,7 @@ def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] 
     without_effect: dict[str, str] = {}
     for name, words in overrides:
         typed = name if name in names or name in ignored else name.replace("-", "_")
+        _refuse_old_spelling(typed, words, family)
         if typed not in names and typed in ignored:
             without_effect[typed] = ignored[typed]
             continue

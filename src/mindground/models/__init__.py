@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ from mindground.errors import ConfigError
 
 if TYPE_CHECKING:
     from mindground.models.base import GroundingModel
+    from mindground.weights.maps import WeightMap
 
-__all__ = ["build_model", "families", "family_module", "model_config_class"]
+__all__ = ["build_model", "families", "family_module", "family_weight_maps", "model_config_class", "published_file"]
 
 
 def families() -> list[str]:
@@ -36,6 +38,21 @@ def family_module(name: str) -> ModuleType:
 def model_config_class(name: str) -> type:
     """The dataclass behind the `model` section of a family; does not import MindSpore."""
     return family_module(name).Config
+
+
+def published_file(name: str) -> Path | None:
+    """The recipe that stands for a family when no file is named: `models/<family>/published.yaml`.
+
+    None where the defaults of the dataclasses are the published recipe already.
+    """
+    path = Path(family_module(name).__path__[0]) / "published.yaml"
+    return path if path.is_file() else None
+
+
+def family_weight_maps(name: str) -> dict[str, WeightMap]:
+    """Sources of weights that a family reads (`models/<family>/weights.py`), known before a network is built."""
+    maps: dict[str, WeightMap] = importlib.import_module(f"{family_module(name).__name__}.weights").WEIGHT_MAPS
+    return maps
 
 
 def build_model(config: Any) -> GroundingModel:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mindground.errors import ConfigError
 
-__all__ = ["CLIP_PRESETS", "FLAGS", "IGNORED_FLAGS", "ClipVGConfig", "TowersConfig"]
+__all__ = ["CLIP_PRESETS", "FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "ClipVGConfig", "TowersConfig"]
 
 
 @dataclass
@@ -122,7 +122,8 @@ CLIP_PRESETS: dict[str, dict[str, Any]] = {
     "ViT-L/14@336px": _preset(14, (1024, 24, 16), (768, 12, 12)),
 }
 
-# Upstream's short flags -> keys of the configuration. General ones stand in `mindground.config`.
+# Upstream's short flags -> keys of the configuration. General ones, such as --batch_size, --dataset, --lr_scheduler or
+# --aug_crop, stand in `mindground.config`.
 FLAGS: dict[str, str | tuple[str, ...]] = {
     "model": "model.clip_model",
     "imsize": "data.img_size",
@@ -134,29 +135,56 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
     "vl_dropout": "model.vl_dropout",
     "epochs": "train.max_epochs",
     "lr": ("train.lr_base", "train.lr_visual"),
+    "lr_drop": "train.drop_epochs",
     "lr_power": "train.poly_power",
-    "aug_crop": "data.aug_crop",
-    "aug_scale": "data.aug_scale",
-    "aug_blur": "data.aug_blur",
-    "aug_translate": "data.translate",
+    "lr_exponential": "train.lr_exponential",
+    # Elsewhere --data_root is where annotations lie; here it is where pictures lie.
     "data_root": "data.image_root",
     "split_root": "data.root",
 }
 
+_RANKS = "mpirun says it"
 _UNREAD = "upstream accepts it and never reads it"
 IGNORED_FLAGS: dict[str, str] = {
     "lr_bert": "all trained parameters share one rate, also upstream",
     "lr_visu_cnn": "all trained parameters share one rate, also upstream",
     "lr_visu_tra": "all trained parameters share one rate, also upstream",
     "dropout": "the joint encoder has --vl_dropout",
-    "nheads": _UNREAD,
+    "nheads": "the joint encoder has --vl_nheads",
     "num_queries": _UNREAD,
     "pre_norm": _UNREAD,
     "dim_feedforward": "the joint encoder has --vl_dim_feedforward",
     "emb_size": _UNREAD,
     "light": _UNREAD,
     "vl_dec_layers": _UNREAD,
-    "local_rank": "mpirun says it",
-    "dist_url": "mpirun says it",
-    "world_size": "mpirun says it",
+    "optimizer": "AdamW is what there is",
+    "prompt": "sentences are taken as they are",
+    "local_rank": _RANKS,
+    "dist_url": _RANKS,
+    "world_size": _RANKS,
+}
+
+# What upstream had and is not read here: flag -> value ("*" = any other) -> what to write instead; "" lets it pass.
+REFUSED_FLAGS: dict[str, dict[str, str]] = {
+    "sup_type": {
+        "full": "write --data.train_split=train, which is what stands in the configurations",
+        "*": "write --data.train_split=train_pseudo to train on pseudo labels",
+    },
+    "dataset": {"dior_rs": "write --dataset=dior_rsvg"},
+    "data.dataset": {"dior_rs": "write --data.dataset=dior_rsvg"},
+    "optimizer": {"adamw": "", "*": "AdamW is the optimiser of this program: leave --optimizer out"},
+    "prompt": {"{pseudo_query}": "", "*": "write the words around a sentence into the list (tools/export_jsonl.py)"},
+    "device": {
+        "cuda": "write --device_target=GPU",
+        "cpu": "write --device_target=CPU",
+        "*": "write --device_target=auto, GPU, Ascend or CPU",
+    },
+    "eval": {"*": "start python src/eval.py --ckpt=X.ckpt"},
+    "eval_set": {"*": "start python src/eval.py --ckpt=X.ckpt --split={value}"},
+    "eval_model": {
+        "*": "start tools/import_weights.py {value} --family clipvg --out X.ckpt, then python src/eval.py --ckpt=X.ckpt"
+    },
+    "retrain": {
+        "*": "write --train.pretrained_path={value}, which takes CLIP's towers from it as well as the joint encoder"
+    },
 }
