@@ -47,6 +47,17 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(params=["graph", "pynative"])
+def mode(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs in both modes of MindSpore; a whole file asks with `pytestmark = usefixtures("mode")`."""
+    import mindspore as ms
+
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
+    yield request.param
+    ms.set_context(mode=before)
+
+
 @pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python *arguments` in an empty folder; `ranks` > 1 puts a real mpirun before it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import mindspore as ms
 import numpy as np
 import pytest
@@ -14,14 +12,6 @@ from mindground.backbones.vitdet import DETECTRON2_MAP, MAE_MAP, ViTDet, fit_rel
 from mindground.nn.linear import Linear
 from mindground.nn.noise import StepNoise
 from mindground.weights.load import parameter_arrays, parameter_shapes
-
-
-@pytest.fixture(params=["graph", "pynative"])
-def mode(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
-    yield request.param
-    ms.set_context(mode=before)
 
 
 def _small(**changes: object) -> ViTDet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -23,12 +23,7 @@ from mindground.nn.resize import BilinearResize, bicubic_matrix, linear_matrix
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(params=["graph", "pynative"], autouse=True)
-def mode(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
-    yield request.param
-    ms.set_context(mode=before)
+pytestmark = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture(params=["fast", "native"])

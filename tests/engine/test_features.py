@@ -1,0 +1,154 @@
+"""Features of frozen encoders: the same numbers as without keeping them, and no second run of the encoders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from engine.fakes import OneRank
+from mindground.config import Config, from_dict
+from mindground.engine.assemble import assemble
+from mindground.engine.features import DiskStore, open_store
+from mindground.engine.trainer import Trainer
+from mindground.errors import CheckpointError, ConfigError
+
+TOWERS = {
+    "patch_size": 16,
+    "vision_width": 16,
+    "vision_layers": 2,
+    "vision_heads": 2,
+    "vocab_size": 0,
+    "context_length": 12,
+    "text_width": 16,
+    "text_layers": 1,
+    "text_heads": 2,
+    "embed_dim": 16,
+}
+
+
+def small(folder: Path, name: str, data: dict[str, Any] | None = None, **settings: Any) -> Config:
+    train_clip = settings.pop("train_clip", "nothing")
+    return from_dict(
+        {
+            "family": "clipvg",
+            "model": {
+                "clip_model": "",
+                "clip": TOWERS,
+                "extract_layers": [0, 1],
+                "vl_nheads": 2,
+                "vl_dim_feedforward": 32,
+                "vl_enc_layers": 2,
+                "vl_dropout": 0.1,
+                "max_query_len": 12,
+                "train_clip": train_clip,
+            },
+            "data": {
+                "dataset": "synthetic",
+                "recipe": "transvg",
+                "img_size": 64,
+                "max_len": 12,
+                "translate": True,
+                "flip_prob": 0.5,
+                "augment_variants": 2,
+                "synthetic": {"train_images": 4, "val_images": 2, "image_size": 64},
+                **(data or {}),
+            },
+            "train": {
+                "batch_size": 4,
+                "max_epochs": 4,
+                "clip_max_norm": 0.0,
+                "random_encoders": True,
+                "log_freq": 1,
+                "output_dir": str(folder),
+                "experiment_name": name,
+                **settings,
+            },
+            "eval": {"batch_size": 4},
+        }
+    )
+
+
+def run(config: Config) -> tuple[Trainer, list[dict[str, Any]]]:
+    from mindground import device
+
+    info = device.apply(config.device)
+    device.seed_everything(config.train.seed)
+    comm = OneRank()
+    trainer = Trainer(config, comm, assemble(config, comm, info))
+    folder = trainer.run()
+    return trainer, [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def totals(rows: list[dict[str, Any]], kind: str, name: str) -> np.ndarray:
+    return np.asarray([row[name] for row in rows if row["kind"] == kind])
+
+
+def test_kept_features_train_to_the_same_numbers(tmp_path: Path) -> None:
+    _, plain = run(small(tmp_path, "plain"))
+    trainer, kept = run(small(tmp_path, "kept", feature_cache=str(tmp_path / "features")))
+    assert totals(plain, "train", "total") == pytest.approx(totals(kept, "train", "total"), rel=1e-5)
+    assert totals(plain, "eval", "box_mean_iou") == pytest.approx(totals(kept, "eval", "box_mean_iou"), abs=1e-5)
+    # Dropout and augmentation were on, or this proves little.
+    assert len(set(np.round(totals(plain, "train", "total"), 6))) > 3
+
+    files = {path.name for path in (tmp_path / "features").rglob("*.npy")}
+    calls: list[str] = []
+    again = small(tmp_path, "again", feature_cache=str(tmp_path / "features"))
+    ms.set_context(mode=ms.GRAPH_MODE)
+    comm = OneRank()
+    from mindground import device
+
+    device.seed_everything(again.train.seed)
+    parts = assemble(again, comm, device.apply(again.device))
+    second = Trainer(again, comm, parts)
+    for half in ("encode_image", "encode_text"):
+        object.__setattr__(parts.model, half, lambda *_, half=half: calls.append(half))
+    second.run()
+    assert calls == []
+    assert {path.name for path in (tmp_path / "features").rglob("*.npy")} == files
+    for (name, one), (_, other) in zip(
+        trainer.parts.model.parameters_and_names(), parts.model.parameters_and_names(), strict=True
+    ):
+        assert np.array_equal(one.asnumpy(), other.asnumpy()), name
+
+
+def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    cases = (
+        ({"train_clip": "visual_positions"}, {}, "train_clip=nothing"),
+        ({}, {"augment_variants": 0}, "data.augment_variants"),
+    )
+    for settings, data, says in cases:
+        config = small(tmp_path, "refused", data, feature_cache="memory", **settings)
+        with pytest.raises(ConfigError, match=says):
+            run(config)
+
+
+def test_a_damaged_feature_file_is_named(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    store.put("abcd", np.arange(3.0))
+    assert "abcd" in store and store.get("abcd").tolist() == [0, 1, 2] and store.get("abce") is None
+    path = next(tmp_path.rglob("*.npy"))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match="abcd.npy.*damaged"):
+        store.get("abcd")
+
+
+def test_other_encoders_find_no_features_of_these(tmp_path: Path) -> None:
+    from mindground.models import build_model
+
+    folders = []
+    for changed in (0.0, 1.0):
+        config = small(tmp_path, "x", feature_cache=str(tmp_path))
+        config.model.clip.vocab_size = 20
+        ms.set_seed(1)
+        model = build_model(config)
+        model.clip.logit_scale.set_data(model.clip.logit_scale + changed)
+        store = open_store(config, model)
+        assert isinstance(store, DiskStore)
+        folders.append(store.folder)
+    assert folders[0] != folders[1]
