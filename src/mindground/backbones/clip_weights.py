@@ -2,14 +2,76 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from mindground.nn.resize import bicubic_matrix
 from mindground.weights.maps import Adapter, WeightMap
 
-__all__ = ["HUGGINGFACE_MAP", "OPENAI_MAP", "position_adapter"]
+__all__ = [
+    "HUGGINGFACE_MAP",
+    "OPENAI_MAP",
+    "PUBLISHED_FILES",
+    "position_adapter",
+    "published_name",
+    "tower_dimensions",
+]
+
+# SHA-256 of the archives that OpenAI publishes (https://openaipublic.azureedge.net/clip/models/<sha256>/<file>).
+PUBLISHED_FILES: dict[str, str] = {
+    "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f": "ViT-B-16.pt",
+    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af": "ViT-B-32.pt",
+    "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "ViT-L-14.pt",
+    "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "ViT-L-14-336px.pt",
+}
+
+
+def published_name(path: str | Path) -> tuple[str, str]:
+    """SHA-256 of a file, and what OpenAI calls it ("" for a file that is none of theirs)."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while part := stream.read(1 << 22):
+            digest.update(part)
+    return digest.hexdigest(), PUBLISHED_FILES.get(digest.hexdigest(), "")
+
+
+def tower_dimensions(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Sizes of both towers from the shapes of our parameters (`visual.conv1.weight`, `text.text_projection`, ...).
+
+    Heads change no shape: CLIP's are always 64 wide, and that is what is returned.
+
+    Returns:
+        patch_size, vision_width, vision_layers, vision_heads, vocab_size, context_length, text_width, text_layers,
+        text_heads, embed_dim, and `grid`, the patches per side.
+
+    Raises:
+        KeyError: a table that every CLIP has is not there.
+    """
+    vision_width, _, patch, _ = shapes["visual.conv1.weight"]
+    text_width, embed_dim = shapes["text.text_projection"]
+    return {
+        "patch_size": patch,
+        "vision_width": vision_width,
+        "vision_layers": _layers(shapes, "visual."),
+        "vision_heads": max(1, vision_width // 64),
+        "vocab_size": shapes["text.token_embedding"][0],
+        "context_length": shapes["text.positional_embedding"][0],
+        "text_width": text_width,
+        "text_layers": _layers(shapes, "text."),
+        "text_heads": max(1, text_width // 64),
+        "embed_dim": embed_dim,
+        "grid": math.isqrt(shapes["visual.positional_embedding"][0] - 1),
+    }
+
+
+def _layers(shapes: Mapping[str, tuple[int, ...]], tower: str) -> int:
+    pattern = re.compile(re.escape(tower) + r"transformer\.resblocks\.(\d+)\.")
+    return 1 + max((int(found[1]) for name in shapes if (found := pattern.match(name))), default=-1)
 
 
 def position_adapter(leading: int) -> Adapter:

@@ -6,7 +6,8 @@
 Order, later wins: defaults of the dataclasses, files from the furthest `base:` down, the command line.
 With no file the embedded default is used (`default.yaml` in this folder: a small VG-LAW on the
 synthetic set), unless another data set is asked for: then the published recipe of the family, which is
-`published.yaml` in its folder or, without one, what the defaults of the dataclasses say. Importing this package does not import MindSpore.
+`published.yaml` in its folder or, without one, what the defaults of the dataclasses say. Importing
+this package does not import MindSpore.
 """
 
 from __future__ import annotations
@@ -57,12 +58,14 @@ __all__ = [
     "TrainConfig",
     "apply_overrides",
     "dump_yaml",
+    "family_of_file",
     "fingerprint",
     "from_dict",
     "load_config",
     "parse_command_line",
     "to_dict",
     "to_yaml",
+    "value_of",
 ]
 
 _DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -184,6 +187,20 @@ def dump_yaml(config: Config, path: str | Path) -> None:
 def fingerprint(config: Config) -> str:
     """SHA-256 of the resolved configuration: equal on every rank, or the ranks were started differently."""
     return hashlib.sha256(to_yaml(config).encode()).hexdigest()
+
+
+def value_of(config: Config, key: str) -> Any:
+    """Value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def family_of_file(path: str | Path) -> str:
+    """Family that a configuration file, or the nearest of its bases, names."""
+    named = [_family_of(layer, source) for source, layer in read_yaml(Path(path))]
+    return next((family for family in reversed(named) if family), _DEFAULT_FAMILY)
 
 
 def _family_of(tree: Mapping[str, Any], source: str) -> str | None:

@@ -162,7 +162,7 @@ def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str
 
 
 def _refuse_old_spelling(name: str, words: tuple[str, ...], family: str) -> None:
-    """Raises ConfigError with the new spelling of a flag, or of a value, that upstream had and that is not read here."""
+    """Raises ConfigError with the new spelling of a flag or value that upstream had and that is not read here."""
     table: Mapping[str, Mapping[str, str]] = getattr(family_module(family), "REFUSED_FLAGS", {})
     if name not in table:
         return

@@ -127,7 +127,7 @@ def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:
         loader=loader,
         eval_loader=make_loader(config, scored, tokenizer, comm, training=False) if scored else None,
         make_metrics=lambda: make_metrics(config, scored if scored else training),
-        load_initial=lambda: load_pretrained(model, train),
+        load_initial=lambda: load_pretrained(model, train, config),
         eval_name=splits[0] if splits else "",
         data_fingerprint=training.fingerprint,
     )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mindground.config import value_of
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.errors import ConfigError, WeightsError
+from mindground.models import family_module
 from mindground.models.base import GroundingModel
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import strip_wrapper_prefix
 from mindground.weights.reader import read_weights
 
 if TYPE_CHECKING:
+    from mindground.config import Config
     from mindground.weights.maps import Adapted
+    from mindground.weights.reader import WeightFile
     from mindground.weights.report import LoadReport
 
 __all__ = ["load_file", "load_pretrained"]
@@ -22,14 +27,20 @@ __all__ = ["load_file", "load_pretrained"]
 _LOG = logging.getLogger("mindground")
 
 
-def load_pretrained(model: GroundingModel, train: Any) -> list[LoadReport]:
+def load_pretrained(model: GroundingModel, train: Any, config: Config | None = None) -> list[LoadReport]:
     """Load what `train.pretrained_path` and `train.text_pretrained_path` name.
 
+    Args:
+        model: freshly initialised.
+        train: the `train` section.
+        config: the whole, where files shall be compared with it in what no shape verifies.
+
     Raises:
-        WeightsError: a file that no map of the family explains, or that fits only in part.
+        WeightsError: a file that no map of the family explains, that fits only in part, or that says about itself
+            something else than the configuration.
         ConfigError: a part that the family wants pretrained got nothing, and random weights were not asked for.
     """
-    reports = [load_file(model, path) for path in (train.pretrained_path, train.text_pretrained_path) if path]
+    reports = [load_file(model, path, config) for path in (train.pretrained_path, train.text_pretrained_path) if path]
     loaded = {name for report in reports for name in report.loaded}
     for prefix, how in type(model).pretrained_parts.items():
         part = [name for name in parameter_shapes(model) if name.startswith(prefix)]
@@ -41,9 +52,11 @@ def load_pretrained(model: GroundingModel, train: Any) -> list[LoadReport]:
     return reports
 
 
-def load_file(model: GroundingModel, path: str) -> LoadReport:
+def load_file(model: GroundingModel, path: str, config: Config | None = None) -> LoadReport:
     """Load one file into the part of the model that it is for; the report goes to the log."""
     weights = read_weights(path)
+    if config is not None and "mindground" not in weights.metadata:
+        _check_unseen(weights, config)
     if "mindground" in weights.metadata:
         report = load_into(model, read_checkpoint(path).part("model"), source=str(path))
     else:
@@ -53,6 +66,19 @@ def load_file(model: GroundingModel, path: str) -> LoadReport:
         report = load_into(model, adapted, allow_missing=(outside,), source=f"{path} as {name}")
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
+
+
+def _check_unseen(weights: WeightFile, config: Config) -> None:
+    """Raises WeightsError where a file says something about its network that no shape tells, and it is not set so."""
+    describe = getattr(family_module(config.family), "describe_source", None)
+    facts = describe(replace(weights, tensors=strip_wrapper_prefix(weights.tensors)[0])) if describe else None
+    for key in facts.unseen if facts else ():
+        asked = value_of(config, key)
+        if asked != facts.keys[key]:
+            raise WeightsError(
+                f"{weights.path} was trained with {key}={facts.keys[key]}, and {asked} is set: shapes agree with both, "
+                f"results would be wrong; set --{key}={facts.keys[key]}"
+            )
 
 
 def _explained(model: GroundingModel, tensors: Any, path: str) -> tuple[str, Adapted]:

@@ -214,7 +214,7 @@ class WeightMap:
                 f"{self.name}: {theirs!r} and {other!r} should be one tensor under two names, but their values "
                 "differ; the file was changed by hand or is damaged: take the original"
             )
-        return f"the same tensor as {other}"
+        return "a second name of a tensor that is read under its first"
 
     def to_theirs(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Our tensors under their names.

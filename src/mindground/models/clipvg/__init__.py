@@ -4,17 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mindground.models.clipvg.config import FLAGS, IGNORED_FLAGS
+from mindground.errors import ConfigError
+from mindground.models.clipvg.config import FLAGS, IGNORED_FLAGS, REFUSED_FLAGS
 from mindground.models.clipvg.config import ClipVGConfig as Config
 
 if TYPE_CHECKING:
     from mindground.models.clipvg.model import ClipVG
+    from mindground.weights.facts import SourceFacts
+    from mindground.weights.reader import WeightFile
 
-__all__ = ["FLAGS", "IGNORED_FLAGS", "Config", "build"]
+__all__ = ["FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "Config", "build", "describe_source"]
 
 
 def build(config: Any) -> ClipVG:
-    """CLIP-VG of a resolved configuration; MindSpore is imported only now."""
+    """CLIP-VG of a resolved configuration; MindSpore is imported only now.
+
+    Raises:
+        ConfigError: an image size that patches do not divide, or sentences longer than the position table.
+    """
+    patch, size = config.model.towers().patch_size, config.data.img_size
+    if size % patch:
+        near = max(1, round(size / patch)) * patch
+        raise ConfigError(f"data.img_size={size} is no multiple of the {patch} pixels of a patch; use {near}")
+    if config.data.max_len > config.model.max_query_len:
+        raise ConfigError(
+            f"data.max_len={config.data.max_len} exceeds the {config.model.max_query_len} words that the joint "
+            "position table holds (model.max_query_len); CLIP's text tower reads 77 at most"
+        )
     from mindground.models.clipvg.model import build as build_network
 
     return build_network(config)
+
+
+def describe_source(file: WeightFile) -> SourceFacts | None:
+    """What a file of weights says about the configuration that it needs; None for a stranger."""
+    from mindground.models.clipvg.source import describe
+
+    return describe(file)

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindground.backbones.clip import Clip, ClipText, ClipVision
+from mindground.errors import ConfigError
 from mindground.losses import attention_loss, box_iou_loss, box_l1_loss
 from mindground.models.base import GroundingModel, ParameterGroup
 from mindground.models.clipvg.config import ClipVGConfig
@@ -231,7 +232,16 @@ class ClipVG(GroundingModel):
         return decode_box(outputs["box"], batch, self.config.box_code)
 
     def parameter_groups(self, train: Any) -> list[ParameterGroup]:
-        """CLIP's parameters, where they learn, at the visual rate, the rest at the base rate; decay on everything."""
+        """CLIP's parameters, where they learn, at the visual rate, the rest at the base rate; decay on everything.
+
+        Raises:
+            ConfigError: `box_code` is one that only decodes.
+        """
+        if self.config.box_code != "cxcywh":
+            raise ConfigError(
+                f"model.box_code={self.config.box_code} decodes old checkpoints, and targets are never written in it; "
+                "train with --model.box_code=cxcywh"
+            )
         parts: dict[str, list[ms.Parameter]] = {"clip": [], "base": []}
         for name, parameter in self.parameters_and_names():
             if parameter.requires_grad:
