@@ -79,9 +79,10 @@ class DataConfig:
     # Of RGB in 0..1.
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
-    # How pictures are resized and augmented: referent_window (VG-LAW; OpenCV's resize, a window around the referent) or
-    # transvg (CLIP-VG; Pillow's resize, which smooths what it shrinks, and random windows).
-    recipe: Literal["referent_window", "transvg"] = "referent_window"
+    # How pictures are resized and augmented: referent_window (VG-LAW; OpenCV's resize, a window around the referent),
+    # transvg (CLIP-VG; Pillow's resize, which smooths what it shrinks, and random windows) or stretch (both sides fill
+    # the canvas, nothing is padding).
+    recipe: Literal["referent_window", "stretch", "transvg"] = "referent_window"
     # Training (referent_window): resize to one of nine sizes around img_size, then crop around the referent.
     multi_scale: bool = False
     # Training (transvg): for every second picture whose sentence names no place, a random window of it.
@@ -281,6 +282,10 @@ def _check_recipe(data: DataConfig) -> None:
                 f"data.{idle[0]}={getattr(data, idle[0])} belongs to data.recipe={recipe}, and data.recipe is "
                 f"{data.recipe}; set one or the other"
             )
+    if data.recipe == "stretch" and data.translate:
+        raise ConfigError(
+            "data.translate has no room in data.recipe=stretch: the picture fills the canvas; leave it out"
+        )
     # The released scales reach down to img_size - 192.
     if data.legacy_augmentation and data.aug_scale:
         _require(data, "data", ["img_size"], 193)

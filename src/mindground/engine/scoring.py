@@ -13,6 +13,7 @@ import numpy as np
 from mindground.data import build_dataset, eval_splits
 from mindground.data.images import read_image
 from mindground.data.shuffle import shuffle_expressions
+from mindground.data.transforms import Plan, transform_for
 from mindground.engine.assemble import make_loader, make_metrics
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
@@ -79,7 +80,7 @@ def score(
             shuffled = _score_split(forward, config, loaded, comm, split, True, [])
             results[split]["shuffled"] = {k: v for k, v in shuffled.items() if k != "protocol"}
         if with_constant:
-            results[split]["constant_box"] = _constant_box(config, split)
+            results[split]["constant_box"] = _constant_box(config, split, loaded.tokenizer)
     first = next(iter(results.values()))
     result = first if len(results) == 1 else {**first, "splits": results}
     if comm.rank == 0:
@@ -126,14 +127,15 @@ def _score_split(
     return {**metrics, **parts, "protocol": protocol}
 
 
-def _constant_box(config: Config, split: str) -> dict[str, Any]:
-    """`prec@t` of the best fixed box, relative to the square canvas on which images lie in the middle."""
+def _constant_box(config: Config, split: str, tokenizer: Any) -> dict[str, Any]:
+    """`prec@t` of the best fixed box on the canvas, where pictures lie as the network sees them."""
+    dataset = build_dataset(config.data, split)
+    transform = transform_for(dataset, config.data, tokenizer, training=False)
     boxes = []
-    for sample in build_dataset(config.data, split):
+    for sample in dataset:
         height, width = sample.size or read_image(sample.image_path).shape[:2]
-        side = max(height, width)
-        shift = np.asarray([side - width, side - height] * 2) / 2
-        boxes.append((referent_box(sample) + shift) / side)
+        geometry = transform.geometry(Plan(config.data.img_size), (height, width))
+        boxes.append(geometry.boxes_to_canvas(referent_box(sample))[0] / config.data.img_size)
     value, box = best_constant_box(np.stack(boxes), config.eval.iou_threshold)
     return {f"prec@{config.eval.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mindground.data.transforms.base import Crop, Example, Plan, SentenceTransform, resized_size
 from mindground.data.transforms.referent_window import ReferringTransform, crop_ranges, draw_plan, plan_geometry
+from mindground.data.transforms.stretch import StretchTransform
 from mindground.data.transforms.transvg import TransvgTransform
 from mindground.errors import ConfigError
 from mindground.text import Tokenizer
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "ReferringTransform",
     "SentenceTransform",
+    "StretchTransform",
     "TransvgTransform",
     "crop_ranges",
     "draw_plan",
@@ -35,6 +37,7 @@ __all__ = [
 # transform. A new recipe and the transform of another kind are entered here; everybody takes them from here.
 TRANSFORMS: dict[tuple[str, str], Callable[[DataConfig, Tokenizer, bool], SentenceTransform]] = {
     ("referring", "referent_window"): ReferringTransform,
+    ("referring", "stretch"): StretchTransform,
     ("referring", "transvg"): TransvgTransform,
 }
 
