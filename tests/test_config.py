@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from mindground import config as cf
 from mindground.config.resolve import coerce, keys_of
 from mindground.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "vglaw").glob("*.yaml"))
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs" / "vglaw").glob("*.yaml"))
+CLIPVG = sorted((ROOT / "configs" / "clipvg").glob("*.yaml"))
 
 
 def write(path: Path, text: str) -> Path:
@@ -38,7 +41,7 @@ def test_another_data_set_without_a_file_is_the_published_network() -> None:
     assert (config.data.splitBy, config.data.eval_splits, config.data.img_size) == ("umd", ["val", "test"], 448)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*CONFIGS, *CLIPVG], ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_shipped_configurations_load_and_survive_both_round_trips(path: Path, tmp_path: Path) -> None:
     config = cf.load_config(path)
     assert cf.from_dict(cf.to_dict(config)) == config
@@ -64,6 +67,96 @@ def test_published_recipes(name: str, split_by: str, splits: list[str]) -> None:
     assert (train.max_epochs, train.drop_epochs, train.drop_rate, train.batch_sum) == (20, [10], 0.1, 256)
     assert (train.clip_max_norm, train.weight_decay, train.eps, train.bias_correction) == (0.15, 1e-4, 1e-6, False)
     assert config.data.translate and config.data.use_mask and config.model.law_type == "svd"
+
+
+@pytest.mark.parametrize(
+    ("name", "data_set", "splits"),
+    [
+        ("refcoco", "unc", ["val", "testA", "testB"]),
+        ("refcoco+", "unc+", ["val", "testA", "testB"]),
+        ("refcocog", "gref_umd", ["val", "test"]),
+        ("referit", "referit", ["val", "test"]),
+        ("flickr", "flickr", ["val", "test"]),
+        ("dior_rsvg", "dior_rsvg", ["val", "test"]),
+    ],
+)
+def test_published_recipes_of_clipvg(name: str, data_set: str, splits: list[str]) -> None:
+    config = cf.load_config(next(p for p in CLIPVG if p.stem == name))
+    data, train, model = config.data, config.train, config.model
+    assert (data.dataset, data.eval_splits, data.recipe, data.img_size, data.max_len) == (
+        *(data_set, splits),
+        *("transvg", 224, 77),
+    )
+    assert (data.aug_crop, data.aug_scale, data.translate, data.aug_blur) == (True, True, True, False)
+    assert (data.flip_prob, data.color_jitter_prob, data.tokenizer) == (0, 0.8, "clip_bpe")
+    assert train.lr_base == train.lr_visual and math.isclose(train.lr_base / train.lr_reference_batch, 2.5e-4 / 320)
+    assert (train.lr_scheduler, train.lr_by_epoch, train.warmup_steps, train.max_epochs) == ("cosine", True, 0, 110)
+    assert (train.beta1, train.beta2, train.eps, train.weight_decay) == (0.9, 0.999, 1e-8, 1e-4)
+    assert (train.bias_correction, train.clip_max_norm, train.seed) == (True, 0, 13)
+    assert (model.clip_model, model.vl_nheads, model.box_code) == ("ViT-B/16", 8, "cxcywh")
+    assert config.eval.box_thresholds == [0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+CLIPVG_LINE = (
+    "--family clipvg --dataset unc --model ViT-B/32 --imsize 448 --max_query_len 40 --vl_nheads 16 --vl_hidden_dim 512 "
+    "--vl_dim_feedforward 1024 --vl_enc_layers 3 --vl_dropout 0.2 --epochs 90 --batch_size 32 --lr 1e-4 "
+    "--lr_scheduler step --lr_drop 60 --lr_power 0.8 --lr_exponential 0.7 --optimizer adamw --weight_decay 1e-3 "
+    "--clip_max_norm 1 --aug_blur --aug_crop --aug_scale --aug_translate --data_root pictures --split_root lists "
+    "--prompt {pseudo_query} --output_dir out --seed 3 --num_workers 1 --resume auto --lr_bert 0 --nheads 3"
+)
+
+
+def test_flags_of_clipvg_mean_what_they_say() -> None:
+    config = cf.load_config(overrides=CLIPVG_LINE.split())
+    data, train, model = config.data, config.train, config.model
+    assert (model.clip_model, model.vl_nheads, model.vl_hidden_dim, model.vl_dim_feedforward) == (
+        *("ViT-B/32", 16),
+        *(512, 1024),
+    )
+    assert (model.vl_enc_layers, model.vl_dropout, data.img_size, data.max_len) == (3, 0.2, 448, 40)
+    assert (train.max_epochs, train.batch_size, train.lr_base, train.lr_visual) == (90, 32, 1e-4, 1e-4)
+    assert (train.lr_scheduler, train.drop_epochs, train.poly_power, train.lr_exponential) == ("step", [60], 0.8, 0.7)
+    assert (train.weight_decay, train.clip_max_norm, train.seed, train.resume) == (1e-3, 1, 3, "auto")
+    assert (data.image_root, data.root, data.num_workers, train.output_dir) == ("pictures", "lists", 1, "out")
+    assert data.aug_blur and data.aug_crop and data.aug_scale and data.translate
+    # The same name is another key elsewhere, and what is not typed is the published recipe.
+    assert cf.load_config(overrides=["--dataset=refcoco", "--data_root=x"]).data.root == "x"
+    assert (data.recipe, data.tokenizer, train.eps, train.lr_reference_batch) == ("transvg", "clip_bpe", 1e-8, 320)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--sup_type full", "--data.train_split=train,"),
+        ("--sup_type un", "--data.train_split=train_pseudo"),
+        ("--dataset dior_rs", "--dataset=dior_rsvg"),
+        ("--device cuda:1", "--device_target=auto"),
+        ("--device=cpu", "--device_target=CPU"),
+        ("--optimizer sgd", "AdamW"),
+        ("--prompt a{pseudo_query}", "export_jsonl"),
+        ("--eval", "src/eval.py"),
+        ("--eval_set testA", "--split=testA"),
+        ("--eval_model x.pth", "import_weights.py x.pth"),
+        ("--retrain x.pth", "--train.pretrained_path=x.pth"),
+        ("--model RN50", "ViT-B/16"),
+    ],
+)
+def test_old_spellings_are_refused_with_the_new_one(words: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cf.load_config(overrides=["--family=clipvg", *words.split()])
+    assert says in str(caught.value)
+
+
+def test_an_explained_configuration_reads_back_and_names_its_origins(tmp_path: Path) -> None:
+    file = ROOT / "configs" / "clipvg" / "dior_rsvg.yaml"
+    line = cf.parse_command_line(["--config", str(file), "--vl_nheads=16", "--data.vocab=a: b"], explains=True)
+    text = line.explained()
+    assert cf.load_config(write(tmp_path / "c.yaml", text)) == line.config()
+    told = {words.split(":")[0].strip(): words for words in text.splitlines()}
+    assert told["vl_nheads"].endswith("# command line; published: 8")
+    assert "dior_rsvg.yaml; published: 0.00025" in told["lr_base"]
+    assert "published.yaml" in told["recipe"] and "published:" not in told["recipe"]
+    assert "#" not in told["vertical_flip_prob"]
 
 
 README_LINE = (

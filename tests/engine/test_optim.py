@@ -10,7 +10,7 @@ import pytest
 
 from engine.fakes import FakeModel
 from mindground.config import TrainConfig
-from mindground.engine.optim import AdamW, build_optimizer, clip_factor, sum_of_squares
+from mindground.engine.optim import AdamW, build_optimizer, clip_factor, scaled_rates, sum_of_squares
 from mindground.engine.schedules import lr_factor, schedule_list
 from mindground.errors import ConfigError
 from mindground.models.base import ParameterGroup
@@ -134,3 +134,15 @@ def test_hundreds_of_parameters_compile() -> None:
     _, squares = ms.jit(run)(optimizer.host_scalars(1.0, 1.0), grads)
     assert float(squares.asnumpy()) == 800.0
     np.testing.assert_allclose(parameters[-1].asnumpy(), 0.9, rtol=1e-5)
+
+
+def test_rates_follow_the_rows_of_a_step() -> None:
+    train = TrainConfig(lr_base=1e-3, lr_visual=1e-4, lr_lang=0.0)
+    assert scaled_rates(train, 64) == (train, 1.0)
+    train.lr_reference_batch = 320
+    rated, factor = scaled_rates(train, 64)
+    assert factor == 0.2 and train.lr_base == 1e-3
+    assert (rated.lr_base, rated.lr_visual, rated.lr_lang) == pytest.approx((2e-4, 2e-5, 0.0))
+    assert rated.weight_decay == train.weight_decay and scaled_rates(train, 320) == (train, 1.0)
+    rates = build_optimizer(FakeModel(), rated).groups_by_name
+    assert rates["second"][0] == pytest.approx(2e-4)

@@ -113,12 +113,15 @@ def test_no_python_and_no_venv_module_say_what_to_install(checkout: Path, tmp_pa
     assert not (checkout / ".venv").exists()
 
 
-@pytest.mark.parametrize("name", ["refcoco", "refcoco+", "refcocog", "refclef"])
-def test_training_scripts(name: str, checkout: Path) -> None:
-    wanted = f"python src/train.py --config configs/vglaw/{name}.yaml --train.batch_size=2"
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("vglaw", "refcoco"), ("vglaw", "refcoco+"), ("vglaw", "refcocog"), ("vglaw", "refclef"), ("clipvg", "dior_rsvg")],
+)
+def test_training_scripts(family: str, name: str, checkout: Path) -> None:
+    wanted = f"python src/train.py --config configs/{family}/{name}.yaml --train.batch_size=2"
     _, calls = run(checkout, f"scripts/train_{name}.sh", "--train.batch_size=2")
     assert calls == [f"mpirun -n 8 {wanted}"]
-    assert (ROOT / "configs" / "vglaw" / f"{name}.yaml").is_file()
+    assert (ROOT / "configs" / family / f"{name}.yaml").is_file()
     _, calls = run(checkout, f"scripts/train_{name}.sh", "--train.batch_size=2", RANKS="4")
     assert calls == [f"mpirun -n 4 {wanted}"]
 
