@@ -17,7 +17,7 @@ __all__ = ["StretchTransform"]
 
 
 class StretchTransform(SentenceTransform):
-    """`data.recipe=stretch`: OpenCV's resize to a square, by areas where it shrinks; mirrors and colours in training."""
+    """`data.recipe=stretch`: OpenCV's resize to a square, by areas where it shrinks; mirrors, colours."""
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int], box_xyxy: np.ndarray, expression: str) -> Plan:
         """Mirrors and colours; the number of draws does not depend on the picture."""
