@@ -26,7 +26,7 @@ __all__ = ["Source", "Store", "digest_records", "read_source", "source_of", "tra
 _NOT_HASHED = (
     "data.dataset data.splitBy data.root data.image_root data.mask_path data.train_split data.eval_splits "
     "data.num_workers train.resume train.output_dir train.experiment_name train.short_comment train.log_freq "
-    "train.save_steps eval.batch_size"
+    "train.save_steps train.feature_cache eval.batch_size"
 ).split()
 _NOT_HASHED_SECTIONS = ("data.synthetic.", "device.")
 # Files that decide what is computed: their content is hashed in place of their path.
