@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,21 @@ from mindground.errors import ConfigError, WeightsError
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
 from mindground.weights.load import load_into, parameter_shapes
-from mindground.weights.maps import strip_wrapper_prefix
+from mindground.weights.maps import identity_map, strip_wrapper_prefix
 from mindground.weights.reader import read_weights
 
 if TYPE_CHECKING:
     from mindground.config import Config
-    from mindground.weights.maps import Adapted
+    from mindground.weights.maps import Adapted, WeightMap
     from mindground.weights.reader import WeightFile
     from mindground.weights.report import LoadReport
 
 __all__ = ["load_file", "load_pretrained"]
 
 _LOG = logging.getLogger("mindground")
+# Written into a file by tools/import_weights.py.
+_IMPORTED = "imported"
+_OWN = "our own names"
 
 
 def load_pretrained(model: GroundingModel, train: Any, config: Config | None = None) -> list[LoadReport]:
@@ -60,7 +64,10 @@ def load_file(model: GroundingModel, path: str, config: Config | None = None) ->
     if "mindground" in weights.metadata:
         report = load_into(model, read_checkpoint(path).part("model"), source=str(path))
     else:
-        name, adapted = _explained(model, strip_wrapper_prefix(weights.tensors)[0], path)
+        maps = type(model).weight_maps()
+        if _IMPORTED in weights.metadata:
+            maps = {_OWN: _own_names(maps)}
+        name, adapted = _explained(model, maps, strip_wrapper_prefix(weights.tensors)[0], path)
         parts = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
         outside = rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*"
         report = load_into(model, adapted, allow_missing=(outside,), source=f"{path} as {name}")
@@ -81,11 +88,17 @@ def _check_unseen(weights: WeightFile, config: Config) -> None:
             )
 
 
-def _explained(model: GroundingModel, tensors: Any, path: str) -> tuple[str, Adapted]:
+def _own_names(maps: Mapping[str, WeightMap]) -> WeightMap:
+    """For what tools/import_weights.py wrote: names are ours already, sizes may still have to be fitted."""
+    adapters = tuple(adapter for weight_map in maps.values() for adapter in weight_map.adapters)
+    return replace(identity_map(_OWN), adapters=adapters)
+
+
+def _explained(model: GroundingModel, maps: Mapping[str, WeightMap], tensors: Any, path: str) -> tuple[str, Adapted]:
     """The map that leaves the least unexplained, and what it made of the file."""
     shapes = parameter_shapes(model)
     tried: list[tuple[int, str, Adapted]] = []
-    for name, weight_map in type(model).weight_maps().items():
+    for name, weight_map in maps.items():
         adapted = weight_map.to_ours(tensors, shapes)
         fitting = sum(ours in shapes for ours in adapted.tensors)
         tried.append((fitting - len(adapted.unexpected), name, adapted))
