@@ -235,6 +235,8 @@ def test_assignments_without_dashes_and_the_last_word_wins() -> None:
         ("--data.std 1 0 1", "above 0"),
         ("--family vglow", "vglaw"),
         ("--law_type swd", "svd"),
+        ("--imsize 224", "--family clipvg"),
+        ("--sup_type full", "--family clipvg"),
         ("stray", "belongs to no option"),
     ],
 )

@@ -155,7 +155,8 @@ def _value(name: str, words: tuple[str, ...], key: str, family: str) -> Any:
 
 def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str]) -> NoReturn:
     for other in families():
-        if other != family and name in getattr(family_module(other), "FLAGS", {}):
+        theirs = {key for table in ("FLAGS", "REFUSED_FLAGS") for key in getattr(family_module(other), table, {})}
+        if other != family and name in theirs:
             raise ConfigError(f"--{name} belongs to family {other}; this is {family} (--family {other} changes it)")
     hint = nearest(name, [*names, *options])
     raise ConfigError(f"unknown option --{name}{hint.replace(chr(39), '--', 1).replace(chr(39), '')}")
