@@ -121,6 +121,7 @@ def test_a_checkpoint_of_the_fork(tmp_path: Path, capsys: Any) -> None:
     said = capsys.readouterr().out
     assert "model.vl_nheads=4, says the file; no shape can verify it" in said
     assert "model.box_code=dior_legacy" in said and "49 ignored" in said and "second name" in said
+    assert "trained with: model 'ViT-B/16', imsize '32', dataset 'dior_rs'" in said and "extract_layers" not in said
     loaded = load_checkpoint(out)
     data, model = loaded.config.data, loaded.config.model
     assert (data.dataset, data.img_size, data.max_len, data.recipe) == ("dior_rsvg", 32, 12, "transvg")
@@ -165,6 +166,12 @@ def test_a_wrong_head_count_is_named(tmp_path: Path, capsys: Any) -> None:
     load_file(build_model(config), str(bare), config)
     config = load_config(None, TINY)
     load_file(build_model(config), str(CHECKPOINT), config)
+
+
+@pytest.mark.parametrize(("word", "says"), [("--img_size=33", "use 32"), ("--max_len=13", "the 12 words")])
+def test_sizes_that_do_not_fit_the_network(word: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        build_model(load_config(None, [*TINY, word]))
 
 
 def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from mindground.errors import ConfigError
 
-__all__ = ["CLIP_PRESETS", "FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "ClipVGConfig", "TowersConfig"]
+__all__ = [
+    "CLIP_PRESETS",
+    "FLAGS",
+    "IGNORED_FLAGS",
+    "REFUSED_FLAGS",
+    "ClipVGConfig",
+    "TowersConfig",
+    "published_blocks",
+]
 
 
 @dataclass
@@ -99,12 +107,13 @@ class ClipVGConfig:
 
     def blocks(self) -> list[int]:
         """Image blocks whose outputs the joint encoder sees, ascending."""
-        if self.extract_layers:
-            return list(self.extract_layers)
-        layers = self.towers().vision_layers
-        third = layers // 3
-        # 0, 3, 7, 11 of twelve and 0, 7, 15, 23 of twenty-four, as published.
-        return sorted({0, *(max(third * k - 1, 0) for k in (1, 2, 3)), layers - 1})
+        return list(self.extract_layers) or published_blocks(self.towers().vision_layers)
+
+
+def published_blocks(layers: int) -> list[int]:
+    """0, 3, 7, 11 of twelve and 0, 7, 15, 23 of twenty-four blocks, as published; the same thirds of others."""
+    third = layers // 3
+    return sorted({0, *(max(third * k - 1, 0) for k in (1, 2, 3)), layers - 1})
 
 
 def _preset(patch: int, vision: tuple[int, int, int], text: tuple[int, int, int]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindground.backbones.clip_weights import published_name, tower_dimensions
-from mindground.models.clipvg.config import CLIP_PRESETS
+from mindground.models.clipvg.config import CLIP_PRESETS, published_blocks
 from mindground.models.clipvg.weights import WEIGHT_MAPS
 from mindground.weights.facts import SourceFacts
 from mindground.weights.maps import best_map
@@ -77,6 +77,7 @@ def _network(
         "model.max_query_len": words,
         "data.max_len": min(words, towers["context_length"]),
     }
+    _levels(facts, shapes, towers)
     if "language_prompt" in file.tensors:
         facts.keys["model.variant"] = "prompt"
         facts.keys["model.prompt_ids"] = [int(value) for value in file.tensors["language_prompt"].ravel()]
@@ -84,10 +85,21 @@ def _network(
     _arguments(facts, args if isinstance(args, Mapping) else {})
 
 
+def _levels(facts: SourceFacts, shapes: Mapping[str, tuple[int, ...]], towers: Mapping[str, int]) -> None:
+    """Which blocks are joined stands in no file, only how many."""
+    joined = shapes.get("ml_visu_proj.weight", (0, 0))[1] // towers["vision_width"]
+    usual = published_blocks(towers["vision_layers"])
+    if joined and joined != len(usual):
+        facts.notes.append(
+            f"the joint encoder sees {joined} blocks of the image tower, and the published ones are {usual}: say which "
+            "with --model.extract_layers"
+        )
+
+
 def _arguments(facts: SourceFacts, args: Mapping[str, Any]) -> None:
     """Upstream's command line, which stands in its checkpoints."""
     heads = args.get("vl_nheads")
-    if isinstance(heads, int) and heads > 0:
+    if isinstance(heads, int) and not isinstance(heads, bool) and heads > 0:
         facts.keys["model.vl_nheads"], facts.unseen = heads, ("model.vl_nheads",)
         facts.notes.append(f"model.vl_nheads={heads}, says the file; no shape can verify it")
     else:
@@ -107,7 +119,7 @@ def _arguments(facts: SourceFacts, args: Mapping[str, Any]) -> None:
             "model.box_code=dior_legacy: trained by the DIOR-RSVG fork, whose loader took xmax and ymax for width and "
             "height; boxes are decoded as it learnt them, left and top approximate where its centre left the image"
         )
-    epoch = args.get("epochs")
-    told = ", ".join(f"{key} {args[key]}" for key in ("model", "imsize", "dataset", "lr", "batch_size") if key in args)
-    if told:
-        facts.notes.append(f"trained with: {told}{f', {epoch} epochs' if epoch else ''}")
+    # Anybody may have written the file: what it says is shown as data, and not at length.
+    known = [key for key in ("model", "imsize", "dataset", "lr", "batch_size", "epochs") if key in args]
+    if known:
+        facts.notes.append("trained with: " + ", ".join(f"{key} {str(args[key])[:40]!r}" for key in known))
