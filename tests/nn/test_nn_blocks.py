@@ -113,8 +113,10 @@ def test_gelu_error_bound() -> None:
     assert np.abs(Gelu()(ms.Tensor(x)).asnumpy() - exact).max() <= 6e-7
 
 
-def test_quick_gelu() -> None:
-    _compare(QuickGelu(), lambda x: x * torch.sigmoid(1.702 * x), [_random(4, 9)])
+def test_quick_gelu(form: str) -> None:
+    far = np.array([[0.0, -0.0, 1e-20, -1e-20, 30.0, -30.0, 1e4, -1e4]], np.float32)
+    for x in (_random(4, 9), np.linspace(-12, 12, 2001, dtype=np.float32), far):
+        _compare(QuickGelu(), lambda x: x * torch.sigmoid(1.702 * x), [x])
 
 
 @pytest.mark.parametrize("eps", [1e-12, 1e-5])
