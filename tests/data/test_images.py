@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mindground.data import images
-from mindground.data.images import read_image, to_rgb8
+from mindground.data.images import ImageCache, read_image, to_rgb8
 from mindground.errors import ImageError
 
 
@@ -132,3 +132,20 @@ def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     with pytest.raises(ImageError, match=r"big.png has 36 x 24 pixels"):
         read_image(tmp_path / "big.png")
+
+
+def test_a_cache_keeps_what_was_used_last_within_its_limit(tmp_path: Path) -> None:
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.full((400, 500, 3), number, np.uint8)).save(paths[-1])  # 0.57 MiB decoded
+    cache = ImageCache(1)
+    first = cache.read(paths[0])
+    assert cache.read(paths[0]) is first and not first.flags.writeable and (first == 0).all()
+    cache.read(paths[1])
+    assert cache.read(paths[1])[0, 0, 0] == 1
+    assert cache.read(paths[0]) is not first  # one was all that had room
+    nothing = ImageCache(0)
+    assert nothing.read(paths[2]) is not nothing.read(paths[2])
+    with pytest.raises(ImageError, match="gone"):
+        cache.read(tmp_path / "gone.png")

@@ -105,6 +105,8 @@ class DataConfig:
     augment_variants: int = 0
     # Threads that read and transform images, per rank; 0 = in the training thread.
     num_workers: int = 2
+    # Training: megabytes of decoded pictures that every rank keeps, for sets with many sentences per picture.
+    image_cache_mb: int = 0
     # False trains and scores boxes only.
     use_mask: bool = True
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -295,7 +297,7 @@ def validate(config: Config) -> None:
     """Raises ConfigError for values that no run can use."""
     data, train = config.data, config.train
     _require(data, "data", ["img_size", "max_len"], 1)
-    _require(data, "data", ["num_workers", "augment_variants"], 0)
+    _require(data, "data", ["num_workers", "augment_variants", "image_cache_mb"], 0)
     _require(data, "data", ["flip_prob", "vertical_flip_prob", "color_jitter_prob"], 0, 1)
     _check_recipe(data)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)

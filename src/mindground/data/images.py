@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mindground.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "decode_image", "read_image", "to_rgb8"]
+__all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "read_image", "to_rgb8"]
 
 # Larger scenes are read in windows by geo.py. Guards against small files that unpack to more memory
 # than the machine has; below Pillow's own bound of 178 million.
@@ -46,6 +48,39 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
     except OSError as error:
         raise ImageError(f"{path} cannot be opened ({error.strerror}); check data.image_root") from error
     return decode_image(data, str(path), apply_exif=apply_exif)
+
+
+class ImageCache:
+    """`read_image` that keeps the pictures it used last; safe for several threads.
+
+    Sets with many sentences per picture decode every picture many times an epoch otherwise.
+
+    Args:
+        megabytes: of decoded pictures that are kept; 0 keeps none.
+    """
+
+    def __init__(self, megabytes: int = 0) -> None:
+        self.limit = megabytes * 2**20
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """The picture, not to be written to. Raises ImageError as `read_image` does."""
+        key = str(path)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        image = read_image(path)
+        image.flags.writeable = False
+        with self._lock:
+            if key not in self._kept and image.nbytes <= self.limit:
+                self._kept[key] = image
+                self._bytes += image.nbytes
+                while self._bytes > self.limit:
+                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return image
 
 
 def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarray:

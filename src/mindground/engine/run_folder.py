@@ -21,8 +21,8 @@ _LOG = logging.getLogger("mindground")
 _FREE = (
     "train.resume train.max_epochs train.max_steps train.output_dir train.experiment_name train.short_comment "
     "train.log_freq train.eval_step train.save_steps train.batch_size train.batch_sum train.pretrained_path "
-    "train.text_pretrained_path train.feature_cache data.num_workers data.root data.image_root data.mask_path "
-    "data.vocab data.eval_splits"
+    "train.text_pretrained_path train.feature_cache data.num_workers data.image_cache_mb data.root data.image_root "
+    "data.mask_path data.vocab data.eval_splits"
 ).split()
 _FREE_SECTIONS = ("eval.", "device.")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindground.data.images import read_image
+from mindground.data.images import ImageCache, read_image
 from mindground.data.pixels import PixelPlan
 from mindground.errors import DataError
 from mindground.referent import referent_box, referent_mask
@@ -118,6 +118,7 @@ class SentenceTransform:
         self.training = training
         self._mean = np.asarray(data_config.mean, np.float32)
         self._std = np.asarray(data_config.std, np.float32)
+        self._images = ImageCache(data_config.image_cache_mb if training else 0)
         self._warned_size = False
         # Mirrored sentences swap "left" and "right" inside words, too, as released code does.
         self.swaps_substrings = False
@@ -226,7 +227,7 @@ class SentenceTransform:
         return Example(arrays, geometry, sample)
 
     def _read(self, sample: Sample) -> np.ndarray:
-        image = read_image(sample.image_path)
+        image = self._images.read(sample.image_path)
         if sample.size is None or image.shape[:2] == tuple(sample.size):
             return image
         # Annotations made on the pixels as stored, before EXIF turned them.

@@ -25,7 +25,8 @@ __all__ = ["Source", "Store", "digest_records", "read_source", "source_of", "tra
 # Keys that say where things lie or how a run is watched, not what it computes. The samples themselves are hashed.
 _NOT_HASHED = (
     "data.dataset data.splitBy data.root data.image_root data.mask_path data.train_split data.eval_splits "
-    "data.num_workers train.resume train.output_dir train.experiment_name train.short_comment train.log_freq "
+    "data.num_workers data.image_cache_mb train.resume train.output_dir train.experiment_name train.short_comment "
+    "train.log_freq "
     "train.save_steps train.feature_cache eval.batch_size"
 ).split()
 _NOT_HASHED_SECTIONS = ("data.synthetic.", "device.")
