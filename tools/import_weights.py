@@ -176,7 +176,7 @@ def import_file(line: CommandLine) -> tuple[GroundingModel, Config, LoadReport]:
     adapted = chosen.to_ours(tensors, shapes)
     parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
     whole = options.family == config.family
-    outside = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
+    outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
     report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
     if not whole:
         report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]

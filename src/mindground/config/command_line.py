@@ -119,7 +119,9 @@ def split_arguments(argv: Sequence[str], parser: argparse.ArgumentParser | None 
 def known_names(family: str) -> dict[str, tuple[str, ...]]:
     """Every name that may stand behind `--` for a family -> the dotted keys it sets."""
     module = family_module(family)
-    names = {key: (key,) for section, cls in SECTIONS.items() for key in keys_of(cls, f"{section}.")}
+    names: dict[str, tuple[str, ...]] = {
+        key: (key,) for section, cls in SECTIONS.items() for key in keys_of(cls, f"{section}.")
+    }
     names |= {key: (key,) for key in keys_of(module.Config, "model.")}
     # The family's table comes last: two upstreams may mean different things by one name.
     for table in (FLAGS, getattr(module, "FLAGS", {})):

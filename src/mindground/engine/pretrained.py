@@ -79,7 +79,9 @@ def _check_unseen(weights: WeightFile, config: Config) -> None:
     """Raises WeightsError where a file says something about its network that no shape tells, and it is not set so."""
     describe = getattr(family_module(config.family), "describe_source", None)
     facts = describe(replace(weights, tensors=strip_wrapper_prefix(weights.tensors)[0])) if describe else None
-    for key in facts.unseen if facts else ():
+    if facts is None:
+        return
+    for key in facts.unseen:
         asked = value_of(config, key)
         if asked != facts.keys[key]:
             raise WeightsError(
