@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = {
+VGLAW = {
     "model.vit_model": "",
     "model.vit.embed_dim": 48,
     "model.vit.depth": 2,
@@ -27,6 +27,29 @@ TINY = {
     "model.generator_heads": 4,
     "data.max_len": 12,
 }
+CLIPVG = {
+    "model.clip_model": "",
+    "model.clip.patch_size": 16,
+    "model.clip.vision_width": 48,
+    "model.clip.vision_layers": 3,
+    "model.clip.vision_heads": 4,
+    "model.clip.vocab_size": 200,
+    "model.clip.context_length": 20,
+    "model.clip.text_width": 32,
+    "model.clip.text_layers": 2,
+    "model.clip.text_heads": 4,
+    "model.clip.embed_dim": 32,
+    "model.vl_nheads": 4,
+    "model.vl_dim_feedforward": 64,
+    "model.vl_enc_layers": 2,
+    "model.max_query_len": 20,
+    "data.max_len": 20,
+}
+OUTPUTS = {"vglaw": {"box", "mask_logits"}, "clipvg": {"box"}}
+
+
+def settings(values: dict[str, object]) -> list[str]:
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
 def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
@@ -34,16 +57,17 @@ def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_both_sides_agree_and_everything_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "tiny"), [("vglaw", VGLAW), ("clipvg", CLIPVG)])
+def test_both_sides_agree_and_everything_is_reported(tmp_path: Path, family: str, tiny: dict[str, object]) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    settings = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
     report = tmp_path / "report.json"
-    done = run("vglaw", "--repeats", "1", "--warm-up", "1", "--size", "64", "--json", str(report), *settings)
+    once = ("--repeats", "1", "--warm-up", "1", "--size", "64")
+    done = run(family, *once, "--json", str(report), *settings(tiny))
     assert done.returncode == 0, done.stderr
     measured = json.loads(report.read_text())
     assert measured["largest_difference"] < 1e-3
-    assert set(measured["forward"]["agreement"]) == {"box", "mask_logits"}
+    assert set(measured["forward"]["agreement"]) == OUTPUTS[family]
     assert set(measured["step"]["agreement"]) == {"loss", "grad_norm"}
     assert measured["size"] == 64 and measured["mode"] == "GRAPH"
     for task in ("forward", "step"):
@@ -55,12 +79,29 @@ def test_both_sides_agree_and_everything_is_reported(tmp_path: Path) -> None:
     assert "training step" in done.stdout and "PyTorch" in done.stdout
 
 
+def test_many_sentences_stand_beside_one(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    once = ("--repeats", "1", "--warm-up", "1", "--size", "64", "--sentences", "4")
+    done = run("clipvg", *once, "--json", str(report), *settings(CLIPVG))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_text())["sentences"]
+    assert found["count"] == 4 and found["one_seconds"] > 0 and found["many_seconds"] > 0 and found["peak_mib"] > 50
+    assert found["ratio"] == pytest.approx(found["many_seconds"] / found["one_seconds"])
+    assert "4 sentences" in done.stdout and "times one" in done.stdout
+
+
+def test_a_family_that_reads_both_together_has_no_sentences_to_compare() -> None:
+    done = run("vglaw", "--sentences", "4")
+    assert done.returncode == 2
+    assert "together" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_missing_peer_names_the_file_to_install() -> None:
     code = (
         "import importlib.util, runpy, sys\n"
         "real = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else real(name, *rest)\n"
-        f"sys.argv = ['benchmark.py', 'vglaw']\n"
+        "sys.argv = ['benchmark.py', 'vglaw']\n"
         f"runpy.run_path({str(ROOT / 'tools' / 'benchmark.py')!r}, run_name='__main__')\n"
     )
     done = run(code=code)

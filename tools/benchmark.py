@@ -2,10 +2,12 @@
 
 python tools/benchmark.py vglaw
 python tools/benchmark.py vglaw --batch 4 --repeats 9 --json benchmark.json
+python tools/benchmark.py clipvg --sentences 16
 
 Both sides get the same weights and the same batch, and nothing is reported unless their results agree. Every side and
 every task has a process of its own; the two sides run in turns. PyTorch and transformers come with
-requirements-test.txt.
+requirements-test.txt. With --sentences nothing is compared with PyTorch, which is then not needed: one sentence about
+an image stands beside many, as the predictor answers them.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ except ModuleNotFoundError:  # a clone that was not installed
 from _benchmark import FAMILIES  # noqa: E402
 
 TOLERANCE = 1e-3
+# Of a picture with 800 pixels a side.
+SAME_PIXELS = 0.1
 NEEDED = ("torch", "transformers")
 
 
@@ -43,12 +47,38 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     tool.add_argument("--warm-up", type=int, default=2, help="turns before them; the first one compiles (default 2)")
     tool.add_argument("--size", type=int, default=0, help="side of the image in pixels (default: as published)")
     tool.add_argument("--task", choices=("forward", "step", "both"), default="both", help="what to measure")
+    tool.add_argument("--sentences", type=int, default=0, metavar="N", help="one sentence against N about one image")
     tool.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a configuration key; repeatable")
     tool.add_argument("--json", default="", metavar="FILE", help="write everything that was measured there")
     options = tool.parse_args(list(argv))
     if min(options.batch, options.repeats, options.warm_up) < 1:
         tool.error("--batch, --repeats and --warm-up are at least 1")
+    if options.sentences == 1 or options.sentences < 0:
+        tool.error(f"--sentences {options.sentences}: name the number, 2 or more, that is set against one")
     return options
+
+
+def _configured(options: argparse.Namespace) -> Any:
+    """The family's module and its resolved configuration."""
+    from mindground.config import load_config
+
+    family = importlib.import_module(FAMILIES[options.family][0])
+    overrides = [*family.OVERRIDES, f"train.batch_size={options.batch}", f"train.batch_sum={options.batch}"]
+    if options.size:
+        overrides.append(f"data.img_size={options.size}")
+    return family, load_config(ROOT / "configs" / family.CONFIG, [*overrides, *options.set])
+
+
+def _circumstances(options: argparse.Namespace, config: Any) -> dict[str, Any]:
+    from _benchmark.report import machine
+
+    return {
+        "family": options.family,
+        "batch": options.batch,
+        "size": config.data.img_size,
+        "mode": config.device.mode_name,
+        "machine": machine(),
+    }
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -58,18 +88,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         BenchmarkError: PyTorch or transformers is missing, a side fails, or the sides disagree.
     """
     from _benchmark.children import BenchmarkError, prepare, run_pair
-    from _benchmark.report import machine
 
-    from mindground.config import load_config, to_dict
+    from mindground.config import to_dict
 
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise BenchmarkError(f"{' and '.join(missing)} not installed: pip install -r requirements-test.txt")
-    family = importlib.import_module(FAMILIES[options.family][0])
-    overrides = [*family.OVERRIDES, f"train.batch_size={options.batch}", f"train.batch_sum={options.batch}"]
-    if options.size:
-        overrides.append(f"data.img_size={options.size}")
-    config = load_config(ROOT / "configs" / family.CONFIG, [*overrides, *options.set])
+    config = _configured(options)[1]
+    circumstances = _circumstances(options, config)
     tasks = ("forward", "step") if options.task == "both" else (options.task,)
     with tempfile.TemporaryDirectory(prefix="benchmark") as place:
         folder = Path(place)
@@ -80,27 +106,45 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not worst <= TOLERANCE:
         details = {task: result["agreement"] for task, result in results.items()}
         raise BenchmarkError(f"the two sides differ by {worst:.1e}, more than {TOLERANCE}; no times: {details}")
-    return {
-        "family": options.family,
-        "batch": options.batch,
-        "size": config.data.img_size,
-        "mode": config.device.mode_name,
-        "machine": machine(),
-        "idle_mib": idle,
-        "largest_difference": worst,
-        **results,
-    }
+    return {**circumstances, "idle_mib": idle, "largest_difference": worst, **results}
+
+
+def measure_sentences(options: argparse.Namespace) -> dict[str, Any]:
+    """One sentence about an image against `options.sentences` of them.
+
+    Raises:
+        BenchmarkError: the family reads image and sentence together, or the first box depends on its company.
+    """
+    from _benchmark.children import BenchmarkError, prepare, run_sentences
+
+    from mindground.config import to_dict
+
+    family, config = _configured(options)
+    if not hasattr(family, "expressions"):
+        raise BenchmarkError(f"{options.family} reads image and sentence together: --sentences has nothing to compare")
+    circumstances = _circumstances(options, config)
+    with tempfile.TemporaryDirectory(prefix="benchmark") as place:
+        folder = Path(place)
+        (folder / "config.json").write_text(json.dumps(to_dict(config)))
+        prepare(options.family, folder, sides=())
+        result = run_sentences(options.family, folder, options.sentences, options.repeats, options.warm_up)
+    if not result["pixels"] <= SAME_PIXELS:
+        raise BenchmarkError(
+            f"the first box differs by {result['pixels']:.1e} pixels between one sentence and {options.sentences}; "
+            "no times"
+        )
+    return {**circumstances, "sentences": result}
 
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the JSON file that was asked for."""
-    from _benchmark.report import table
+    from _benchmark.report import sentence_table, table
 
     options = _options(argv)
-    measured = measure(options)
+    measured = measure_sentences(options) if options.sentences else measure(options)
     if options.json:
         Path(options.json).write_text(json.dumps(measured, indent=1) + "\n")
-    print(table(measured))
+    print(sentence_table(measured) if options.sentences else table(measured))
 
 
 if __name__ == "__main__":

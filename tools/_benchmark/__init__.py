@@ -3,8 +3,9 @@
 A family is one entry in FAMILIES and two modules:
 
 - ours: `CONFIG` (file under configs/), `OVERRIDES` (dotted keys that the comparison needs), `weight_map()` (our names
-  to the ones in the shared file) and `arrays(config, rng)` (one batch by name). Importing it must not import MindSpore,
-  which changes LD_LIBRARY_PATH: a PyTorch process started afterwards was seen to use one thread instead of two;
+  to the ones in the shared file) and `arrays(config, rng)` (one batch by name); where the network keeps image and
+  sentence apart, `expressions(count)`. Importing it must not import MindSpore, which changes LD_LIBRARY_PATH: a PyTorch
+  process started afterwards was seen to use one thread instead of two;
 - the peer, the only place that imports PyTorch: `build(config, weights, arrays, training)`, an object with `forward()`
   and `step()` as `_benchmark.worker.Side` has them.
 """
@@ -14,4 +15,7 @@ from __future__ import annotations
 __all__ = ["FAMILIES"]
 
 # Family -> (our module, peer's module).
-FAMILIES: dict[str, tuple[str, str]] = {"vglaw": ("_benchmark.vglaw", "_benchmark.vglaw_peer")}
+FAMILIES: dict[str, tuple[str, str]] = {
+    "clipvg": ("_benchmark.clipvg", "_benchmark.clipvg_peer"),
+    "vglaw": ("_benchmark.vglaw", "_benchmark.vglaw_peer"),
+}

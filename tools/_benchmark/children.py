@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from _benchmark.sentences import COUNT_FILE
 from mindground.errors import MindGroundError
 
-__all__ = ["BenchmarkError", "Child", "compare", "largest_difference", "prepare", "run_pair"]
+__all__ = ["BenchmarkError", "Child", "compare", "largest_difference", "prepare", "run_pair", "run_sentences"]
 
 SIDES = ("ours", "peer")
 
@@ -23,7 +25,7 @@ class BenchmarkError(MindGroundError):
 
 
 class Child:
-    """One process with one side built for one task (forward, step, idle or prepare)."""
+    """One process with one side built for one task (forward, step, sentences, idle or prepare)."""
 
     def __init__(self, side: str, task: str, family: str, folder: Path) -> None:
         self.side, self.task = side, task
@@ -76,13 +78,13 @@ class Child:
             self._process.wait()
 
 
-def prepare(family: str, folder: Path) -> dict[str, float]:
+def prepare(family: str, folder: Path, sides: Sequence[str] = SIDES) -> dict[str, float]:
     """Has weights and batch written; peak memory, by side, of processes that only import their libraries."""
-    children = [Child(side, "idle", family, folder) for side in SIDES]
+    children = [Child(side, "idle", family, folder) for side in sides]
     children.append(Child("ours", "prepare", family, folder))
     try:
         peaks = [child.ready().end() for child in children]
-        return dict(zip(SIDES, peaks[: len(SIDES)], strict=True))
+        return dict(zip(sides, peaks, strict=False))
     finally:
         for child in children:
             child.stop()
@@ -139,3 +141,26 @@ def run_pair(task: str, family: str, folder: Path, repeats: int, warm_up: int) -
     finally:
         for child in children.values():
             child.stop()
+
+
+def run_sentences(family: str, folder: Path, count: int, repeats: int, warm_up: int) -> dict[str, Any]:
+    """One sentence about an image and `count` of them, in turns: medians, their ratio, distance of the first boxes."""
+    (folder / COUNT_FILE).write_text(str(count))
+    child = Child("ours", "sentences", family, folder)
+    try:
+        child.ready()
+        turns = [child.run()["numbers"] for _ in range(warm_up + repeats)][warm_up:]
+        one, many = (median(turn[name] for turn in turns) for name in ("one_seconds", "many_seconds"))
+        worst = max(turn["pixels"] for turn in turns)
+        return {
+            "count": count,
+            "one_seconds": one,
+            "many_seconds": many,
+            "ratio": many / one,
+            "pixels": worst,
+            "turns": turns,
+            "versions": child.versions,
+            "peak_mib": child.end(),
+        }
+    finally:
+        child.stop()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["OurSide", "idle", "write_start"]
+__all__ = ["OurSide", "idle", "load_start", "write_start"]
 
 # Deviation of the noise on every start value: zeros (biases, the last generator layer) would hide errors.
 _NOISE = 0.02
@@ -46,6 +46,17 @@ def write_start(family: Any, config: Any, folder: Path) -> None:
     np.savez(folder / "arrays.npz", **family.arrays(config, rng))
 
 
+def load_start(family: Any, config: Any, folder: Path) -> Any:
+    """The family's network with the weights that `write_start` has written."""
+    from mindground.weights.load import load_into, parameter_shapes
+    from mindground.weights.reader import read_weights
+
+    model = _prepared(config)
+    path = folder / "weights.safetensors"
+    load_into(model, family.weight_map().to_ours(read_weights(path).tensors, parameter_shapes(model)), source=path.name)
+    return model
+
+
 class OurSide:
     """See `worker.Side`.
 
@@ -64,8 +75,7 @@ class OurSide:
 
         arrays = dict(np.load(folder / "arrays.npz"))
         self.batch = Batch(arrays, [], [], len(next(iter(arrays.values()))))
-        self.model = _prepared(config)
-        _load(self.model, family.weight_map(), folder / "weights.safetensors")
+        self.model = load_start(family, config, folder)
         self.steps = 0
         graph = config.device.mode_name == "GRAPH"
         if training:
@@ -87,10 +97,3 @@ class OurSide:
         # The update runs on while the step returns; it ends before a parameter can be read.
         self._step.optimizer.parameters[-1].asnumpy()
         return {"loss": terms["total"], "grad_norm": terms["grad_norm"]}
-
-
-def _load(model: Any, weight_map: Any, path: Path) -> None:
-    from mindground.weights.load import load_into, parameter_shapes
-    from mindground.weights.reader import read_weights
-
-    load_into(model, weight_map.to_ours(read_weights(path).tensors, parameter_shapes(model)), source=path.name)

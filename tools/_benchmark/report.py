@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "table"]
+__all__ = ["machine", "sentence_table", "table"]
 
 
 def machine() -> dict[str, Any]:
@@ -28,17 +28,40 @@ def _row(name: str, ours: float, theirs: float, unit: str, digits: int) -> str:
     return f"{name:<28}{ours:>12.{digits}f} {unit:<4}{theirs:>12.{digits}f} {unit:<4}{ours / theirs:>8.2f}"
 
 
+def _heading(measured: Mapping[str, Any], what: str, versions: Mapping[str, str]) -> list[str]:
+    where = measured["machine"]
+    return [
+        f"{measured['family']}, {measured['size']} pixels, {what}, {measured['mode']} mode",
+        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the start, Python {where['python']}",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+    ]
+
+
+def sentence_table(measured: Mapping[str, Any]) -> str:
+    """The same for many sentences about one image."""
+    found = measured["sentences"]
+    count = found["count"]
+    lines = [
+        *_heading(measured, "one image", found["versions"]),
+        f"first box alone and among {count}: {found['pixels']:.1e} pixels apart",
+        "",
+        f"{'one sentence':<28}{found['one_seconds']:>12.3f} s",
+        f"{f'{count} sentences':<28}{found['many_seconds']:>12.3f} s{found['ratio']:>10.2f} times one",
+        f"{'peak memory':<28}{found['peak_mib'] / 1024:>12.2f} GiB",
+        "",
+        "medians of turns taken alternately, from the picture in memory to boxes",
+    ]
+    return "\n".join(lines)
+
+
 def table(measured: Mapping[str, Any]) -> str:
     """One block of text: machine, agreement, a line per figure with its ratio."""
     tasks = [task for task in ("forward", "step") if task in measured]
-    where = measured["machine"]
     versions: dict[str, str] = {}
     for side in ("ours", "peer"):
         versions |= measured[tasks[0]][side]["versions"]
     lines = [
-        f"{measured['family']}, {measured['size']} pixels, batch {measured['batch']}, {measured['mode']} mode",
-        f"{where['cpu']}, {where['cores']} cores, load {where['load']} at the start, Python {where['python']}",
-        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        *_heading(measured, f"batch {measured['batch']}", versions),
         f"largest relative difference between the sides: {measured['largest_difference']:.1e}",
         "",
         f"{'':<28}{'MindGround':>12}     {'PyTorch':>12}     {'ratio':>8}",

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, VitDetConfig, VitDetModel
+
+from _benchmark.peer import PeerSide, giou, load_weights
 
 __all__ = ["VGLawPeer", "build"]
 
@@ -140,18 +141,6 @@ class VGLawPeer(nn.Module):
         return self.box[-1](x).sigmoid(), logits
 
 
-def _corners(box: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return box[:, :2] - box[:, 2:] / 2, box[:, :2] + box[:, 2:] / 2
-
-
-def _giou(box: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    (low, high), (low_t, high_t) = _corners(box), _corners(truth)
-    shared = (torch.minimum(high, high_t) - torch.maximum(low, low_t)).clamp(min=0).prod(1)
-    union = box[:, 2:].prod(1) + truth[:, 2:].prod(1) - shared
-    outer = (torch.maximum(high, high_t) - torch.minimum(low, low_t)).prod(1)
-    return shared / union - (outer - union) / outer
-
-
 def loss(box: torch.Tensor, logits: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """L1 + GIoU + focal + dice, all with weight 1."""
     truth, mask = targets["box"], targets["mask"].flatten(1)
@@ -161,51 +150,21 @@ def loss(box: torch.Tensor, logits: torch.Tensor, targets: Mapping[str, torch.Te
     entropy = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     focal = ((0.75 - 0.5 * mask) * missing**2 * entropy).mean()
     dice = (1 - (2 * (p * mask).sum(1) + 1) / (p.sum(1) + mask.sum(1) + 1)).mean()
-    return (box - truth).abs().sum() / len(box) + (1 - _giou(box, truth)).mean() + focal + dice
-
-
-class PeerSide:
-    """See `worker.Side`."""
-
-    def __init__(self, network: VGLawPeer, arrays: Mapping[str, np.ndarray], train: Any) -> None:
-        self.network, self.train = network, train
-        self.given = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        self.inputs = [self.given["image"], self.given["token_ids"].long(), self.given["token_mask"].long()]
-        rates = {"text": train.lr_lang, "visual": train.lr_visual}
-        self.trained = [p for name, p in network.named_parameters() if not name.startswith("text.pooler.")]
-        groups = [
-            {"params": list(part.parameters()), "lr": rates.get(name, train.lr_base)}
-            for name, part in network.named_children()
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups, betas=(train.beta1, train.beta2), eps=train.eps, weight_decay=train.weight_decay
-        )
-
-    def forward(self) -> dict[str, np.ndarray]:
-        """Outputs under our names."""
-        with torch.inference_mode():
-            box, logits = self.network(*self.inputs)
-        return {"box": box.numpy(), "mask_logits": logits.numpy()}
-
-    def step(self) -> dict[str, float]:
-        """Forward, backward, clipping, AdamW; as MindGround's step does, it reads loss and norm back."""
-        self.optimizer.zero_grad(set_to_none=True)
-        value = loss(*self.network(*self.inputs), self.given)
-        value.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.train.clip_max_norm)
-        self.optimizer.step()
-        return {"loss": float(value), "grad_norm": float(norm)}
+    return (box - truth).abs().sum() / len(box) + (1 - giou(box, truth)).mean() + focal + dice
 
 
 def build(config: Any, weights: Path, arrays: Mapping[str, np.ndarray], training: bool) -> PeerSide:
-    """The peer with the weights of the shared file; every tensor of either must find its partner."""
-    network = VGLawPeer(config).train(training)
-    with safe_open(weights, "pt") as file, torch.no_grad():
-        state = network.state_dict()
-        # BERT keeps its counters of positions beside the parameters.
-        wanted = {name for name in state if not name.endswith((".position_ids", ".token_type_ids"))}
-        if wanted != set(file.keys()):
-            raise KeyError(f"peer and file differ in {sorted(wanted ^ set(file.keys()))}")
-        for name in wanted:
-            state[name].copy_(file.get_tensor(name))
-    return PeerSide(network, arrays, config.train)
+    """The peer with the weights of the shared file."""
+    network, train = VGLawPeer(config).train(training), config.train
+    # BERT keeps its counters of positions beside the parameters.
+    load_weights(network, weights, counters=(".position_ids", ".token_type_ids"))
+    # Nothing reads BERT's pooler.
+    network.text.pooler.requires_grad_(False)
+    given = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    rates = {"text": train.lr_lang, "visual": train.lr_visual}
+    groups = [
+        {"params": [p for p in part.parameters() if p.requires_grad], "lr": rates.get(name, train.lr_base)}
+        for name, part in network.named_children()
+    ]
+    inputs = [given["image"], given["token_ids"].long(), given["token_mask"].long()]
+    return PeerSide(network, inputs, lambda *outputs: loss(*outputs, given), groups, train, ("box", "mask_logits"))

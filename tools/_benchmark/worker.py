@@ -46,7 +46,7 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _build(side: str, task: str, family: str, folder: Path) -> Side | None:
+def _build(side: str, task: str, family: str, folder: Path) -> Any:
     from _benchmark import FAMILIES
     from mindground.config import from_dict
 
@@ -59,6 +59,10 @@ def _build(side: str, task: str, family: str, folder: Path) -> Side | None:
         if task == "prepare":
             write_start(module, config, folder)
             return None
+        if task == "sentences":
+            from _benchmark.sentences import SentenceSide
+
+            return SentenceSide(module, config, folder)
         return idle(config) if task == "idle" else OurSide(module, config, folder, training=task == "step")
     module = importlib.import_module(peer)
     if task == "idle":
