@@ -17,6 +17,7 @@ from mindground.nn.dropout import DropPath
 from mindground.nn.linear import Linear
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.norm import ChannelNorm, LayerNorm
+from mindground.nn.packed_attention import PackedAttention
 from mindground.nn.relpos import grid_indicator
 from mindground.nn.resize import BilinearResize, bicubic_matrix, linear_matrix
 
@@ -189,6 +190,74 @@ def test_grid_attention(form: str) -> None:
 
     inputs = [_random(4, 6, 5, seed=i) for i in range(3)] + [_random(4, 6, 2, seed=3), _random(4, 6, 3, seed=4)]
     _compare(OnGrid(), reference, inputs)
+
+
+class _Placed(nn.Cell):
+    """One of the two forms with positions, on (x, positions)."""
+
+    def __init__(self, ignored: np.ndarray, first: bool, shared: int = 0) -> None:
+        super().__init__()
+        self.attention = PackedAttention(8, 2)
+        self.bias = ms.Tensor(np.where(ignored, -1e4, 0.0).astype(np.float32)[:, None, None])
+        self.first, self.shared = first, shared
+
+    def construct(self, x: ms.Tensor, positions: ms.Tensor) -> ms.Tensor:
+        if self.first:
+            return self.attention.first_with_positions(x, x + positions, self.bias)[0]
+        return self.attention.with_positions(x, x + positions, self.bias, self.shared)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_attention_with_positions(form: str, first: bool) -> None:
+    module = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    torch.nn.init.normal_(module.in_proj_bias)
+    ignored = np.random.default_rng(5).random((3, 5)) < 0.4
+    ignored[:, 0] = False
+    cell = _Placed(ignored, first)
+    _copy(cell, module)
+
+    def reference(x: Any, positions: Any) -> Any:
+        placed = x + positions
+        out = module(placed, placed, x, key_padding_mask=torch.tensor(ignored), need_weights=False)[0]
+        return out[:, :1] if first else out
+
+    _compare(cell, reference, [_random(3, 5, 8), _random(3, 5, 8, seed=1)], module)
+
+
+def test_where_the_first_row_looks() -> None:
+    module = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    cell = PackedAttention(8, 2)
+    _copy(cell, module)
+    x = _random(3, 5, 8)
+    where = cell.first_with_positions(ms.Tensor(x), ms.Tensor(x), ms.Tensor(np.zeros((3, 1, 1, 5), np.float32)))[1]
+    theirs = module(torch.tensor(x), torch.tensor(x), torch.tensor(x))[1][:, 0]
+    _close(where.asnumpy(), theirs.detach().numpy())
+
+
+def test_dropped_keys_take_their_share_of_the_bias() -> None:
+    """All rows are one: whatever part of the probabilities is left, that part of the values is."""
+    cell = PackedAttention(8, 2, dropout=0.5)
+    cell.in_proj_bias.set_data(ms.Tensor(_random(24)))
+    cell.out_proj.weight.set_data(ms.Tensor(np.eye(8, dtype=np.float32)))
+    cell.set_train(True)
+    x = ms.Tensor(np.broadcast_to(_random(1, 1, 8), (1, 6, 8)).copy())
+    out = cell.first_with_positions(x, x, ms.Tensor(np.zeros((1, 1, 1, 6), np.float32)))[0].asnumpy()[0, 0]
+    value = x.asnumpy()[0, 0] @ cell.in_proj_weight.asnumpy()[16:].T + cell.in_proj_bias.asnumpy()[16:]
+    shares = (out / value).reshape(2, 4)
+    _close(shares, np.broadcast_to(shares[:, :1], (2, 4)))
+    # Six keys, each kept whole or dropped: 2 / 6 a kept one.
+    _close(shares * 3, np.round(shares * 3))
+
+
+def test_rows_that_samples_share_are_projected_once() -> None:
+    ignored = np.zeros((3, 5), bool)
+    plain, once = _Placed(ignored, False), _Placed(ignored, False, shared=3)
+    for ours, other in zip(once.trainable_params(), plain.trainable_params(), strict=True):
+        ours.set_data(other)
+    x, positions = _random(3, 5, 8), _random(1, 5, 8, seed=1)
+    x[:, 2:] = x[:1, 2:]
+    inputs = ms.Tensor(x), ms.Tensor(np.broadcast_to(positions, x.shape).copy())
+    _close(once(*inputs).asnumpy(), plain(*inputs).asnumpy())
 
 
 def test_masked_keys_do_not_matter() -> None:

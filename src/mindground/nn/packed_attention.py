@@ -6,7 +6,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindground.nn import init
-from mindground.nn.attention import Attention, merge_heads, split_heads
+from mindground.nn.attention import Attention
 from mindground.nn.linear import Linear, affine_kernel
 
 __all__ = ["PackedAttention"]
@@ -51,13 +51,32 @@ class PackedAttention(nn.Cell):
         q, k, v = ops.split(self._projected(x, 0, 3), self.width, -1)
         return self.out_proj(self.attention(q, k, v, bias))
 
-    def with_positions(self, x: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
-        """Attention as in DETR: queries and keys from `placed` (x plus positions), values from x."""
-        q, k = ops.split(self._projected(placed, 0, 2), self.width, -1)
-        return self.out_proj(self.attention(q, k, self._projected(x, 2, 1), bias))
+    def _projected_once(self, x: ms.Tensor, first: int, count: int, shared: int) -> ms.Tensor:
+        """`_projected`, the last `shared` rows of the first sample only: they are the same in every sample."""
+        batch, own = x.shape[0], x.shape[1] - shared
+        common = self._projected(x[:1, own:], first, count)
+        common = ops.broadcast_to(common, (batch, shared, count * self.width))
+        return ops.concat((self._projected(x[:, :own], first, count), common), 1)
+
+    def with_positions(self, x: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor, shared: int = 0) -> ms.Tensor:
+        """Attention as in DETR: queries and keys from `placed` (x plus positions), values from x.
+
+        Args:
+            bias: (B or 1, 1 or heads, 1 or N, N).
+            shared: so many rows at the end are the same in every sample and are projected once.
+        """
+        if shared > 0:
+            placed, values = self._projected_once(placed, 0, 2, shared), self._projected_once(x, 2, 1, shared)
+        else:
+            placed, values = self._projected(placed, 0, 2), self._projected(x, 2, 1)
+        q, k = ops.split(placed, self.width, -1)
+        return self.out_proj(self.attention(q, k, values, bias))
 
     def first_with_positions(self, x: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """The first row alone of what `with_positions` gives, and where it looked.
+
+        One query needs no keys and values of N rows: q (W x) = (q W) x, and the sum of p (W x) is W times the sum of
+        p x. The keys' bias moves all logits of a head alike, which softmax does not see.
 
         Args:
             bias: (B, 1, 1, N).
@@ -65,12 +84,20 @@ class PackedAttention(nn.Cell):
         Returns:
             (B, 1, C), and the probabilities (B, N), averaged over heads.
         """
-        batch, count = x.shape[0], x.shape[1]
-        heads = self.attention.heads
-        q = split_heads(self._projected(placed[:, :1], 0, 1), heads)
-        k, v = split_heads(self._projected(placed, 1, 1), heads), split_heads(self._projected(x, 2, 1), heads)
-        bias = ops.broadcast_to(bias, (batch, heads, 1, count)).reshape(batch * heads, 1, count)
-        # One row per head: nothing here is large enough to be worth a gradient of its own.
-        probabilities = ops.softmax(self.product_nt(q * self.scale, k) + bias, -1)
-        out = merge_heads(self.product(self.attention.dropout(probabilities), v), heads)
-        return self.out_proj(out), probabilities.reshape(batch, heads, count).mean(1)
+        batch, count, heads, width = x.shape[0], x.shape[1], self.attention.heads, self.width
+        q_weight, k_weight, v_weight = ops.split(self.in_proj_weight, width, 0)
+        q_bias, _, v_bias = ops.split(self.in_proj_bias, width, 0)
+        by_head = (heads, width // heads, width)
+        q = self.project(placed[:, 0], q_weight, q_bias) * self.scale
+        q = ops.transpose(q.reshape(batch, heads, width // heads), (1, 0, 2))
+        asked = ops.transpose(self.product(q, k_weight.reshape(by_head)), (1, 0, 2))  # (B, heads, C)
+        bias = ops.broadcast_to(bias.reshape(batch, 1, count), (batch, heads, count))
+        probabilities = ops.softmax(self.product_nt(asked, placed) + bias, -1)
+        kept = self.attention.dropout(probabilities)
+        seen = ops.transpose(self.product(kept, x), (1, 0, 2))  # (heads, B, C)
+        values = ops.transpose(self.product_nt(seen, v_weight.reshape(by_head)), (1, 0, 2)).reshape(batch, width)
+        # Dropout leaves less or more than the whole of the values' bias.
+        share = kept.sum(-1).expand_dims(-1)
+        offset = ops.broadcast_to(share, (batch, heads, width // heads)).reshape(batch, width)
+        values = values + offset * ops.broadcast_to(v_bias.expand_dims(0), (batch, width))
+        return self.out_proj(values.expand_dims(1)), probabilities.mean(1)

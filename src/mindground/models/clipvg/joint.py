@@ -42,13 +42,16 @@ class JointLayer(nn.Cell):
     def _feed(self, x: ms.Tensor) -> ms.Tensor:
         return self.dropout2(self.linear2(self.dropout(ops.relu(self.linear1(x)))))
 
-    def construct(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
-        """x and positions (B, N, C), additive key bias (B, 1, 1, N) -> (B, N, C)."""
+    def construct(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor, shared: int = 0) -> ms.Tensor:
+        """x and positions (B, N, C), additive key bias (B, 1, 1, N) -> (B, N, C).
+
+        The last `shared` rows of x are the same in every sample.
+        """
         if self.norm_first:
             inner = self.norm1(x)
-            x = x + self.dropout1(self.self_attn.with_positions(inner, inner + positions, bias))
+            x = x + self.dropout1(self.self_attn.with_positions(inner, inner + positions, bias, shared))
             return x + self._feed(self.norm2(x))
-        x = self.norm1(x + self.dropout1(self.self_attn.with_positions(x, x + positions, bias)))
+        x = self.norm1(x + self.dropout1(self.self_attn.with_positions(x, x + positions, bias, shared)))
         return self.norm2(x + self._feed(x))
 
     def first(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
@@ -65,13 +68,15 @@ class JointEncoder(nn.Cell):
         super().__init__()
         self.layers = nn.CellList([JointLayer(width, heads, hidden, dropout) for _ in range(layers)])
 
-    def construct(self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+    def construct(
+        self, x: ms.Tensor, positions: ms.Tensor, bias: ms.Tensor, shared: int = 0
+    ) -> tuple[ms.Tensor, ms.Tensor]:
         """x and positions (B, N, C), additive key bias (B, 1, 1, N) -> first row of the last layer (B, C).
 
-        Also where that row looked in the last layer, (B, N).
+        Also where that row looked in the last layer, (B, N). The last `shared` rows of x are the same in every sample.
         """
         last = len(self.layers) - 1
         for index in range(last):
-            x = self.layers[index](x, positions, bias)
+            x = self.layers[index](x, positions, bias, shared if index == 0 else 0)
         row, where = self.layers[last].first(x, positions, bias)
         return row[:, 0], where

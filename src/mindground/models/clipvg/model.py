@@ -198,12 +198,13 @@ class ClipVG(GroundingModel):
     ) -> tuple[ms.Tensor, ...]:
         """Kept features to outputs. One image for several sentences may come as a single row."""
         visual, words = self.project_image(image_features), self.text_proj(text_features)
-        batch = words.shape[0]
+        batch, shared = words.shape[0], 0
         if visual.shape[0] != batch:
+            shared = visual.shape[1]
             visual = ops.broadcast_to(visual, (batch, *visual.shape[1:]))
             padding = ops.broadcast_to(padding, (batch, *padding.shape[1:]))
         x, positions = self.sequence(visual, words)
-        summary, where = self.vl_transformer(x, positions, self.key_bias(token_mask, padding))
+        summary, where = self.vl_transformer(x, positions, self.key_bias(token_mask, padding), shared)
         box = ops.sigmoid(self.bbox_embed(summary))
         return (box, where[:, 2 + words.shape[1] :]) if self.watched else (box,)
 
