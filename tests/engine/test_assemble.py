@@ -76,7 +76,8 @@ def test_data_without_sentences_have_their_own_metrics_and_need_their_own_transf
     with pytest.raises(ConfigError, match="holds instances without sentences.*make_referring"):
         transform_for(instances(), config.data, None, True)
     made: list[tuple[Any, ...]] = []
-    monkeypatch.setitem(TRANSFORMS, ("instances", config.data.recipe), lambda *arguments: made.append(arguments) or "theirs")
+    kind = ("instances", config.data.recipe)
+    monkeypatch.setitem(TRANSFORMS, kind, lambda *arguments: made.append(arguments) or "theirs")
     with pytest.raises(ConfigError, match="no vocabulary"):
         transform_for(Dataset([Sample("a.png", "a", "a", "a ship")]), config.data, None, True)
     words = build_wordpiece(["a"])
