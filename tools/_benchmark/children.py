@@ -84,7 +84,7 @@ def prepare(family: str, folder: Path, sides: Sequence[str] = SIDES) -> dict[str
     children.append(Child("ours", "prepare", family, folder))
     try:
         peaks = [child.ready().end() for child in children]
-        return dict(zip(sides, peaks, strict=False))
+        return dict(zip(sides, peaks[: len(sides)], strict=True))
     finally:
         for child in children:
             child.stop()

@@ -151,11 +151,11 @@ class ReferringMetrics:
         A class without sentences is left out.
         """
         state = self.state()
-        lower = (0.0, *(limit for _, limit in _AREAS))
+        lower = (0.0, *(limit for _, limit in _AREAS[:-1]))
         groups = {
             "by_area": {
                 name: (state["box_area"] >= low) & (state["box_area"] < high)
-                for (name, high), low in zip(_AREAS, lower, strict=False)
+                for (name, high), low in zip(_AREAS, lower, strict=True)
             },
             "by_word": {word: state[f"says_{word}"] for word in LEGACY_DIRECTIONS},
         }

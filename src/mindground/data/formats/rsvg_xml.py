@@ -189,7 +189,7 @@ def _box(
     by_tag = {tag: element.find(tag) for tag in _CORNERS}
     counted = not any(child.tag in _CORNERS for child in children) and len(children) >= len(_CORNERS)
     if counted:
-        by_tag = dict(zip(_CORNERS, children, strict=False))
+        by_tag = dict(zip(_CORNERS, children[: len(_CORNERS)], strict=True))
     missing = [tag for tag in _CORNERS if by_tag[tag] is None]
     if missing:
         return None, [("missing_tag", f"the box has no {', '.join(f'<{tag}>' for tag in missing)}")], counted

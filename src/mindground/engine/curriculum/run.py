@@ -270,6 +270,8 @@ class Curriculum:
 
     def _chosen(self, choice: Choice) -> dict[str, Any]:
         values = self._reliability[choice.source, choice.measurer]
+        # With one source there is no choice of a measurer.
+        compared = self.names if choice.measurers else []
         return {
             "source": self.names[choice.source],
             "measurer": self.names[choice.measurer],
@@ -281,7 +283,7 @@ class Curriculum:
                 {"threshold": h, "samples": int(keep(values, h).sum()), "performance": _finite(score)}
                 for h, score in choice.evaluated
             ],
-            "measurers": {name: _finite(score) for name, score in zip(self.names, choice.measurers, strict=False)},
+            "measurers": {name: _finite(score) for name, score in zip(compared, choice.measurers, strict=True)},
         }
 
 
