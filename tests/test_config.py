@@ -97,6 +97,14 @@ def test_published_recipes_of_clipvg(name: str, data_set: str, splits: list[str]
     assert config.eval.box_thresholds == [0.5, 0.6, 0.7, 0.8, 0.9]
 
 
+def test_frozen_recipe_repeats_what_it_keeps() -> None:
+    config = cf.load_config(next(p for p in CLIPVG if p.stem == "dior_rsvg_frozen"))
+    data, model = config.data, config.model
+    assert (model.train_clip, model.clip_model, config.train.feature_cache) == ("nothing", "ViT-B/16", "features")
+    assert data.augment_variants == 1
+    assert not any((data.aug_crop, data.aug_scale, data.translate, data.aug_blur, data.color_jitter_prob))
+
+
 CLIPVG_LINE = (
     "--family clipvg --dataset unc --model ViT-B/32 --imsize 448 --max_query_len 40 --vl_nheads 16 --vl_hidden_dim 512 "
     "--vl_dim_feedforward 1024 --vl_enc_layers 3 --vl_dropout 0.2 --epochs 90 --batch_size 32 --lr 1e-4 "

@@ -36,6 +36,15 @@ def run_door(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | 
             traceback.print_exc()
         _say(f"{type(error).__name__}: {error}")
         return _leave(EXIT_USER_ERROR)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "mindground").split(".")[0] == "mindground":
+            traceback.print_exc()
+            return _leave(1)
+        _say(
+            f"the package {error.name} is not installed for {sys.executable}; start the program with the Python of its "
+            "environment, or run: python -m pip install -r requirements.txt (benchmarks: requirements-test.txt)"
+        )
+        return _leave(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         _say("stopped")
         return _leave(130)

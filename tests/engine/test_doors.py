@@ -51,3 +51,21 @@ def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (5, 75, 3725)] == ["0:05", "1:15", "1:02:05"]
+
+
+def test_a_missing_package_is_named_and_a_missing_part_of_ours_is_a_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: object) -> int:
+        import package_that_nobody_has  # noqa: F401
+
+        return 0
+
+    def broken(argv: object) -> int:
+        import mindground.part_that_nobody_wrote  # noqa: F401
+
+        return 0
+
+    assert run_door(main, []) == 2
+    told = capsys.readouterr().err
+    assert "package_that_nobody_has is not installed" in told and "requirements.txt" in told and "Traceback" not in told
+    assert run_door(broken, []) == 1
+    assert "Traceback" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mindspore import nn, ops
 
-from mindground.nn import kernels
+from mindground.nn import init, kernels
 from mindground.nn.activations import Gelu, QuickGelu
 from mindground.nn.attention import Attention, GridAttention, attention_core
 from mindground.nn.dropout import DropPath
@@ -306,3 +306,18 @@ def test_resize_matrices(source: int, target: int, align: bool) -> None:
 
 def test_kernel_choice_is_boolean() -> None:
     assert kernels.fast_cpu_kernels() in (True, False)
+
+
+def test_standardised_positions_are_coordinates() -> None:
+    """Row and column of every cell of a grid can be read linearly, and no channel is a constant beside the others."""
+    rows, columns, width = 8, 6, 64
+    plain = init.sincos_positions(rows, columns, width)
+    table = init.sincos_positions(rows, columns, width, standardised=True)
+    assert table.shape == plain.shape == (48, 64)
+    assert np.abs(table.mean(0)).max() < 1e-5
+    assert (plain.std(0) < 0.01).mean() > 0.4 and (table.std(0) > 0.9).mean() > 0.8
+    y, x = np.divmod(np.arange(48), columns)
+    for channels, coordinate in ((table[:, : width // 2], y), (table[:, width // 2 :], x)):
+        assert np.abs(np.corrcoef(channels.T, coordinate)[-1, :-1]).max() > 0.9999
+    with pytest.raises(ValueError, match="multiple of 4"):
+        init.sincos_positions(rows, columns, 62)

@@ -46,8 +46,11 @@ def parameter(tensor: ms.Tensor, name: str, requires_grad: bool = True) -> ms.Pa
     return ms.Parameter(tensor, name=name, requires_grad=requires_grad)
 
 
-def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
+def sincos_positions(rows: int, columns: int, width: int, standardised: bool = False) -> np.ndarray:
     """(rows * columns, width) sines and cosines of the row in one half, of the column in the other (MAE, app. A.1).
+
+    On a small grid the slow waves hardly move and most channels are constants. `standardised` gives every channel mean
+    0 and deviation 1 over the grid, which turns those constants into ramps and parabolas, coordinates that can be read.
 
     Raises:
         ValueError: `width` is not a multiple of 4.
@@ -57,4 +60,8 @@ def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
     rates = 1.0 / 10000 ** (np.arange(width // 4) / (width // 4))
     y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     halves = [np.concatenate([np.sin(a), np.cos(a)], 1) for a in (y.reshape(-1, 1) * rates, x.reshape(-1, 1) * rates)]
-    return np.concatenate(halves, 1).astype(np.float32)
+    waves = np.concatenate(halves, 1)
+    if standardised:
+        # The slowest cosines of a small grid vary by less than 1e-6; the summand keeps them small instead of rough.
+        waves = (waves - waves.mean(0)) / (waves.std(0) + 1e-6)
+    return waves.astype(np.float32)

@@ -132,7 +132,7 @@ class ClipVG(GroundingModel):
         for table in (self.clip.visual.positional_embedding, self.vl_pos_embed):
             rows, width = table.shape
             value = np.random.default_rng(0).normal(0, 0.02, (rows, width)).astype(np.float32)
-            value[rows - grid**2 :] = init.sincos_positions(grid, grid, width)
+            value[rows - grid**2 :] = init.sincos_positions(grid, grid, width, standardised=True)
             table.set_data(ms.Tensor(value))
 
     def _freeze(self) -> None:
