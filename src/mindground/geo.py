@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mindground.errors import ImageError, MindGroundError
 from mindground.structures import Prediction
@@ -67,7 +68,7 @@ def is_geotiff(path: str | Path) -> bool:
             if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 return False
         with Image.open(path) as image:
-            return any(tag in image.tag_v2 for tag in _GEO_TAGS)
+            return isinstance(image, TiffImageFile) and any(tag in image.tag_v2 for tag in _GEO_TAGS)
     except (OSError, AttributeError, SyntaxError, ValueError):
         # Not readable by Pillow (unusual band types): a TIFF all the same, and rasterio will tell more.
         return Path(path).suffix.lower() in (".tif", ".tiff") and Path(path).is_file()
@@ -101,12 +102,12 @@ def read_geotiff(
                     image[top : top + rows, :, channel] = _stretch(band, low, high)
             image[~valid] = 0
             crs = source.crs.to_wkt() if source.crs else ""
-            transform = tuple(float(v) for v in source.transform)[:6]
+            a, b, c, d, e, f = (float(v) for v in tuple(source.transform)[:6])
     except rasterio.errors.RasterioError as error:
         raise ImageError(f"{path} cannot be read as a raster: {error}; check that the file is whole") from error
     notes = {"bands": list(chosen), "ranges": [[float(low), float(high)] for low, high in ranges]}
     _LOG.info("%s: bands %s, values %s stretched to 0..255", path, notes["bands"], notes["ranges"])
-    return GeoImage(image, transform, crs, valid, notes)
+    return GeoImage(image, (a, b, c, d, e, f), crs, valid, notes)
 
 
 def _bands(path: str | Path, count: int, bands: Sequence[int] | None) -> list[int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
@@ -90,9 +90,9 @@ class Predictor:
     def load(
         cls,
         path: str | Path,
-        device: str = "auto",
+        device: Literal["auto", "Ascend", "GPU", "CPU"] = "auto",
         *,
-        mode: str = "GRAPH",
+        mode: Literal["GRAPH", "PYNATIVE"] = "GRAPH",
         batch_size: int = 4,
     ) -> Predictor:
         """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing.
-Segmentation = Sequence[Sequence[float]] | Mapping[str, Any] | None
+Segmentation = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | None
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
@@ -105,15 +105,8 @@ def decode_segmentation(segmentation: Segmentation, size: tuple[int, int]) -> np
     height, width = size
     if segmentation is None or (not isinstance(segmentation, Mapping) and len(segmentation) == 0):
         return np.zeros((height, width), np.uint8)
-    if isinstance(segmentation, Mapping):
-        rles = [_as_rle(segmentation, size)]
-    elif isinstance(segmentation[0], Mapping):
-        rles = [_as_rle(part, size) for part in segmentation]
-    else:
-        polygons = [list(map(float, part)) for part in segmentation]
-        if any(len(part) < 6 or len(part) % 2 for part in polygons):
-            raise DataError("a polygon needs at least three (x, y) pairs; run tools/data_check.py to list such objects")
-        rles = coco_mask.frPyObjects(polygons, height, width)
+    parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation
+    rles = [_as_rle(part, size) if isinstance(part, Mapping) else _polygon_rle(part, size) for part in parts]
     return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(rles)), np.uint8)
 
 
@@ -125,6 +118,13 @@ def _as_rle(part: Mapping[str, Any], size: tuple[int, int]) -> Mapping[str, Any]
     if isinstance(part["counts"], list):
         return coco_mask.frPyObjects(dict(part), *size)
     return part
+
+
+def _polygon_rle(part: Sequence[float], size: tuple[int, int]) -> Mapping[str, Any]:
+    points = [float(value) for value in part]
+    if len(points) < 6 or len(points) % 2:
+        raise DataError("a polygon needs at least three (x, y) pairs; run tools/data_check.py to list such objects")
+    return coco_mask.frPyObjects([points], *size)[0]
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mindground._lettering import draw_text, fit_lines, line_height, text_width
+from mindground._lettering import Word, draw_text, fit_lines, line_height, text_width
 from mindground.errors import ImageError
 from mindground.referent import referent_box, referent_mask
 from mindground.structures import Prediction, Sample, box_iou
@@ -104,7 +104,7 @@ def draw(
         raise ImageError(
             f"the prediction belongs to an image of size {tuple(prediction.size)}, this one is {image.shape[:2]}"
         )
-    layers = _layers(image.shape[:2], prediction, truth, palette, min_score)
+    layers = _layers((image.shape[0], image.shape[1]), prediction, truth, palette, min_score)
     picture, scale = _scaled(image, width)
     for layer in layers:
         _draw_masks(picture, layer, palette)
@@ -337,7 +337,7 @@ def _replace_note(
     image: np.ndarray, prediction: Prediction, sentence: str, note: str, width: int | None, palette: Palette
 ) -> np.ndarray:
     """The prediction's panel with figures that were computed against a truth it does not show."""
-    layers = _layers(image.shape[:2], prediction, None, palette, 0.0)
+    layers = _layers((image.shape[0], image.shape[1]), prediction, None, palette, 0.0)
     picture, scale = _scaled(image, width)
     for layer in layers:
         _draw_masks(picture, layer, palette)
@@ -359,7 +359,7 @@ def _with_caption(
     left = (wide - picture.shape[1]) // 2
     panel[: picture.shape[0], left : left + picture.shape[1]] = picture
     y = picture.shape[0] + margin // 2 + 2
-    words = []
+    words: list[Word] = []
     for line in lines:
         words.append((margin, y, line, size, palette.ink, True))
         y += line_height(size)

@@ -12,6 +12,7 @@ from mindground.config import DataConfig
 from mindground.data import build_dataset
 from mindground.data.formats.coco import read_coco
 from mindground.errors import DataError, DatasetNotFoundError
+from mindground.structures import decode_segmentation
 
 
 def _content() -> dict[str, Any]:
@@ -88,3 +89,14 @@ def test_missing_parts(tmp_path: Path) -> None:
     (tmp_path / "images" / "0.png").unlink()
     with pytest.raises(DatasetNotFoundError, match="'0.png' is in none of.*data.image_root"):
         read_coco(root, "val")
+
+
+def test_an_outline_of_polygons_and_run_lengths_is_united() -> None:
+    square = [1, 1, 5, 1, 5, 5, 1, 5]
+    column = {"size": [10, 12], "counts": [100, 10, 10]}
+    apart = decode_segmentation([square], (10, 12)) | decode_segmentation(column, (10, 12))
+    assert apart[:, 10].all() and apart[1:5, 1:5].all() and apart.sum() == 26
+    for parts in ([square, column], [column, square]):
+        assert (decode_segmentation(parts, (10, 12)) == apart).all()
+    with pytest.raises(DataError, match="three"):
+        decode_segmentation([column, square[:4]], (10, 12))

@@ -228,8 +228,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     joint = dict(under)
     for key, value in over.items():
         old = joint.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        joint[key] = merge(old, value) if both else value
+        joint[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return joint
 
 

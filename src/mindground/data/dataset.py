@@ -32,7 +32,7 @@ class Dataset(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]  # one by one, no slices
         return self.samples[index]
 
     def __iter__(self) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mindground.errors import ImageError
 
@@ -161,7 +162,7 @@ def _is_deep(data: bytes, picture: Image.Image) -> bool:
         return True
     if picture.format == "PNG":
         return len(data) > 24 and data[24] == 16
-    if picture.format == "TIFF":
+    if isinstance(picture, TiffImageFile):
         return any(bits > 8 for bits in picture.tag_v2.get(_TIFF_BITS, ()))
     return False
 

@@ -237,14 +237,14 @@ def draw_scene(objects: list[SceneObject], seed: int, split: str, index: int, si
     for item in objects:
         points = item.outline * SUPERSAMPLING
         shadow = picture.copy()
-        cv2.fillPoly(shadow, [np.int32(np.round(points + 2.5 * SUPERSAMPLING))], (20, 22, 24), cv2.LINE_AA)
+        cv2.fillPoly(shadow, [np.round(points + 2.5 * SUPERSAMPLING).astype(np.int32)], (20, 22, 24), cv2.LINE_AA)
         picture = cv2.addWeighted(shadow, 0.55, picture, 0.45, 0)
         base = np.asarray(COLOURS[item.colour]) * rng.uniform(0.9, 1.0)
         colour = tuple(float(value) for value in base)
-        cv2.fillPoly(picture, [np.int32(np.round(points))], colour, cv2.LINE_AA)
+        cv2.fillPoly(picture, [np.round(points).astype(np.int32)], colour, cv2.LINE_AA)
         _details(picture, item, points, colour)
         edge = tuple(0.45 * value for value in colour)
-        cv2.polylines(picture, [np.int32(np.round(points))], True, edge, SUPERSAMPLING // 2, cv2.LINE_AA)
+        cv2.polylines(picture, [np.round(points).astype(np.int32)], True, edge, SUPERSAMPLING // 2, cv2.LINE_AA)
     small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     small += rng.normal(0, 3, small.shape)
     return np.clip(np.round(small), 0, 255).astype(np.uint8)
@@ -267,8 +267,9 @@ def _ground(rng: np.random.Generator, large: int) -> np.ndarray:
         cv2.line(picture, start, end, (92, 92, 94), width, cv2.LINE_AA)
         step = np.subtract(end, start) / 12
         for dash in range(12):
-            first = np.int32(start + step * dash)
-            cv2.line(picture, tuple(map(int, first)), tuple(map(int, first + np.int32(step / 2))), (176, 176, 170), 3)
+            first = (start + step * dash).astype(np.int32)
+            last = first + (step / 2).astype(np.int32)
+            cv2.line(picture, tuple(map(int, first)), tuple(map(int, last)), (176, 176, 170), 3)
     return np.ascontiguousarray(picture)
 
 
@@ -287,11 +288,11 @@ def _details(picture: np.ndarray, item: SceneObject, points: np.ndarray, colour:
         for corner in points:
             stroke(corner, left if np.linalg.norm(corner - left) < np.linalg.norm(corner - right) else right, 1)
     elif item.name == "tank":
-        inner = np.int32(np.round(middle + (points - middle) * 0.6))
+        inner = np.round(middle + (points - middle) * 0.6).astype(np.int32)
         cv2.polylines(picture, [inner], True, dark, SUPERSAMPLING, cv2.LINE_AA)
     elif item.name == "ship":
         deck = middle + (points - middle) * 0.45
-        cv2.fillPoly(picture, [np.int32(np.round(deck))], dark, cv2.LINE_AA)
+        cv2.fillPoly(picture, [np.round(deck).astype(np.int32)], dark, cv2.LINE_AA)
     else:
         stroke(points[0], points[9], 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -64,7 +65,8 @@ class SplitForward:
         def answer(features: ms.Tensor, *inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
             return model.ground(features, model.encode_text(*inputs[:texts]), *inputs[texts:])
 
-        self._image, self._answer = (ms.jit(image), ms.jit(answer)) if graph else (image, answer)
+        self._image: Callable[..., ms.Tensor] = ms.jit(image) if graph else image
+        self._answer: Callable[..., tuple[ms.Tensor, ...]] = ms.jit(answer) if graph else answer
 
     def encode(self, batch: Batch) -> ms.Tensor:
         """Batch of one row -> features of its image."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -160,7 +160,8 @@ class FeatureEncoder:
         def text(*inputs: ms.Tensor) -> ms.Tensor:
             return model.encode_text(*inputs)
 
-        self._image, self._text = (ms.jit(image), ms.jit(text)) if graph else (image, text)
+        self._image: Callable[..., ms.Tensor] = ms.jit(image) if graph else image
+        self._text: Callable[..., ms.Tensor] = ms.jit(text) if graph else text
 
     def _run(self, function: Any, names: Sequence[str], arrays: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
         found: list[np.ndarray] = []

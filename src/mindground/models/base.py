@@ -47,8 +47,8 @@ class GroundingModel(nn.Cell):
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
-    target_names: ClassVar[tuple[str, ...]] = ()
-    output_names: ClassVar[tuple[str, ...]] = ()
+    target_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
     term_names: tuple[str, ...] = ()
     assigns: ClassVar[bool] = False
     image_names: ClassVar[tuple[str, ...]] = ()

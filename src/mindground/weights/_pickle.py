@@ -11,7 +11,7 @@ import pickletools
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from mindground.errors import MindGroundError, UnsafeFileError, WeightsError
 from mindground.weights._globals import ALLOWED, Buildable, Call, Global, Instance, canonical
@@ -96,7 +96,7 @@ class Machine:
             WeightsError: it is damaged or cut off.
         """
         try:
-            for opcode, argument, _ in pickletools.genops(self._stream):
+            for opcode, argument, _ in pickletools.genops(cast(IO[bytes], self._stream)):
                 name = opcode.name
                 if name == "STOP":
                     return self._stack.pop()

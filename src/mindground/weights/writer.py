@@ -128,7 +128,7 @@ def write_safetensors_atomic(
         for name in names:
             array = np.asarray(tensors[name])
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            stream.write(memoryview(little.reshape(-1).view(np.uint8)))
+            stream.write(little.reshape(-1).view(np.uint8).data)
     return path
 
 

@@ -95,8 +95,9 @@ def clean_segmentation(segmentation: Any, where: str) -> Segmentation:
     parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation
     if not isinstance(parts, Sequence) or isinstance(parts, (str, bytes)):
         raise DataError(f"{where}: a mask is a list of polygons or an RLE object, not {type(segmentation).__name__}")
-    if all(isinstance(part, (int, float)) for part in parts):
-        return [[float(value) for value in parts]]  # one polygon without its outer list, as some exporters write it
+    numbers = [part for part in parts if isinstance(part, (int, float))]
+    if len(numbers) == len(parts):
+        return [[float(value) for value in numbers]]  # one polygon without its outer list, as some exporters write it
     for part in parts:
         if isinstance(part, Mapping):
             require(part, ("size", "counts"), f"{where}: RLE")

@@ -194,6 +194,6 @@ class Refer:
         segmentation = clean_segmentation(annotation.get("segmentation"), f"annotation {annotation['id']}")
         size = (int(image["height"]), int(image["width"]))
         mask = decode_segmentation(segmentation, size)
-        parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation or ()
+        parts = [segmentation] if isinstance(segmentation, Mapping) else list(segmentation or ())
         total = sum(int(np.count_nonzero(decode_segmentation([part], size))) for part in parts)
         return {"mask": mask, "area": int(np.count_nonzero(mask)), "area_of_parts": total}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from mindground.errors import ConfigError
 
@@ -110,7 +110,7 @@ def _preset(width: int, depth: int, heads: int, global_blocks: tuple[int, ...]) 
 
 
 _BASE = _preset(768, 12, 12, (2, 5, 8, 11))
-VIT_PRESETS: dict[str, dict[str, object]] = {
+VIT_PRESETS: dict[str, dict[str, Any]] = {
     "vitdet_b": _BASE,
     # Upstream names the file that the backbone starts from; the network is the same.
     "vitdet_b_mrcnn": _BASE,
