@@ -68,10 +68,12 @@ def is_geotiff(path: str | Path) -> bool:
             if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 return False
         with Image.open(path) as image:
-            return isinstance(image, TiffImageFile) and any(tag in image.tag_v2 for tag in _GEO_TAGS)
+            if isinstance(image, TiffImageFile):
+                return any(tag in image.tag_v2 for tag in _GEO_TAGS)
     except (OSError, AttributeError, SyntaxError, ValueError):
-        # Not readable by Pillow (unusual band types): a TIFF all the same, and rasterio will tell more.
-        return Path(path).suffix.lower() in (".tif", ".tiff") and Path(path).is_file()
+        pass
+    # Not readable as one by Pillow (unusual band types): a TIFF all the same, and rasterio will tell more.
+    return Path(path).suffix.lower() in (".tif", ".tiff") and Path(path).is_file()
 
 
 def read_geotiff(

@@ -27,6 +27,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
+    # The last one is what zipfile raises for a version of the format that it cannot read.
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
         raise WeightsError(f"{path}: the archive is damaged or cut off ({error}); download it again") from error
 
