@@ -8,6 +8,7 @@ import pytest
 from mindspore import nn
 
 from mindground.backbones.bert import HUGGINGFACE_MAP, Bert
+from mindground.backbones.clip import ResidualBlock
 from mindground.backbones.vitdet import DETECTRON2_MAP, MAE_MAP, ViTDet, fit_relative_table
 from mindground.nn.linear import Linear
 from mindground.nn.noise import StepNoise
@@ -29,6 +30,13 @@ def test_start_values() -> None:
     assert not arrays["blocks.1.attn.rel_pos_h"].any() and not arrays["blocks.0.mlp.fc1.bias"].any()
     assert arrays["blocks.1.attn.rel_pos_h"].shape == (7, 8)
     assert arrays["blocks.0.attn.rel_pos_h"].shape == (5, 8)
+
+
+def test_clip_starts_as_its_published_code() -> None:
+    block = parameter_arrays(ResidualBlock(128, 4, 2))
+    inverse_variances = {"attn.in_proj_weight": 128, "attn.out_proj.weight": 512, "mlp.c_fc.weight": 256}
+    for name, inverse in (inverse_variances | {"mlp.c_proj.weight": 512}).items():
+        assert block[name].std() == pytest.approx(inverse**-0.5, rel=0.05), name
 
 
 def test_every_vitdet_parameter_learns(mode: str) -> None:

@@ -39,14 +39,28 @@ class _Mlp(nn.Cell):
 
 
 class ResidualBlock(nn.Cell):
-    """Pre-norm transformer block of both towers."""
+    """Pre-norm transformer block of both towers.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width, heads: dimensions.
+        depth: blocks of the tower; its start weights are smaller the more of them add up.
+    """
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
         super().__init__()
         self.attn = PackedAttention(width, heads)
         self.ln_1 = LayerNorm(width, _EPS)
         self.mlp = _Mlp(width)
         self.ln_2 = LayerNorm(width, _EPS)
+        # Deviations of the published code (`initialize_parameters`); 0.02 at every width starves narrow towers.
+        inner, outer = width**-0.5, (2 * depth * width) ** -0.5
+        for weight, std in (
+            (self.attn.in_proj_weight, inner),
+            (self.attn.out_proj.weight, outer),
+            (self.mlp.c_fc.weight, (2 * width) ** -0.5),
+            (self.mlp.c_proj.weight, outer),
+        ):
+            weight.set_data(init.normal(weight.shape, std))
 
     def construct(self, x: ms.Tensor, bias: ms.Tensor | None = None) -> ms.Tensor:
         """(B, N, C), additive bias or None -> (B, N, C)."""
@@ -57,7 +71,7 @@ class ResidualBlock(nn.Cell):
 class _Transformer(nn.Cell):
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.resblocks = nn.CellList([ResidualBlock(width, heads) for _ in range(layers)])
+        self.resblocks = nn.CellList([ResidualBlock(width, heads, layers) for _ in range(layers)])
 
     def construct(self, x: ms.Tensor, bias: ms.Tensor | None = None) -> ms.Tensor:
         for block in self.resblocks:
