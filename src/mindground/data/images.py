@@ -26,8 +26,8 @@ __all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "read_image", "to_rgb8"]
 # than the machine has; below Pillow's own bound of 178 million.
 MAX_PIXELS = 170_000_000
 
-_OPENCV_FORMATS = {"JPEG", "PNG", "BMP"}
-_OPENCV_MODES = {"L", "RGB", "RGBA", "LA", "1"}
+# Of JPEG; all else Pillow has decoded by the time it is known to be whole.
+_OPENCV_MODES = {"L", "RGB"}
 _DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}
 _EXIF_ORIENTATION, _TIFF_BITS = 0x0112, 258
 
@@ -124,7 +124,7 @@ def _decode(data: bytes, picture: Image.Image, apply_exif: bool) -> np.ndarray:
         deep = _decode_deep(data)
         if deep is not None:
             return _orient(deep, orientation)
-    elif picture.format in _OPENCV_FORMATS and picture.mode in _OPENCV_MODES:
+    elif picture.format == "JPEG" and picture.mode in _OPENCV_MODES:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is not None:
             return _orient(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
