@@ -195,21 +195,46 @@ def test_run_distribute_false_refuses_several_ranks(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("environment", "threads"),
+    ("environment", "threads", "own"),
     [
-        ({}, 0),
-        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, 3),
-        ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "7", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, 0),
-        ({"PMI_SIZE": "12", "PMI_RANK": "3"}, 1),
+        ({}, 0, None),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, 3, {3, 4, 5}),
+        ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "7", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, 0, None),
+        # The second of two machines, where nothing but the rank among all is told.
+        ({"PMI_SIZE": "4", "PMI_RANK": "2", "MPI_LOCALNRANKS": "2"}, 3, {0, 1, 2}),
+        ({"PMI_SIZE": "12", "PMI_RANK": "3"}, 1, None),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0", "MINDGROUND_KEEP_AFFINITY": "1"}, 3, None),
     ],
 )
-def test_ranks_of_one_machine_share_its_cpus(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], threads: int
+def test_ranks_of_one_machine_get_cpus_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], threads: int, own: set[int] | None
 ) -> None:
     for name in ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    given: list[set[int]] = []
+    monkeypatch.setattr(device, "_by_core", lambda cpu: (0, 0, cpu))
     monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(6)))
-    assert device._shared_threads("CPU") == threads
-    assert device._shared_threads("Ascend") == 0
+    monkeypatch.setattr(device.os, "sched_setaffinity", lambda pid, cpus: given.append(set(cpus)))
+    assert device._share_cpus("Ascend") == 0 and not given
+    assert device._share_cpus("CPU") == threads
+    assert {frozenset(cpus) for cpus in given} == ({frozenset(own)} if own else set())
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core cannot be shared out")
+def test_every_thread_of_a_rank_stays_on_its_own_cpus(run_python, tmp_path: Path) -> None:
+    code = """
+        import os
+        from pathlib import Path
+        from mindground import device
+        from mindground.config import DeviceConfig
+        device.apply(DeviceConfig(device_target="CPU"))
+        device.apply(DeviceConfig(device_target="CPU"))  # once is enough, also when it is asked for twice
+        threads = [os.sched_getaffinity(int(task.name)) for task in Path("/proc/self/task").iterdir()]
+        assert len(threads) > 1 and all(cpus == threads[0] for cpus in threads), threads
+        print(*sorted(threads[0]), sep=",")
+    """
+    told = run_python([script(tmp_path, code)], ranks=2).stdout.split()
+    first, second = ({int(cpu) for cpu in line.split(",")} for line in told)
+    assert not first & second and len(first) == len(second) == len(os.sched_getaffinity(0)) // 2

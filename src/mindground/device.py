@@ -188,15 +188,34 @@ def _activate(target: str, device_id: int) -> None:
         raise DeviceError(f"asked for {target}, but MindSpore computes on {current} (2 + 4 gave {total})")
 
 
-def _shared_threads(target: str) -> int:
-    """This rank's share of the CPUs, 0 = MindSpore's own choice.
+def _by_core(cpu: int) -> tuple[int, ...]:
+    """Sort key that puts the CPUs of one socket, and in it those of one core, next to each other."""
+    place = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+    try:
+        return (*(int((place / name).read_text()) for name in ("physical_package_id", "core_id")), cpu)
+    except (OSError, ValueError):
+        return (0, 0, cpu)
 
-    Kernel threads spin while they wait: two ranks with two threads each on two CPUs keep each other from computing.
+
+def _share_cpus(target: str) -> int:
+    """Gives every rank of this machine CPUs of its own; returns how many, 0 = this process is alone with them.
+
+    MindSpore's threads spin while they wait: ranks that share CPUs keep each other from computing. Ranks with fewer
+    CPUs than ranks are left together, as are those that their user has pinned (`KEEP_AFFINITY`).
     """
-    if target != "CPU" or launched_local_size() < 2:
+    ranks = launched_local_size()
+    if target != "CPU" or ranks < 2:
         return 0
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // launched_local_size())
+    if not hasattr(os, "sched_setaffinity"):
+        return max(1, (os.cpu_count() or 1) // ranks)
+    cpus = sorted(os.sched_getaffinity(0), key=_by_core)
+    share = len(cpus) // ranks
+    if share and os.environ.get(KEEP_AFFINITY) != "1":
+        first = launched_local_rank() % ranks * share
+        # MindSpore has started threads by now.
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cpus[first : first + share])
+    return max(1, share)
 
 
 def apply(device_config: DeviceConfig) -> DeviceInfo:
@@ -226,9 +245,11 @@ def apply(device_config: DeviceConfig) -> DeviceInfo:
     _check_precision(target, device_config.precision)
     alone = launched_size() == 1
     device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if alone else launched_local_rank()
+    share = 0
     if not _applied:
         _activate(target, device_id)
-    threads = device_config.threads or _shared_threads(target)
+        share = _share_cpus(target)
+    threads = device_config.threads or share
     if threads:
         ms.set_context(runtime_num_threads=threads)
     # The update of a few hundred parameters is one compiled loop; MindSpore counts every turn of it as a call.
