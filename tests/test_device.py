@@ -222,6 +222,22 @@ def test_ranks_of_one_machine_get_cpus_of_their_own(
     assert {frozenset(cpus) for cpus in given} == ({frozenset(own)} if own else set())
 
 
+def test_binding_survives_ended_threads_and_says_when_it_is_forbidden(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(error: OSError) -> None:
+        def call(pid: int, cpus: list[int]) -> None:
+            raise error
+
+        monkeypatch.setattr(device.os, "sched_setaffinity", call)
+        device._bind([0])
+
+    refuse(ProcessLookupError(3, "No such process"))
+    assert not caplog.records
+    refuse(PermissionError(1, "Operation not permitted"))
+    assert [record.getMessage() for record in caplog.records if "[0]" in record.getMessage()]
+
+
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core cannot be shared out")
 def test_every_thread_of_a_rank_stays_on_its_own_cpus(run_python, tmp_path: Path) -> None:
     code = """

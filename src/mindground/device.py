@@ -212,10 +212,21 @@ def _share_cpus(target: str) -> int:
     share = len(cpus) // ranks
     if share and os.environ.get(KEEP_AFFINITY) != "1":
         first = launched_local_rank() % ranks * share
-        # MindSpore has started threads by now.
-        for thread in Path("/proc/self/task").iterdir():
-            os.sched_setaffinity(int(thread.name), cpus[first : first + share])
+        _bind(cpus[first : first + share])
     return max(1, share)
+
+
+def _bind(cpus: list[int]) -> None:
+    """Keeps this process, with the threads that MindSpore has started by now, on `cpus`."""
+    threads = Path("/proc/self/task")
+    for thread in [int(path.name) for path in threads.iterdir()] if threads.is_dir() else [0]:
+        try:
+            os.sched_setaffinity(thread, cpus)
+        except ProcessLookupError:  # it has ended since
+            continue
+        except OSError as error:
+            logger.warning("this rank cannot keep to CPUs %s (%s): ranks may slow each other down", cpus, error)
+            return
 
 
 def apply(device_config: DeviceConfig) -> DeviceInfo:
