@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("mode")
 @pytest.fixture(params=["fast", "native"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Build blocks in the CPU form or in the form for accelerators."""
-    for module in ("activations", "attention", "linear"):
+    for module in ("activations", "attention", "linear", "norm"):
         monkeypatch.setattr(f"mindground.nn.{module}.fast_cpu_kernels", lambda: request.param == "fast")
     return request.param
 
