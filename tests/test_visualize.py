@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindground import _lettering
+from mindground import _lettering, visualize
 from mindground.errors import ImageError
 from mindground.structures import Prediction, Sample, encode_mask
 from mindground.visualize import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
@@ -53,6 +53,14 @@ def test_mask_tints_inside_only() -> None:
 def test_truth_is_green() -> None:
     panel = draw(scene(), None, truth(), width=400)
     assert near(panel[100, 100], PALETTE.truth, 60)
+
+
+@pytest.mark.parametrize(("score", "name"), [(1.0, "prediction"), (0.8, "prediction 0.80")])
+def test_only_a_measured_confidence_is_written(score: float, name: str) -> None:
+    """A network without a confidence of its own says 1, which is none."""
+    found = Prediction((300, 400), np.asarray([(100, 50, 200, 150)]), np.asarray([score]))
+    layers = visualize._layers((300, 400), found, None, PALETTE, 0.0)
+    assert [layer.name for layer in layers] == [name]
 
 
 def test_inputs_are_not_modified() -> None:

@@ -309,7 +309,7 @@ class Prediction:
     Attributes:
         size: (height, width) of the original image.
         boxes_xyxy: (N, 4) float32.
-        scores: (N,) float32 in [0, 1]; higher is surer.
+        scores: (N,) float32 in [0, 1]; higher is surer. Exactly 1 where a network has no confidence to give.
         labels: (N,) int64 category ids, 0 where there are none.
         masks: N COCO RLE dicts, or an empty tuple when the model gives no masks.
         expression: the sentence that was asked, if any.

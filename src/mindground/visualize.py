@@ -245,7 +245,9 @@ def _layers(
         masks = prediction.mask_arrays()
         masks = masks[keep] if len(masks) else masks
         scores = prediction.scores[keep]
-        name = f"prediction {scores[0]:.2f}" if len(scores) == 1 else "prediction"
+        # A network without a confidence of its own says exactly 1 (structures.Prediction), which is no measurement.
+        measured = len(scores) == 1 and scores[0] < 1
+        name = f"prediction {scores[0]:.2f}" if measured else "prediction"
         layers.append(_Layer(name, palette.prediction, prediction.boxes_xyxy[keep], masks, scores))
     return layers
 

@@ -92,6 +92,16 @@ def test_linear(form: str, bias: bool) -> None:
     _compare(cell, module, [_random(2, 3, 5)], module)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("rows", "outputs"), [(1500, 3), (1499, 3), (1500, 513)])
+def test_linear_of_many_rows(form: str, bias: bool, rows: int, outputs: int) -> None:
+    """On both sides of the bounds behind which the weight is turned first."""
+    module = torch.nn.Linear(5, outputs, bias=bias)
+    cell = Linear(5, outputs, bias=bias)
+    _copy(cell, module)
+    _compare(cell, module, [_random(rows, 5)], module)
+
+
 def test_gelu(form: str) -> None:
     _compare(Gelu(), torch.nn.functional.gelu, [np.linspace(-9, 9, 2001, dtype=np.float32)])
 
@@ -120,14 +130,47 @@ def test_quick_gelu(form: str) -> None:
         _compare(QuickGelu(), lambda x: x * torch.sigmoid(1.702 * x), [x])
 
 
+def _perturb(module: Any) -> None:
+    """Weights and biases other than ones and zeros."""
+    with torch.no_grad():
+        for number, parameter in enumerate(module.parameters()):
+            parameter += torch.tensor(_random(*parameter.shape, seed=20 + number))
+
+
 @pytest.mark.parametrize("eps", [1e-12, 1e-5])
-def test_layer_norm(eps: float) -> None:
+def test_layer_norm(form: str, eps: float) -> None:
     module = torch.nn.LayerNorm(6, eps=eps)
+    _perturb(module)
     cell = LayerNorm(6, eps)
-    _compare(cell, module, [_random(2, 3, 6)], module)
+    _copy(cell, module)
+    for x in (_random(2, 3, 6), _random(1, 6), 10 + _random(4, 6)):
+        module.zero_grad()
+        _compare(cell, module, [x], module)
 
 
-def test_channel_norm() -> None:
+def test_layer_norm_of_equal_values_is_its_bias(form: str) -> None:
+    cell = LayerNorm(4, 1e-5)
+    cell.beta.set_data(ms.Tensor(np.array([1, 2, 3, 4], np.float32)))
+    assert cell(ms.Tensor(np.full((3, 4), 7, np.float32))).asnumpy() == pytest.approx(np.tile([1, 2, 3, 4], (3, 1)))
+
+
+def test_layer_norm_of_many_rows_keeps_its_digits(form: str) -> None:
+    """Sums over 2000 rows, against float64."""
+    module = torch.nn.LayerNorm(16, eps=1e-5).double()
+    _perturb(module)
+    cell = LayerNorm(16, 1e-5)
+    for ours, theirs in zip(cell.trainable_params(), module.parameters(), strict=True):
+        ours.set_data(ms.Tensor(theirs.detach().numpy().astype(np.float32)))
+    x, weight = 3 + _random(2000, 16), _random(2000, 16, seed=9)
+    tensor = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    (module(tensor) * torch.tensor(weight)).sum().backward()
+    d_x, d_parameters = ms.grad(_Scalar(cell, weight), 0, list(cell.trainable_params()))(ms.Tensor(x))
+    _close(d_x.asnumpy(), tensor.grad.numpy())
+    for ours, theirs in zip(d_parameters, module.parameters(), strict=True):
+        _close(ours.asnumpy(), theirs.grad.numpy())
+
+
+def test_channel_norm(form: str) -> None:
     module = torch.nn.LayerNorm(6, eps=1e-6)
     _compare(ChannelNorm(6), lambda x: module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), [_random(2, 6, 3, 4)], module)
 

@@ -12,7 +12,7 @@ __all__ = ["ChannelNorm", "LayerNorm", "norm_kernel"]
 
 
 class _FastNorm(nn.Cell):
-    """Normalise the rows of x (R, C): three to four times as fast as MindSpore's kernel, which uses one core.
+    """Normalise the rows of x (R, C): two to four times as fast as MindSpore's kernel, which uses one core.
 
     What one row or one column shares is spread over (R, C) by a product with ones: adding or multiplying a column
     with broadcasting costs several times as much on a CPU. The variance is that of centred values, so a large mean
