@@ -11,7 +11,7 @@ from mindground.nn.kernels import fast_cpu_kernels
 __all__ = ["Linear", "PlainProduct", "affine_kernel"]
 
 
-# Products of at least so many rows with at most so many outputs are up to a third faster on a CPU with the weight
+# Products of at least so many rows with at most so many outputs are a tenth to a fifth faster on a CPU with the weight
 # turned first, one transposition included; elsewhere that costs more than it saves (docs/performance.md).
 _TURNED_FROM_ROWS = 1500
 _TURNED_TO_OUTPUTS = 512
