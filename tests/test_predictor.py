@@ -139,8 +139,27 @@ def test_sentences_come_back_in_order_and_shapes_are_fixed(predictor: Predictor)
     assert [p.expression for p in found] == texts
     assert [int(p.boxes_xyxy[0, 3]) for p in found] == [1, 2, 3, 4, 5, 6, 7]
     predictor(red(), texts[:2])
-    assert predictor.model.shapes == [(3, 2), (3, 2), (1, 2), (3, 2)]
+    assert predictor.model.shapes == [(3, 2), (3, 2), (1, 2), (2, 2)]
     assert predictor(red(), []) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "whole", "shared"),
+    [(2, [2], [2]), (3, [4], [4]), (5, [4, 1], [8]), (16, [4] * 4, [16]), (17, [4] * 4 + [1], [16, 16])],
+)
+def test_batches_are_no_larger_than_the_sentences_need(count: int, whole: list[int], shared: list[int]) -> None:
+    texts = ["t" * (1 + number) for number in range(count)]
+    model, split = FakeModel(), SplitModel()
+    for network in (model, split):
+        found = Predictor(network, FakeTransform(), graph=False)(red(), texts)
+        assert [int(p.boxes_xyxy[0, 3]) for p in found] == list(range(1, count + 1))
+    assert [shape[0] for shape in model.shapes] == whole
+    assert [shape[0] for what, shape in split.asked if what == "text"] == shared
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        Predictor(FakeModel(), FakeTransform(), batch_size=0, graph=False)
 
 
 def test_graph_mode_gives_the_same() -> None:

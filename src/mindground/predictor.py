@@ -46,6 +46,8 @@ class _Transform(Protocol):
 
 # Lengths, in tokens, to which sentences are cut where a network allows it: few, because graph mode compiles for each.
 _LENGTHS = (16, 32)
+# Sentences computed together at most: of one encoded image a row is only a sentence's share, otherwise a whole network.
+_ROWS_OF_ONE_IMAGE, _WHOLE_ROWS = 16, 4
 
 
 class Predictor:
@@ -55,9 +57,10 @@ class Predictor:
         model: the network, with its weights.
         transform: has `from_image(image, expression)`, which gives the arrays the network takes, and
             `with_sentence(example, expression)` for the same picture.
-        batch_size: sentences about one image that are computed together. Only batches of this size
-            and of 1 are ever made, so that graph mode compiles for few shapes. Where the network keeps
-            image and sentence apart until late, the image is encoded once for all of them.
+        batch_size: sentences about one image that are computed together at most. None: 16 where the
+            network keeps image and sentence apart until late, for then the image is encoded once for
+            all of them, otherwise 4. A call makes its batches as large as the next power of two that
+            holds its sentences, within this limit, so that graph mode compiles for few shapes.
         graph: compile the network once; False runs it operator by operator.
         name: what results call this model, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
@@ -68,16 +71,16 @@ class Predictor:
         model: GroundingModel,
         transform: _Transform,
         *,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         graph: bool = True,
         name: str = "",
         config: Config | None = None,
     ) -> None:
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.model = model
         self.transform = transform
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (_ROWS_OF_ONE_IMAGE if model.image_names else _WHOLE_ROWS)
         self.name = name
         self.config = config
         self.model.set_train(False)
@@ -93,13 +96,14 @@ class Predictor:
         device: Literal["auto", "Ascend", "GPU", "CPU"] = "auto",
         *,
         mode: Literal["GRAPH", "PYNATIVE"] = "GRAPH",
-        batch_size: int = 4,
+        batch_size: int | None = None,
     ) -> Predictor:
         """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.
 
         Args:
             device: as `device.device_target` of the configuration; "auto" takes the best there is.
             mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
+            batch_size: as of the class.
         Raises:
             CheckpointError: no such file, or not a checkpoint of MindGround.
             DeviceError: this machine does not offer that device.
@@ -156,17 +160,18 @@ class Predictor:
         features = None
         if self._split is not None and len(examples) > 1:
             features = self._split.encode(self._batch(examples[:1], 1))
+        rows = min(1 << (len(examples) - 1).bit_length(), self.batch_size)
         found: list[Prediction] = []
-        for start in range(0, len(examples), self.batch_size):
-            found += self._predict(examples[start : start + self.batch_size], features)
+        for start in range(0, len(examples), rows):
+            found += self._predict(examples[start : start + rows], features, rows)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
         found = [at_least(prediction, min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
 
-    def _predict(self, examples: Sequence[_Example], features: Any) -> list[Prediction]:
-        """At most `batch_size` examples through the network; `features` of their image where it is encoded already."""
-        batch = self._batch(examples, 1 if len(examples) == 1 and features is None else self.batch_size)
+    def _predict(self, examples: Sequence[_Example], features: Any, rows: int) -> list[Prediction]:
+        """At most `rows` examples through the network; `features` of their image where it is encoded already."""
+        batch = self._batch(examples, 1 if len(examples) == 1 and features is None else rows)
         if features is None or self._split is None:
             outputs = self._forward(batch)
         else:

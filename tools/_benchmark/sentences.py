@@ -39,7 +39,7 @@ class SentenceSide:
         transform = make_transform("referring", config.data, build_wordpiece(self.texts), training=False)
         model = load_start(family, config, folder)
         graph = config.device.mode_name == "GRAPH"
-        self.predictor = Predictor(model, transform, batch_size=count, graph=graph)
+        self.predictor = Predictor(model, transform, graph=graph)
 
     def sentences(self) -> dict[str, float]:
         """Seconds of one sentence and of all of them, and the largest difference of the first box, in pixels."""
