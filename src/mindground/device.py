@@ -282,7 +282,7 @@ def selected_target() -> str:
 def fast_cpu_kernels() -> bool:
     """Whether building blocks should take the forms that are fast on the CPU backend.
 
-    Accelerators get MindSpore's native kernels. Read when a Cell is built, never inside `construct`.
+    Accelerators get MindSpore's native kernels. Read when a Cell is built or compiled, never while it runs.
     """
     return selected_target() == "CPU"
 

@@ -20,6 +20,8 @@ from mindground.nn.norm import ChannelNorm, LayerNorm
 from mindground.nn.packed_attention import PackedAttention
 from mindground.nn.relpos import grid_indicator
 from mindground.nn.resize import BilinearResize, bicubic_matrix, linear_matrix
+from mindground.nn.swap import swap_middle
+from mindground.nn.window import merge_windows, split_windows
 
 torch = pytest.importorskip("torch")
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("mode")
 @pytest.fixture(params=["fast", "native"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Build blocks in the CPU form or in the form for accelerators."""
-    for module in ("activations", "attention", "linear", "norm"):
+    for module in ("activations", "attention", "linear", "norm", "swap"):
         monkeypatch.setattr(f"mindground.nn.{module}.fast_cpu_kernels", lambda: request.param == "fast")
     return request.param
 
@@ -364,3 +366,25 @@ def test_standardised_positions_are_coordinates() -> None:
         assert np.abs(np.corrcoef(channels.T, coordinate)[-1, :-1]).max() > 0.9999
     with pytest.raises(ValueError, match="multiple of 4"):
         init.sincos_positions(rows, columns, 62)
+
+
+class _Swap(nn.Cell):
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        return swap_middle(x)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 5, 3, 4), (1, 3, 3, 2), (3, 1, 4, 2), (2, 4, 1, 3)])
+def test_middle_axes_are_swapped(form: str, shape: tuple[int, ...]) -> None:
+    _compare(_Swap(), lambda x: x.transpose(1, 2), [_random(*shape)])
+
+
+class _Windows(nn.Cell):
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        windows = split_windows(x, 2)
+        return merge_windows(windows * windows, 2, (3, 5))
+
+
+def test_windows_are_put_together_where_they_were_cut(form: str) -> None:
+    _compare(_Windows(), lambda x: x * x, [_random(2, 3, 5, 4)])
+    windows = split_windows(ms.Tensor(np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)), 2).asnumpy()
+    assert windows[0, :, :, 0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]

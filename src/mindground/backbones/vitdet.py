@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindground.nn import init
-from mindground.nn.attention import GridAttention, attention_core, merge_heads
+from mindground.nn.attention import GridAttention, attention_core, merge_heads, split_heads
 from mindground.nn.dropout import DropPath
 from mindground.nn.linear import Linear
 from mindground.nn.mlp import Mlp
@@ -87,9 +87,8 @@ class _GridSelfAttention(nn.Cell):
         """x (B, windows, N, C), grid (rows, columns) with N = rows * columns -> the same shape."""
         batch, windows, count, width = x.shape
         qkv = self.qkv(x.reshape((batch, windows * count, width)), *extras)
-        qkv = qkv.reshape((batch * windows, count, 3, self.heads, self.head_width))
-        qkv = ops.transpose(qkv, (2, 0, 3, 1, 4)).reshape((3, batch * windows * self.heads, count, self.head_width))
-        q, k, v = ops.unbind(qkv, 0)
+        q, k, v = ops.split(qkv.reshape((batch * windows, count, 3 * width)), width, -1)
+        q, k, v = split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
         if self.use_rel_pos:
             rows, columns = grid
             rel_h, rel_w = grid_terms(

@@ -13,6 +13,7 @@ from mindspore import nn, ops
 
 from mindground.nn.kernels import fast_cpu_kernels
 from mindground.nn.noise import Dropout
+from mindground.nn.swap import swap_middle
 
 __all__ = ["Attention", "GridAttention", "attention_core", "merge_heads", "split_heads"]
 
@@ -256,14 +257,14 @@ class GridAttention(nn.Cell):
 def split_heads(x: ms.Tensor, heads: int) -> ms.Tensor:
     """(B, N, heads * d) -> (B * heads, N, d)."""
     batch, count, width = x.shape
-    x = ops.transpose(x.reshape((batch, count, heads, width // heads)), (0, 2, 1, 3))
+    x = swap_middle(x.reshape((batch, count, heads, width // heads)))
     return x.reshape((batch * heads, count, width // heads))
 
 
 def merge_heads(x: ms.Tensor, heads: int) -> ms.Tensor:
     """(B * heads, N, d) -> (B, N, heads * d)."""
     groups, count, width = x.shape
-    x = ops.transpose(x.reshape((groups // heads, heads, count, width)), (0, 2, 1, 3))
+    x = swap_middle(x.reshape((groups // heads, heads, count, width)))
     return x.reshape((groups // heads, count, heads * width))
 
 

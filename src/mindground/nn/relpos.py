@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import ops
 
 from mindground.nn.resize import linear_matrix
+from mindground.nn.swap import swap_middle
 
 __all__ = ["centre_crop", "grid_indicator", "grid_terms", "relative_matrix"]
 
@@ -73,12 +74,12 @@ def grid_terms(
     """
     groups, _, width = q.shape
     rows, columns = grid
-    q = q.reshape((groups, rows, columns, width))
     product = ops.BatchMatMul(transpose_b=True)
-    by_row = ops.transpose(q, (1, 0, 2, 3)).reshape((rows, groups * columns, width))
-    rel_h = product(by_row, offsets_h).reshape((rows, groups, columns, offsets_h.shape[1]))
-    by_column = ops.transpose(q, (2, 0, 1, 3)).reshape((columns, groups * rows, width))
-    rel_w = product(by_column, offsets_w).reshape((columns, groups, rows, offsets_w.shape[1]))
-    rel_h = ops.transpose(rel_h, (1, 0, 2, 3)).reshape((groups, rows * columns, offsets_h.shape[1]))
-    rel_w = ops.transpose(rel_w, (1, 2, 0, 3)).reshape((groups, rows * columns, offsets_w.shape[1]))
-    return rel_h, rel_w
+    by_row = swap_middle(q.reshape((1, groups, rows, columns * width)))
+    rel_h = product(by_row.reshape((rows, groups * columns, width)), offsets_h)
+    rel_h = swap_middle(rel_h.reshape((1, rows, groups, -1)))
+    by_column = swap_middle(q.reshape((1, groups * rows, columns, width)))
+    rel_w = product(by_column.reshape((columns, groups * rows, width)), offsets_w)
+    rel_w = swap_middle(rel_w.reshape((1, columns, groups * rows, -1)))
+    shape = (groups, rows * columns, -1)
+    return rel_h.reshape(shape), rel_w.reshape(shape)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import ops
 
+from mindground.nn.swap import swap_middle
+
 __all__ = ["merge_windows", "split_windows"]
 
 
@@ -20,7 +22,7 @@ def split_windows(x: ms.Tensor, size: int) -> ms.Tensor:
     if pad_w > 0:
         x = ops.concat((x, ops.zeros((batch, height + pad_h, pad_w, channels), x.dtype)), 2)
     down, across = (height + pad_h) // size, (width + pad_w) // size
-    x = ops.transpose(x.reshape((batch, down, size, across, size, channels)), (0, 1, 3, 2, 4, 5))
+    x = swap_middle(x.reshape((batch * down, size, across, size * channels)))
     return x.reshape((batch, down * across, size * size, channels))
 
 
@@ -29,7 +31,7 @@ def merge_windows(windows: ms.Tensor, size: int, grid: tuple[int, int]) -> ms.Te
     batch, channels = windows.shape[0], windows.shape[-1]
     height, width = grid
     down, across = (height + size - 1) // size, (width + size - 1) // size
-    x = ops.transpose(windows.reshape((batch, down, across, size, size, channels)), (0, 1, 3, 2, 4, 5))
+    x = swap_middle(windows.reshape((batch * down, across, size, size * channels)))
     x = x.reshape((batch, down * size, across * size, channels))
     if down * size > height:
         x = x[:, :height]
