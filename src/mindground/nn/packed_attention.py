@@ -54,7 +54,9 @@ class PackedAttention(nn.Cell):
     def _projected_once(self, x: ms.Tensor, first: int, count: int, shared: int) -> ms.Tensor:
         """`_projected`, the last `shared` rows of the first sample only: they are the same in every sample."""
         batch, own = x.shape[0], x.shape[1] - shared
-        common = self._projected(x[:1, own:], first, count)
+        # Whole rows of the flattened tensor: x[:1, own:] is copied element by element on a CPU.
+        rows = x.reshape((-1, self.width))[own : own + shared]
+        common = self._projected(rows.expand_dims(0), first, count)
         common = ops.broadcast_to(common, (batch, shared, count * self.width))
         return ops.concat((self._projected(x[:, :own], first, count), common), 1)
 
