@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Parse, then let the package do the work."""
-    options = parser().parse_args(argv)
+    door = parser()
+    options = door.parse_args(argv)
+    if options.batch_size is not None and options.batch_size < 1:
+        door.error(f"--batch_size {options.batch_size}: at least one sentence goes through at once")
     from mindground.errors import ImageError
     from mindground.gallery import newest_checkpoint
     from mindground.predict_files import find_images, predict_files, summary

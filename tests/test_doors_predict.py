@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mindground.data import Dataset
-from mindground.errors import CheckpointError, DataError, ImageError
+from mindground.errors import CheckpointError, ConfigError, DataError, ImageError
 from mindground.gallery import choose_indexes, newest_checkpoint, parse_indexes, show_samples
 from mindground.predict_files import find_images, predict_files, summary
 from mindground.predictor import at_least
@@ -196,6 +197,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.model.text.vocab_size = tokenizer.vocab_size
     model = build_model(config)
     return save_checkpoint(folder / "runs" / "tiny" / "best.ckpt", model, config, tokenizer, {"step": 0, "epoch": 0})
+
+
+def test_a_batch_of_no_sentences_is_refused() -> None:
+    spec = importlib.util.spec_from_file_location("predict_door", ROOT / "src" / "predict.py")
+    door = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(door)
+    with pytest.raises(ConfigError, match="--batch_size 0"):
+        door.main(["--image", "scene.png", "--text", "ship", "--batch_size", "0"])
 
 
 def test_predictor_from_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
