@@ -76,6 +76,8 @@ def test_results_are_written(tmp_path: Path) -> None:
     assert first["segmentation"]["size"] == [40, 60]
     lines = summary(results)
     assert "1 found, score 0.65" in lines[0] and lines[1].endswith("'船': nothing found")
+    without = predict_files(ask, images[:1], ["the ship left of the pier"], tmp_path / "out")
+    assert summary(without)[0].endswith("1 found")  # a score of 1 is none
 
 
 def test_a_bad_image_is_named_and_the_others_go_on(tmp_path: Path) -> None:

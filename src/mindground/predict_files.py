@@ -46,7 +46,9 @@ def summary(results: Results) -> list[str]:
     names = {image["id"]: image["file_name"] for image in results.document["images"]}
     lines = []
     for query in results.document["queries"]:
-        found = f"{query['found']} found, score {query['best_score']:.2f}" if query["found"] else "nothing found"
+        found = f"{query['found']} found" if query["found"] else "nothing found"
+        if query["found"] and query["best_score"] < 1:  # exactly 1 says that the network has no confidence to give
+            found += f", score {query['best_score']:.2f}"
         lines.append(f"{names[query['image_id']]}: {query['text']!r}: {found}")
     return lines
 
