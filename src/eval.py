@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mindground import device
+from mindground.runtime import device
 
 
 def main(argv: Sequence[str]) -> int:

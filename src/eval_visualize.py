@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground import device
+from mindground.runtime import device
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from mindground import device
+from mindground.runtime import device
 
 
 def parser() -> argparse.ArgumentParser:

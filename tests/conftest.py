@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mindground import device
+from mindground.runtime import device
 
 device.prepare()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mindground import device
+from mindground.runtime import device
 from mindground.config import DeviceConfig
 from mindground.errors import DeviceError
 
@@ -22,7 +22,7 @@ def script(tmp_path: Path, text: str) -> str:
 def test_prepare_before_mindspore_sets_what_is_unset(run_python, tmp_path: Path) -> None:
     code = """
         import os, sys
-        from mindground import device
+        from mindground.runtime import device
         before = os.sched_getaffinity(0)
         device.prepare()
         assert "mindspore" not in sys.modules and "mpi4py" not in sys.modules
@@ -44,7 +44,7 @@ def test_prepare_too_late_says_so(run_python, tmp_path: Path) -> None:
 def test_ranks_bound_by_mpirun_get_the_jobs_cpus_and_pinning_by_hand_is_respected(run_python, tmp_path: Path) -> None:
     code = """
         import os
-        from mindground import device
+        from mindground.runtime import device
         bound = len(os.sched_getaffinity(0))
         device.prepare()
         print(bound, len(os.sched_getaffinity(0)))
@@ -78,7 +78,7 @@ def test_apply_selects_proves_and_describes() -> None:
 
 def test_fast_kernels_before_anything_is_applied(run_python, tmp_path: Path) -> None:
     code = """
-        from mindground import device
+        from mindground.runtime import device
         device.prepare()
         first = device.fast_cpu_kernels()
         from mindground.config import DeviceConfig
@@ -243,7 +243,7 @@ def test_every_thread_of_a_rank_stays_on_its_own_cpus(run_python, tmp_path: Path
     code = """
         import os
         from pathlib import Path
-        from mindground import device
+        from mindground.runtime import device
         from mindground.config import DeviceConfig
         device.apply(DeviceConfig(device_target="CPU"))
         device.apply(DeviceConfig(device_target="CPU"))  # once is enough, also when it is asked for twice

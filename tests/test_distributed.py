@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground import distributed, launcher
+from mindground.runtime import launcher
+from mindground.runtime import distributed
 from mindground.config import DeviceConfig
-from mindground.distributed import SingleComm, agree, gather_objects
+from mindground.runtime.distributed import SingleComm, agree, gather_objects
 from mindground.errors import DeviceError
-from mindground.launcher import launched_local_rank, launched_rank, launched_size
+from mindground.runtime.launcher import launched_local_rank, launched_rank, launched_size
 
 HEAD = """
 import sys, threading, time
 import numpy as np
-from mindground import device, distributed
+from mindground.runtime import device
+from mindground.runtime import distributed
 device.prepare()
 from mindground.config import DeviceConfig
 comm = distributed.get_comm(DeviceConfig())

@@ -170,7 +170,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A very small VG-LAW with random weights, as training would leave it."""
     from mindground.config import DeviceConfig, load_config
     from mindground.data import build_dataset
-    from mindground.device import apply
+    from mindground.runtime.device import apply
     from mindground.engine.checkpoint import save_checkpoint
     from mindground.models import build_model
     from mindground.text import build_tokenizer

@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground import device
+from mindground.runtime import device
 
 
 def main(argv: Sequence[str]) -> None:

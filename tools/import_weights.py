@@ -29,7 +29,7 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground import device
+from mindground.runtime import device
 from mindground.errors import WeightsError
 
 if TYPE_CHECKING:

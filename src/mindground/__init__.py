@@ -24,7 +24,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'mindground' has no attribute {name!r}")
-    from mindground import device
+    from mindground.runtime import device
 
     device.prepare()  # some of these homes import MindSpore, which reads its start-up settings then
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -65,8 +65,8 @@ def run_door(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | 
 
 def _leave(code: int) -> int:
     """A rank that fails alone must take the others with it: an exception would leave them waiting for ever."""
-    if "mindground.distributed" in sys.modules:
-        from mindground.distributed import current_comm
+    if "mindground.runtime.distributed" in sys.modules:
+        from mindground.runtime.distributed import current_comm
 
         comm = current_comm()
         if comm is not None and comm.size > 1:

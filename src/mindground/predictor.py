@@ -108,7 +108,7 @@ class Predictor:
             CheckpointError: no such file, or not a checkpoint of MindGround.
             DeviceError: this machine does not offer that device.
         """
-        from mindground import device as devices
+        from mindground.runtime import device as devices
 
         devices.prepare()  # before anything imports MindSpore
         from mindground.config import DeviceConfig

@@ -14,13 +14,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mindground import device
+from mindground.runtime import device
 
 
 def main(argv: Sequence[str]) -> int:
     """Train the fake model, with what the third argument asks for."""
     from engine.fakes import fake_config, fake_parts
-    from mindground.distributed import get_comm
+    from mindground.runtime.distributed import get_comm
     from mindground.engine import step, trainer
     from mindground.weights import writer
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from engine.fakes import FakeLoader, FakeMetrics, FakeModel, OneRank, fake_config, make_batch
-from mindground import device
+from mindground.runtime import device
 from mindground.config import Config, load_config
 from mindground.data import Dataset
 from mindground.data.transforms import TRANSFORMS, ReferringTransform, transform_for
-from mindground.device import DeviceInfo
+from mindground.runtime.device import DeviceInfo
 from mindground.engine import assemble as module
 from mindground.engine.assemble import assemble, make_metrics
 from mindground.engine.evaluator import Forward, evaluate

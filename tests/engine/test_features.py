@@ -74,7 +74,7 @@ def small(folder: Path, name: str, data: dict[str, Any] | None = None, **setting
 
 
 def run(config: Config) -> tuple[Trainer, list[dict[str, Any]]]:
-    from mindground import device
+    from mindground.runtime import device
 
     info = device.apply(config.device)
     device.seed_everything(config.train.seed)
@@ -101,7 +101,7 @@ def test_kept_features_train_to_the_same_numbers(tmp_path: Path) -> None:
     again = small(tmp_path, "again", feature_cache=str(tmp_path / "features"))
     ms.set_context(mode=ms.GRAPH_MODE)
     comm = OneRank()
-    from mindground import device
+    from mindground.runtime import device
 
     device.seed_everything(again.train.seed)
     parts = assemble(again, comm, device.apply(again.device))

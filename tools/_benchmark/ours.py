@@ -15,7 +15,7 @@ _NOISE = 0.02
 
 
 def _prepared(config: Any) -> Any:
-    from mindground import device
+    from mindground.runtime import device
     from mindground.models import build_model
 
     device.apply(config.device)
@@ -25,7 +25,7 @@ def _prepared(config: Any) -> Any:
 
 def idle(config: Any) -> None:
     """Only what every process needs: MindSpore with its device selected."""
-    from mindground import device
+    from mindground.runtime import device
 
     device.apply(config.device)
     import mindground.engine.step  # noqa: F401

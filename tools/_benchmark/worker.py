@@ -125,7 +125,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(root / "tools"), str(root / "src")]
     if sys.argv[1] == "ours":
         # Never for the peer: the settings include an instruction set that would slow PyTorch down.
-        from mindground import device
+        from mindground.runtime import device
 
         device.prepare()
     main(sys.argv[1:])

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, get_origin
 from mindground.config.resolve import coerce, field_types, keys_of, nearest
 from mindground.config.schema import DataConfig, DeviceConfig, EvalConfig, TrainConfig
 from mindground.errors import ConfigError
-from mindground.launcher import launched_rank
+from mindground.runtime.launcher import launched_rank
 from mindground.models import families, family_module
 
 __all__ = ["FLAGS", "IGNORED_FLAGS", "Overrides", "known_names", "resolve_overrides", "split_arguments"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mindground import device
+from mindground.runtime import device
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
 from mindground.data.transforms import transform_for
@@ -21,7 +21,7 @@ from mindground.text import build_tokenizer
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.data import Dataset
-    from mindground.device import DeviceInfo
+    from mindground.runtime.device import DeviceInfo
     from mindground.metrics import ReferringMetrics
     from mindground.metrics.instances import InstanceMetrics
     from mindground.text import Tokenizer

@@ -20,7 +20,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mindground.device import fast_cpu_kernels
+from mindground.runtime.device import fast_cpu_kernels
 from mindground.errors import CheckpointError, ConfigError
 from mindground.models.base import GroundingModel, ParameterGroup
 

@@ -59,7 +59,8 @@ def score(
     Raises:
         MindGroundError: checkpoint, data set or split that cannot be used.
     """
-    from mindground import device, distributed
+    from mindground.runtime import device
+    from mindground.runtime import distributed
     from mindground.config import fingerprint, from_dict
 
     contents = read_checkpoint(checkpoint)

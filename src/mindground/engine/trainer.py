@@ -65,7 +65,8 @@ def train(config: Config, comm: Any | None = None) -> Path:
         MindGroundError: bad configuration, data, weights or checkpoint; a loss that is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; the position was saved.
     """
-    from mindground import device, distributed
+    from mindground.runtime import device
+    from mindground.runtime import distributed
     from mindground.config import fingerprint
 
     info = device.apply(config.device)

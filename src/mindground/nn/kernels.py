@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mindground.device import fast_cpu_kernels
+from mindground.runtime.device import fast_cpu_kernels
 
 __all__ = ["fast_cpu_kernels"]

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground import device
+from mindground.runtime import device
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, measure, write."""
     from mindground.config import DataConfig, DoorParser, parse_command_line
     from mindground.data import build_dataset
-    from mindground.distributed import current_comm
+    from mindground.runtime.distributed import current_comm
     from mindground.engine.curriculum.reliability import measure, write_measured
 
     parser = DoorParser(description="reliability of pseudo labels by the model of a checkpoint")

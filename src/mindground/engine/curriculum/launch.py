@@ -26,7 +26,7 @@ from mindground.engine.curriculum.reliability import FILE, Measured, read_measur
 from mindground.engine.hooks import RunInterrupted, StopRequest, duration
 from mindground.engine.run_folder import RunFolder
 from mindground.errors import CheckpointError, ConfigError, MindGroundError
-from mindground.launcher import launched_size
+from mindground.runtime.launcher import launched_size
 
 if TYPE_CHECKING:
     from mindground.config import Config

@@ -122,7 +122,8 @@ def measure(
     Raises:
         MindGroundError: checkpoint or data that cannot be used.
     """
-    from mindground import device, distributed
+    from mindground.runtime import device
+    from mindground.runtime import distributed
     from mindground.config import from_dict
     from mindground.engine.assemble import make_loader
     from mindground.engine.checkpoint import load_checkpoint, read_checkpoint

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mindground.errors import DeviceError
-from mindground.launcher import launched, launched_rank, launched_size
+from mindground.runtime.launcher import launched, launched_rank, launched_size
 
 if TYPE_CHECKING:
     from mindspore import Parameter, nn
@@ -311,7 +311,7 @@ def get_comm(device_config: DeviceConfig) -> Comm:
         if launched_size() == 1:
             _current = SingleComm()
         else:
-            from mindground import device
+            from mindground.runtime import device
 
             target = device.apply(device_config).target
             _current = HostComm() if target == "CPU" else DeviceComm()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mindground.errors import DeviceError
-from mindground.launcher import launched_local_rank, launched_local_size, launched_size
+from mindground.runtime.launcher import launched_local_rank, launched_local_size, launched_size
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -116,7 +116,7 @@ def prepare() -> None:
         return
     _prepared = True
     if "mindspore" in sys.modules:
-        logger.warning("mindspore was imported before mindground.device.prepare(): its start-up settings stay as found")
+        logger.warning("mindspore was imported before mindground.runtime.device.prepare(): its start-up settings stay as found")
         return
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
