@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mindground.text import Tokenizer
     from mindground.weights.facts import SourceFacts
     from mindground.weights.maps import WeightMap
-    from mindground.weights.reader import WeightFile
+    from mindground.files.weights import WeightFile
     from mindground.weights.report import LoadReport
 
 
@@ -152,7 +152,7 @@ def import_file(line: CommandLine) -> tuple[GroundingModel, Config, LoadReport]:
     from mindground.models import build_model
     from mindground.weights.load import load_into, parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
-    from mindground.weights.reader import read_weights
+    from mindground.files.weights import read_weights
 
     options = line.options
     found = read_weights(options.source)

@@ -29,7 +29,7 @@ from mindground.config import Config, DoorParser, parse_command_line
 from mindground.data import Dataset, build_dataset, eval_splits
 from mindground.data.formats.files import read_json, write_bytes_atomic
 from mindground.data.formats.jsonl import read_jsonl
-from mindground.data.images import read_image
+from mindground.files.images import read_image
 from mindground.doors import run_door
 from mindground.engine.curriculum.subsets import Source, Store
 from mindground.errors import ConfigError, DataError

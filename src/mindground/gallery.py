@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mindground.data import Dataset
-from mindground.data.images import read_image
+from mindground.files.images import read_image
 from mindground.errors import CheckpointError, DataError
 from mindground.structures import Prediction, Sample
 from mindground.visualize import contact_sheet, draw, save_png, side_by_side

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mindground.data.images import read_image
+from mindground.files.images import read_image
 from mindground.errors import DataError, ImageError, MindGroundError
 from mindground.geo import GeoImage, is_geotiff, read_geotiff, to_geojson, write_geojson
 from mindground.predictor import check_sentence, to_coco

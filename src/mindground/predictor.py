@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
-from mindground.data.images import read_image, to_rgb8
+from mindground.files.images import read_image, to_rgb8
 from mindground.errors import CheckpointError, DataError, ImageError
 from mindground.structures import Batch, Geometry, Prediction, Sample, xyxy_to_xywh
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mindground.data import images
-from mindground.data.images import ImageCache, read_image, to_rgb8
+from mindground.files import images
+from mindground.files.images import ImageCache, read_image, to_rgb8
 from mindground.errors import ImageError
 
 

@@ -18,7 +18,7 @@ from mindground.data import build_dataset, eval_splits
 from mindground.data.formats.jsonl import read_jsonl, write_dataset
 from mindground.data.formats.pair_lists import PAIR_LISTS
 from mindground.errors import DataError, DatasetNotFoundError, UnsafeFileError
-from mindground.weights.plain_torch import read_plain_torch
+from mindground.files.plain_torch import read_plain_torch
 from weights.make_fixtures import Attack
 
 

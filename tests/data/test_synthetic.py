@@ -12,7 +12,7 @@ import pytest
 
 from mindground.config import DataConfig, SyntheticConfig
 from mindground.data import build_dataset
-from mindground.data.images import read_image
+from mindground.files.images import read_image
 from mindground.data.synthetic import CATEGORIES, build_synthetic
 from mindground.errors import ConfigError
 from mindground.structures import Sample, box_iou, mask_box

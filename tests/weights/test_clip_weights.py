@@ -19,7 +19,7 @@ from mindground.engine.optim import build_optimizer
 from mindground.engine.pretrained import load_file
 from mindground.errors import ConfigError, WeightsError
 from mindground.models import build_model
-from mindground.weights.reader import read_weights
+from mindground.files.weights import read_weights
 
 torch = pytest.importorskip("torch")
 

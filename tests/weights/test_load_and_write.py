@@ -16,7 +16,7 @@ from mindspore import nn
 from mindground.errors import CheckpointError, WeightsError
 from mindground.weights.load import load_into, parameter_arrays, parameter_shapes
 from mindground.weights.maps import WeightMap
-from mindground.weights.reader import read_weights
+from mindground.files.weights import read_weights
 from mindground.weights.writer import atomic_file, export, write_safetensors_atomic
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mindground.errors import MindGroundError, UnsafeFileError, WeightsError
-from mindground.weights.reader import read_weights
+from mindground.files.weights import read_weights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FILES = {
@@ -87,7 +87,7 @@ def test_texts_of_a_mindspore_file() -> None:
 def test_reading_needs_neither_torch_nor_mindspore() -> None:
     names = [name for name in FILES]
     code = (
-        "import sys\nfrom mindground.weights.reader import read_weights\n"
+        "import sys\nfrom mindground.files.weights import read_weights\n"
         f"[read_weights({str(FIXTURES)!r} + '/' + n) for n in {names!r}]\n"
         "assert not {'torch', 'mindspore', 'safetensors'} & set(sys.modules)"
     )
@@ -111,7 +111,7 @@ def test_cut_off_anywhere_is_one_sentence(name: str, tmp_path: Path) -> None:
 
 
 def _message_ends(data: bytes) -> set[int]:
-    from mindground.weights._mindspore_ckpt import _varint
+    from mindground.files._mindspore_ckpt import _varint
 
     view, at, ends = memoryview(data), 0, set()
     while at < len(data):

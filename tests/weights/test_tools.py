@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground.weights.reader import read_weights
+from mindground.files.weights import read_weights
 from mindground.weights.writer import write_safetensors_atomic
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from mindground.errors import DataError, UnsafeFileError
-from mindground.weights.pickles import read_plain_pickle
-from mindground.weights.reader import read_weights
+from mindground.files.pickles import read_plain_pickle
+from mindground.files.weights import read_weights
 from weights.make_fixtures import Attack, attack_legacy, attack_pickle, attack_zip
 
 

@@ -49,7 +49,7 @@ def write_start(family: Any, config: Any, folder: Path) -> None:
 def load_start(family: Any, config: Any, folder: Path) -> Any:
     """The family's network with the weights that `write_start` has written."""
     from mindground.weights.load import load_into, parameter_shapes
-    from mindground.weights.reader import read_weights
+    from mindground.files.weights import read_weights
 
     model = _prepared(config)
     path = folder / "weights.safetensors"

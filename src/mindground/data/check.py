@@ -193,7 +193,7 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
 
 def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
     """Sizes by path, path by content digest, findings; every picture is opened once."""
-    from mindground.data.images import read_image
+    from mindground.files.images import read_image
 
     sizes: dict[str, tuple[int, int]] = {}
     digests: dict[str, str] = {}

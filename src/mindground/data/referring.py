@@ -210,7 +210,7 @@ def _merged(
 
 
 def _kept(out: Path, split: str, split_by: str) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
-    from mindground.weights.pickles import read_plain_pickle
+    from mindground.files.pickles import read_plain_pickle
 
     path = out / "instances.json"
     empty: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from mindground.data.dataset import Dataset
 from mindground.data.formats.files import write_bytes_atomic
 from mindground.data.formats.rsvg_lists import divide, image_disjoint
-from mindground.data.images import read_image
+from mindground.files.images import read_image
 from mindground.errors import DataError
 from mindground.structures import Sample
 

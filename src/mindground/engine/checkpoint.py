@@ -138,7 +138,7 @@ def read_checkpoint(path: str | Path) -> Contents:
 
 def _refusal(path: Path, error: Exception) -> MindGroundError:
     """Why a file that is no safetensors container is no checkpoint."""
-    from mindground.weights.reader import read_weights
+    from mindground.files.weights import read_weights
 
     try:
         found = read_weights(path)

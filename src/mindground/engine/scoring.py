@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindground.data import build_dataset, eval_splits
-from mindground.data.images import read_image
+from mindground.files.images import read_image
 from mindground.data.shuffle import shuffle_expressions
 from mindground.data.transforms import Plan, transform_for
 from mindground.engine.assemble import make_loader, make_metrics

@@ -14,7 +14,7 @@ from golden.compute import fill
 from mindground.backbones.clip import Clip, ClipText, ClipVision
 from mindground.backbones.clip_weights import HUGGINGFACE_MAP, OPENAI_MAP
 from mindground.weights.load import load_into, parameter_shapes
-from mindground.weights.reader import read_weights
+from mindground.files.weights import read_weights
 
 
 def towers(config: dict[str, Any]) -> Clip:

@@ -25,7 +25,7 @@ from mindground.models.clipvg.weights import UPSTREAM_MAP
 from mindground.structures import Batch, cxcywh_to_xyxy
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import WeightMap
-from mindground.weights.reader import read_weights
+from mindground.files.weights import read_weights
 
 _VARIANTS = {"clipvg": "multi_level", "clipvg-lastlayer": "last_layer", "clipvg-prompt": "prompt"}
 

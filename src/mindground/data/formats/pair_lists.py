@@ -118,7 +118,7 @@ def _not_found(path: Path, root: str, dataset: str, split: str) -> DatasetNotFou
 
 
 def _items(path: Path, layout: _Layout) -> list[tuple[Any, ...]]:
-    from mindground.weights.plain_torch import read_plain_torch
+    from mindground.files.plain_torch import read_plain_torch
 
     content = read_plain_torch(path)
     if not isinstance(content, list):

@@ -119,7 +119,7 @@ def cache_path(folder: Path, dataset: str, split_by: str) -> Path:
 
 
 def _read_cache(path: Path, dataset: str, split: str, images: Path, masks: Path | None) -> Dataset:
-    from mindground.weights.pickles import read_plain_pickle
+    from mindground.files.pickles import read_plain_pickle
 
     content = read_plain_pickle(path) if path.suffix == ".pkl" else read_json(path)
     require(content, ("items", "index"), str(path))

@@ -113,7 +113,7 @@ class Refer:
     @classmethod
     def from_folder(cls, folder: str | Path, split_by: str) -> Refer:
         """Read `refs(<split_by>).p` and `instances.json`; a pickle that asks for code is refused."""
-        from mindground.weights.pickles import read_plain_pickle
+        from mindground.files.pickles import read_plain_pickle
 
         path = Path(folder) / f"refs({split_by}).p"
         return cls(read_plain_pickle(path), read_json(Path(folder) / "instances.json"), str(path))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindground.data.images import ImageCache, read_image
+from mindground.files.images import ImageCache, read_image
 from mindground.data.pixels import PixelPlan
 from mindground.errors import DataError
 from mindground.referent import referent_box, referent_mask

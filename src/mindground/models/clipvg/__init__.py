@@ -11,7 +11,7 @@ from mindground.models.clipvg.config import ClipVGConfig as Config
 if TYPE_CHECKING:
     from mindground.models.clipvg.model import ClipVG
     from mindground.weights.facts import SourceFacts
-    from mindground.weights.reader import WeightFile
+    from mindground.files.weights import WeightFile
 
 __all__ = ["FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "Config", "build", "describe_source"]
 

@@ -10,7 +10,7 @@ from mindground.models.clipvg.config import CLIP_PRESETS, published_blocks
 from mindground.models.clipvg.weights import WEIGHT_MAPS
 from mindground.weights.facts import SourceFacts
 from mindground.weights.maps import best_map
-from mindground.weights.reader import WeightFile
+from mindground.files.weights import WeightFile
 
 __all__ = ["describe"]
 

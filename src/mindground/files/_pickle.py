@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from mindground.errors import MindGroundError, UnsafeFileError, WeightsError
-from mindground.weights._globals import ALLOWED, Buildable, Call, Global, Instance, canonical
+from mindground.files._globals import ALLOWED, Buildable, Call, Global, Instance, canonical
 
 __all__ = ["BROKEN", "ByteStream", "Machine"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mindground.errors import DataError, MindGroundError, UnsafeFileError
-from mindground.weights._globals import Global, Instance, NumpyArray
-from mindground.weights._pickle import BROKEN, Machine
-from mindground.weights._tensors import Budget, StorageRef, TensorRef, as_array
-from mindground.weights._torch_legacy import LEGACY_MAGIC, nested_reader, read_torch_legacy
-from mindground.weights._torch_zip import main_pickle, open_archive, read_torch_zip
-from mindground.weights.pickles import PlainUnpickler
+from mindground.files._globals import Global, Instance, NumpyArray
+from mindground.files._pickle import BROKEN, Machine
+from mindground.files._tensors import Budget, StorageRef, TensorRef, as_array
+from mindground.files._torch_legacy import LEGACY_MAGIC, nested_reader, read_torch_legacy
+from mindground.files._torch_zip import main_pickle, open_archive, read_torch_zip
+from mindground.files.pickles import PlainUnpickler
 
 __all__ = ["read_plain_torch"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import WeightsError
-from mindground.weights._globals import Global, Instance, NumpyArray
-from mindground.weights._tensors import Budget, StorageRef, TensorRef, as_array
+from mindground.files._globals import Global, Instance, NumpyArray
+from mindground.files._tensors import Budget, StorageRef, TensorRef, as_array
 
 __all__ = ["unpack"]
 

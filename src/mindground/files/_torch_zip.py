@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mindground.errors import WeightsError
-from mindground.weights._globals import storage_kind
-from mindground.weights._pickle import Machine
-from mindground.weights._tensors import StorageRef, item_size
+from mindground.files._globals import storage_kind
+from mindground.files._pickle import Machine
+from mindground.files._tensors import StorageRef, item_size
 
 __all__ = ["check_sizes", "main_pickle", "open_archive", "read_torch_zip"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import WeightsError
-from mindground.weights._tensors import widen_bfloat16
+from mindground.files._tensors import widen_bfloat16
 
 __all__ = ["looks_like_ckpt", "read_mindspore_ckpt"]
 

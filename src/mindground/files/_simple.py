@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import UnsafeFileError, WeightsError
-from mindground.weights._pickle import BROKEN
-from mindground.weights._tensors import widen_bfloat16
-from mindground.weights._torch_zip import check_sizes
+from mindground.files._pickle import BROKEN
+from mindground.files._tensors import widen_bfloat16
+from mindground.files._torch_zip import check_sizes
 
 __all__ = ["read_npz", "read_safetensors", "safetensors_header"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import WeightsError
-from mindground.weights._tensors import BFLOAT16, TORCH_DTYPES, StorageRef, TensorRef
+from mindground.files._tensors import BFLOAT16, TORCH_DTYPES, StorageRef, TensorRef
 
 __all__ = ["ALLOWED", "Buildable", "Call", "Global", "Instance", "NumpyArray", "canonical", "storage_kind"]
 

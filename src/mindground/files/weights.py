@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import MindGroundError, WeightsError
-from mindground.weights._mindspore_ckpt import looks_like_ckpt, read_mindspore_ckpt
-from mindground.weights._pickle import BROKEN, ByteStream, Machine
-from mindground.weights._simple import read_npz, read_safetensors, safetensors_header
-from mindground.weights._tensors import Budget
-from mindground.weights._torch_legacy import LEGACY_MAGIC, nested_reader, read_torch_legacy
-from mindground.weights._torch_zip import open_archive, read_torch_zip
-from mindground.weights._unpack import unpack
+from mindground.files._mindspore_ckpt import looks_like_ckpt, read_mindspore_ckpt
+from mindground.files._pickle import BROKEN, ByteStream, Machine
+from mindground.files._simple import read_npz, read_safetensors, safetensors_header
+from mindground.files._tensors import Budget
+from mindground.files._torch_legacy import LEGACY_MAGIC, nested_reader, read_torch_legacy
+from mindground.files._torch_zip import open_archive, read_torch_zip
+from mindground.files._unpack import unpack
 
 __all__ = ["WeightFile", "read_weights"]
 
