@@ -13,9 +13,9 @@ from mindground.runtime import device
 
 def main(argv: Sequence[str]) -> int:
     """Parse, then evaluate."""
-    from mindground.config import DoorParser, parse_command_line
+    from mindground.config import CommandParser, parse_command_line
 
-    parser = DoorParser(description="metrics of a checkpoint on a split")
+    parser = CommandParser(description="metrics of a checkpoint on a split")
     parser.add_argument("--ckpt", default="runs/quickstart/best.ckpt", help="checkpoint (best.ckpt of a run)")
     parser.add_argument("--split", default="", help="split; without it every evaluation split of the data set")
     parser.add_argument("--out", default="", help="write the metrics to this JSON file")
@@ -40,6 +40,6 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -16,9 +16,9 @@ from mindground.runtime import device
 
 def parser() -> argparse.ArgumentParser:
     """Options of this door; every key of the configuration may follow (--data.root=...)."""
-    from mindground.config import DoorParser
+    from mindground.config import CommandParser
 
-    door = DoorParser(description="Draw samples with truth and prediction.")
+    door = CommandParser(description="Draw samples with truth and prediction.")
     door.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
     door.add_argument("--indexes", metavar="0,7,42", help="samples to draw, truth and prediction beside each other")
     door.add_argument("--sheet", type=int, metavar="N", help="contact sheet of N samples (default: 12)")
@@ -35,8 +35,8 @@ def main(argv: Sequence[str]) -> None:
 
     line = parse_command_line(argv, parser())
     from mindground.data import build_dataset, eval_splits
-    from mindground.gallery import choose_indexes, newest_checkpoint, parse_indexes, show_samples
-    from mindground.predictor import Predictor
+    from mindground.inference.predictor import Predictor
+    from mindground.visualize.samples import choose_indexes, newest_checkpoint, parse_indexes, show_samples
 
     options = line.options
     indexes = parse_indexes(options.indexes) if options.indexes else None
@@ -59,6 +59,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

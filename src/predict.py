@@ -15,9 +15,9 @@ from mindground.runtime import device
 
 def parser() -> argparse.ArgumentParser:
     """Options of this door."""
-    from mindground.config import DoorParser
+    from mindground.config import CommandParser
 
-    door = DoorParser(description="Find what sentences point at in images.")
+    door = CommandParser(description="Find what sentences point at in images.")
     door.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
     door.add_argument("--image", nargs="+", required=True, metavar="PATH", help="images, GeoTIFFs or folders of them")
     door.add_argument("--text", action="append", required=True, help="what to find; may be given several times")
@@ -41,9 +41,9 @@ def main(argv: Sequence[str]) -> None:
     if options.batch_size is not None and options.batch_size < 1:
         door.error(f"--batch_size {options.batch_size}: at least one sentence goes through at once")
     from mindground.errors import ImageError
-    from mindground.gallery import newest_checkpoint
-    from mindground.predict_files import find_images, predict_files, summary
-    from mindground.predictor import Predictor
+    from mindground.inference.image_files import find_images, predict_files, summary
+    from mindground.inference.predictor import Predictor
+    from mindground.visualize.samples import newest_checkpoint
 
     images = find_images(options.image)  # a mistyped path is told before a network is built
     predictor = Predictor.load(
@@ -67,6 +67,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

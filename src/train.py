@@ -13,9 +13,9 @@ from mindground.runtime import device
 
 def main(argv: Sequence[str]) -> int:
     """Parse, then train."""
-    from mindground.config import DoorParser, parse_command_line
+    from mindground.config import CommandParser, parse_command_line
 
-    line = parse_command_line(argv, DoorParser(description="train what a configuration describes"), explains=True)
+    line = parse_command_line(argv, CommandParser(description="train what a configuration describes"), explains=True)
     if line.options.explain_config:
         print(line.explained(), end="")
         return 0
@@ -29,6 +29,6 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mindground.cli.exit_codes import run_command
 from mindground.config import DataConfig
 from mindground.data import Dataset
 from mindground.data.loader import Loader
 from mindground.data.transforms import ReferringTransform
-from mindground.doors import run_door
 from mindground.errors import ImageError
 from mindground.structures import Sample
 from mindground.text import build_wordpiece
@@ -50,7 +50,7 @@ def refused(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
 
     def start(name: str, *words: object) -> str:
         capfd.readouterr()
-        code = run_door(door(name).main, [str(word) for word in words])
+        code = run_command(door(name).main, [str(word) for word in words])
         said = capfd.readouterr().err
         assert code == 2, said
         assert "Traceback" not in said and said.strip()

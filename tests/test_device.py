@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mindground.runtime import device
 from mindground.config import DeviceConfig
 from mindground.errors import DeviceError
+from mindground.runtime import device
 
 
 def script(tmp_path: Path, text: str) -> str:

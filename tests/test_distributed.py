@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground.runtime import launcher
-from mindground.runtime import distributed
 from mindground.config import DeviceConfig
-from mindground.runtime.distributed import SingleComm, agree, gather_objects
 from mindground.errors import DeviceError
+from mindground.runtime import distributed, launcher
+from mindground.runtime.distributed import SingleComm, agree, gather_objects
 from mindground.runtime.launcher import launched_local_rank, launched_rank, launched_size
 
 HEAD = """

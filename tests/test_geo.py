@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindground import geo
 from mindground.errors import ImageError, MindGroundError
+from mindground.geo import rasters as geo
 from mindground.structures import Prediction, encode_mask
 
 

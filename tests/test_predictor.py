@@ -14,8 +14,8 @@ from mindspore import nn
 from PIL import Image
 
 from mindground.errors import CheckpointError, DataError, ImageError, MindGroundError
+from mindground.inference.predictor import Predictor, as_rgb, at_least, check_sentence, to_coco
 from mindground.models.base import GroundingModel
-from mindground.predictor import Predictor, as_rgb, at_least, check_sentence, to_coco
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
 
 

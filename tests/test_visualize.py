@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindground import _lettering, visualize
 from mindground.errors import ImageError
 from mindground.structures import Prediction, Sample, encode_mask
-from mindground.visualize import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
+from mindground.visualize import draw as visualize
+from mindground.visualize.draw import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
+from mindground.visualize.draw import lettering as _lettering
 
 PALETTE = Palette()
 

@@ -38,9 +38,9 @@ NEEDED = ("torch", "transformers")
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    from mindground.config import DoorParser
+    from mindground.config import CommandParser
 
-    tool = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tool = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tool.add_argument("family", choices=sorted(FAMILIES), help="what to compare")
     tool.add_argument("--batch", type=int, default=2, help="rows of the batch (default 2)")
     tool.add_argument("--repeats", type=int, default=7, help="timed turns of each side (default 7)")
@@ -148,6 +148,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -20,15 +20,15 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.config import DoorParser, parse_command_line
-from mindground.doors import run_door
-from mindground.engine.curriculum.run import Plan, run_curriculum
-from mindground.engine.curriculum.subsets import read_source, source_of
+from mindground.cli.exit_codes import run_command
+from mindground.config import CommandParser, parse_command_line
+from mindground.curriculum.run import Plan, run_curriculum
+from mindground.curriculum.subsets import read_source, source_of
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, then run or continue."""
-    parser = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--source", action="append", default=[], metavar="NAME=PATH", help="JSON-lines set or YAML file; repeat it"
     )
@@ -45,4 +45,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

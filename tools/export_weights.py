@@ -21,13 +21,13 @@ from mindground.runtime import device
 
 def main(argv: Sequence[str]) -> None:
     """Export one checkpoint; errors are told in one sentence by the door."""
-    from mindground.config import DoorParser
+    from mindground.config import CommandParser
     from mindground.engine.checkpoint import load_checkpoint
     from mindground.errors import WeightsError
+    from mindground.files.safetensors import write_safetensors_atomic
     from mindground.weights.load import parameter_arrays
-    from mindground.weights.writer import write_safetensors_atomic
 
-    tool = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tool = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tool.add_argument("ckpt", metavar="CKPT", help="one of our checkpoints")
     tool.add_argument("--family", default="", help="whose names to write (default: the model's own family)")
     tool.add_argument("--out", required=True, metavar="X.safetensors", help="file to write")
@@ -52,6 +52,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

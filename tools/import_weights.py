@@ -29,26 +29,26 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.runtime import device
 from mindground.errors import WeightsError
+from mindground.runtime import device
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mindground.config import CommandLine, Config
+    from mindground.files.weights import WeightFile
     from mindground.models.base import GroundingModel
     from mindground.text import Tokenizer
     from mindground.weights.facts import SourceFacts
     from mindground.weights.maps import WeightMap
-    from mindground.files.weights import WeightFile
     from mindground.weights.report import LoadReport
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of this tool; keys of the configuration may follow."""
-    from mindground.config import DoorParser
+    from mindground.config import CommandParser
 
-    tool = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tool = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tool.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
     tool.add_argument("--family", required=True, help="whose names the file uses: vitdet, bert, vglaw, ...")
     tool.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
@@ -149,10 +149,10 @@ def import_file(line: CommandLine) -> tuple[GroundingModel, Config, LoadReport]:
     Raises:
         WeightsError: unreadable, or with a rest that nothing explains.
     """
+    from mindground.files.weights import read_weights
     from mindground.models import build_model
     from mindground.weights.load import load_into, parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
-    from mindground.files.weights import read_weights
 
     options = line.options
     found = read_weights(options.source)
@@ -197,8 +197,8 @@ def check_vocabulary(tokenizer: Tokenizer | None, model: GroundingModel, vocab: 
 
 def write(model: GroundingModel, config: Config, report: LoadReport, options: argparse.Namespace) -> str:
     """Write the result; returns what it is good for."""
+    from mindground.files.safetensors import write_safetensors_atomic
     from mindground.weights.load import parameter_arrays
-    from mindground.weights.writer import write_safetensors_atomic
 
     if options.family == config.family:
         from mindground.engine.checkpoint import save_checkpoint
@@ -231,6 +231,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -22,8 +22,8 @@ except ModuleNotFoundError:  # a clone that was not installed
 
 from mindground.data import Dataset
 from mindground.data.formats.jsonl import read_jsonl
-from mindground.data.referring import make_referring
-from mindground.data.rsvg_writer import write_dior_rsvg
+from mindground.data.make.dior_rsvg import write_dior_rsvg
+from mindground.data.make.referring import make_referring
 from mindground.errors import DataError, MindGroundError
 
 USUAL = ("train", "val", "test")

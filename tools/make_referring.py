@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.data.referring import make_referring
+from mindground.data.make.referring import make_referring
 from mindground.errors import MindGroundError
 
 

@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mindground.files.atomic import write_bytes
+
 try:
     import mindground  # noqa: F401
 except ModuleNotFoundError:  # a clone that was not installed
@@ -25,16 +27,16 @@ except ModuleNotFoundError:  # a clone that was not installed
 
 import numpy as np
 
-from mindground.config import Config, DoorParser, parse_command_line
+from mindground.cli.exit_codes import run_command
+from mindground.config import CommandParser, Config, parse_command_line
+from mindground.curriculum.subsets import Source, Store
 from mindground.data import Dataset, build_dataset, eval_splits
-from mindground.data.formats.files import read_json, write_bytes_atomic
+from mindground.data.formats.files import read_json
 from mindground.data.formats.jsonl import read_jsonl
-from mindground.files.images import read_image
-from mindground.doors import run_door
-from mindground.engine.curriculum.subsets import Source, Store
 from mindground.errors import ConfigError, DataError
-from mindground.referent import referent_box
+from mindground.files.images import read_image
 from mindground.structures import Sample, box_iou
+from mindground.structures.referent import referent_box
 
 WRONG_BELOW = 0.1
 TRIES = 500
@@ -100,13 +102,13 @@ def _make(config: Config, out: Path, share: float, seed: int) -> dict[str, Any]:
     store = Store([Source("planted", dataset, 0.0)], evaluation)
     store.write_training(out, store.records(0))
     planted = {"samples": len(dataset), "share": share, "seed": seed, "wrong": wrong}
-    write_bytes_atomic(out / "planted.json", (json.dumps(planted, indent=1) + "\n").encode())
+    write_bytes(out / "planted.json", (json.dumps(planted, indent=1) + "\n").encode())
     return {"samples": len(dataset), "wrong": len(wrong), "val": len(evaluation), "folder": str(out)}
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, then make or check; prints one JSON line."""
-    parser = DoorParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the set")
     parser.add_argument("--share", type=float, default=0.25, help="of the boxes that are made wrong")
     parser.add_argument("--plant-seed", type=int, default=0, help="draws which, and how")
@@ -121,4 +123,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -13,13 +13,14 @@ import json
 import sys
 from pathlib import Path
 
+from mindground.files.atomic import write_bytes
+
 try:
     import mindground  # noqa: F401
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from mindground.data import REFER_DATASETS
-from mindground.data.formats.files import write_bytes_atomic
 from mindground.data.formats.refer import preprocess
 from mindground.errors import MindGroundError
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         content = preprocess(options.data_root, options.dataset, options.splitBy)
         folder = options.output or Path(options.data_root) / options.dataset
         path = folder / f"{options.dataset}({options.splitBy}).json"
-        write_bytes_atomic(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+        write_bytes(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
     except MindGroundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

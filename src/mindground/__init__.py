@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mindground.engine.checkpoint import load_checkpoint
+    from mindground.inference.predictor import Predictor
     from mindground.models import build_model
-    from mindground.predictor import Predictor
 
 __all__ = ["Predictor", "build_model", "load_checkpoint"]
 __version__ = "0.1.0"
 
 # MindSpore takes more than a second to import; names are resolved when they are first used.
 _HOMES = {
-    "Predictor": "mindground.predictor",
+    "Predictor": "mindground.inference.predictor",
     "build_model": "mindground.models",
     "load_checkpoint": "mindground.engine.checkpoint",
 }

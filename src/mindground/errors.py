@@ -16,6 +16,7 @@ __all__ = [
     "UnsafeFileError",
     "CheckpointError",
     "DeviceError",
+    "WriteError",
     "NonFiniteLossError",
 ]
 
@@ -50,6 +51,10 @@ class UnsafeFileError(WeightsError, DataError):
 
 class CheckpointError(MindGroundError):
     """A checkpoint that is incomplete, belongs to another run, or could not be written."""
+
+
+class WriteError(MindGroundError):
+    """A file that could not be written; what was there before is unchanged."""
 
 
 class DeviceError(MindGroundError):

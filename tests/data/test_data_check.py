@@ -15,7 +15,7 @@ import pytest
 
 from data.rsvg_sets import change, make_set, xml
 from mindground.data import Dataset
-from mindground.data.check import check_datasets
+from mindground.data.check.checks import check_datasets
 from mindground.data.formats.dior_rsvg import read_dior_rsvg
 from mindground.data.formats.jsonl import read_jsonl, write_jsonl
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from mindground.errors import ImageError
 from mindground.files import images
 from mindground.files.images import ImageCache, read_image, to_rgb8
-from mindground.errors import ImageError
 
 
 def picture(height: int = 24, width: int = 36) -> np.ndarray:

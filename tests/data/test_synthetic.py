@@ -12,9 +12,9 @@ import pytest
 
 from mindground.config import DataConfig, SyntheticConfig
 from mindground.data import build_dataset
-from mindground.files.images import read_image
-from mindground.data.synthetic import CATEGORIES, build_synthetic
+from mindground.data.make.synthetic import CATEGORIES, build_synthetic
 from mindground.errors import ConfigError
+from mindground.files.images import read_image
 from mindground.structures import Sample, box_iou, mask_box
 
 SMALL = SyntheticConfig(train_images=12, val_images=6)
@@ -93,7 +93,7 @@ def test_sentences_are_unique_in_their_image_and_shared_words_are_common(samples
 def test_words_agree_with_the_scene(root: str) -> None:
     """Re-derives every claim of a sentence from the other objects of the image."""
     config = SyntheticConfig(train_images=150, val_images=1)
-    from mindground.data.synthetic import make_scene, scene_sentences
+    from mindground.data.make.synthetic import make_scene, scene_sentences
 
     seen = set()
     for index in range(config.train_images):

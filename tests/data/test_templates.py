@@ -14,7 +14,7 @@ import pytest
 
 from mindground.config import DataConfig
 from mindground.data import Dataset, build_dataset
-from mindground.data.templates import Detection, TemplateRules, make_template_source, place_words, template_pairs
+from mindground.data.make.templates import Detection, TemplateRules, make_template_source, place_words, template_pairs
 from mindground.errors import ConfigError, DataError, DatasetNotFoundError
 from mindground.structures import Sample, box_iou
 

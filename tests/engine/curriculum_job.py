@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from mindground.config import DataConfig, load_config
+from mindground.curriculum.launch import Job, Measurement, Outcome
+from mindground.curriculum.reliability import Measured
+from mindground.curriculum.run import Curriculum, Plan
+from mindground.curriculum.subsets import Source
 from mindground.data import Dataset, build_dataset
-from mindground.engine.curriculum.launch import Job, Measurement, Outcome
-from mindground.engine.curriculum.reliability import Measured
-from mindground.engine.curriculum.run import Curriculum, Plan
-from mindground.engine.curriculum.subsets import Source
 from mindground.structures import Sample
 
 COUNT = 40

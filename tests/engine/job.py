@@ -20,9 +20,9 @@ from mindground.runtime import device
 def main(argv: Sequence[str]) -> int:
     """Train the fake model, with what the third argument asks for."""
     from engine.fakes import fake_config, fake_parts
-    from mindground.runtime.distributed import get_comm
     from mindground.engine import step, trainer
-    from mindground.weights import writer
+    from mindground.files import atomic as writer
+    from mindground.runtime.distributed import get_comm
 
     folder, settings, wish = argv[0], json.loads(argv[1]), json.loads(argv[2]) if len(argv) > 2 else {}
     config = fake_config(folder, **settings)
@@ -56,6 +56,6 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     device.prepare()
-    from mindground.doors import run_door
+    from mindground.cli.exit_codes import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

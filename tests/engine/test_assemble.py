@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from engine.fakes import FakeLoader, FakeMetrics, FakeModel, OneRank, fake_config, make_batch
-from mindground.runtime import device
 from mindground.config import Config, load_config
 from mindground.data import Dataset
 from mindground.data.transforms import TRANSFORMS, ReferringTransform, transform_for
-from mindground.runtime.device import DeviceInfo
 from mindground.engine import assemble as module
 from mindground.engine.assemble import assemble, make_metrics
 from mindground.engine.evaluator import Forward, evaluate
@@ -21,6 +19,8 @@ from mindground.engine.trainer import train
 from mindground.errors import ConfigError, DeviceError
 from mindground.metrics import ReferringMetrics
 from mindground.metrics.instances import InstanceMetrics
+from mindground.runtime import device
+from mindground.runtime.device import DeviceInfo
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
 from mindground.text import build_wordpiece
 

@@ -13,8 +13,8 @@ import pytest
 from engine.fakes import FakeModel, fake_config
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, weights_hash
 from mindground.errors import CheckpointError
+from mindground.files import atomic as writer
 from mindground.text import build_wordpiece
-from mindground.weights import writer
 
 
 @pytest.fixture

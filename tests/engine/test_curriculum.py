@@ -20,11 +20,10 @@ import pytest
 
 from engine.curriculum_job import World, plan, source
 from mindground.config import DataConfig, load_config
-from mindground.data import build_dataset
-from mindground.engine.curriculum import launch as launch_module
-from mindground.engine.curriculum.entities import count_entities, mean_entities
-from mindground.engine.curriculum.launch import Job, Launcher, Measurement, locked
-from mindground.engine.curriculum.reliability import (
+from mindground.curriculum import launch as launch_module
+from mindground.curriculum.entities import count_entities, mean_entities
+from mindground.curriculum.launch import Job, Launcher, Measurement, locked
+from mindground.curriculum.reliability import (
     Measured,
     ReliabilityCollector,
     box_reliability,
@@ -33,10 +32,11 @@ from mindground.engine.curriculum.reliability import (
     write_measured,
     write_subsets,
 )
-from mindground.engine.curriculum.run import Curriculum
-from mindground.engine.curriculum.search import Part, bad, greedy_threshold, keep, search_sources, simple_to_complex
-from mindground.engine.curriculum.subsets import digest_records, read_source, source_of, training_key
-from mindground.engine.hooks import RunInterrupted, StopRequest
+from mindground.curriculum.run import Curriculum
+from mindground.curriculum.search import Part, bad, greedy_threshold, keep, search_sources, simple_to_complex
+from mindground.curriculum.subsets import digest_records, read_source, source_of, training_key
+from mindground.data import build_dataset
+from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.errors import ConfigError, DataError, MindGroundError
 from mindground.structures import Batch, Geometry, Prediction, Sample
 
@@ -414,7 +414,7 @@ def test_a_killed_command_leaves_no_training_and_its_lock_is_waited_for(tmp_path
         "signal.signal(signal.SIGTERM, end)\n(place / 'started').touch()\ntime.sleep(60)\n"
     )
     (tmp_path / "command.py").write_text(
-        "import pathlib\nfrom mindground.engine.curriculum.launch import Launcher, locked\n"
+        "import pathlib\nfrom mindground.curriculum.launch import Launcher, locked\n"
         f"place = pathlib.Path({str(tmp_path)!r})\n"
         "with locked(place / 'out') as lock:\n"
         "    Launcher(lock=lock)._run([str(place / 'train.py')], place / 'log', 'a training')\n"

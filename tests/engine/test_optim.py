@@ -10,7 +10,7 @@ import pytest
 
 from engine.fakes import FakeModel
 from mindground.config import TrainConfig
-from mindground.engine.optim import AdamW, build_optimizer, clip_factor, scaled_rates, sum_of_squares
+from mindground.engine.optim.adamw import AdamW, build_optimizer, clip_factor, scaled_rates, sum_of_squares
 from mindground.engine.schedules import lr_factor, schedule_list
 from mindground.errors import ConfigError
 from mindground.models.base import ParameterGroup

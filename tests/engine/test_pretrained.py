@@ -13,10 +13,10 @@ import pytest
 from mindground.config import Config, load_config
 from mindground.engine.pretrained import load_pretrained
 from mindground.errors import ConfigError, MindGroundError, UnsafeFileError, WeightsError
+from mindground.files.safetensors import write_safetensors_atomic
 from mindground.models import build_model
 from mindground.models.base import GroundingModel
 from mindground.weights.load import parameter_arrays
-from mindground.weights.writer import write_safetensors_atomic
 
 SMALL = {
     "data.img_size": 64,

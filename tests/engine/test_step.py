@@ -10,7 +10,7 @@ import pytest
 
 from engine.fakes import FakeModel, OneRank, make_batch
 from mindground.config import TrainConfig
-from mindground.engine.optim import build_optimizer
+from mindground.engine.optim.adamw import build_optimizer
 from mindground.engine.step import TrainStep
 from mindground.errors import DataError, NonFiniteLossError
 

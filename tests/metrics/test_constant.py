@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mindground.metrics.constant import best_constant_box
+from mindground.metrics.baselines import best_constant_box
 from mindground.structures import box_iou
 
 

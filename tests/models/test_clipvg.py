@@ -10,7 +10,7 @@ from mindground.backbones.clip_weights import position_adapter
 from mindground.errors import ConfigError
 from mindground.models.clipvg.config import ClipVGConfig, TowersConfig
 from mindground.models.clipvg.decode import decode_box, dior_legacy_to_xyxy
-from mindground.models.clipvg.model import ClipVG
+from mindground.models.clipvg.network import ClipVG
 from mindground.models.clipvg.weights import UPSTREAM_MAP
 from mindground.structures import Batch, Geometry, Sample
 from mindground.weights.load import load_into, parameter_arrays, parameter_shapes

@@ -8,7 +8,7 @@ import pytest
 
 from mindground.losses import attention_loss
 from mindground.models.vglaw.config import TextConfig, VGLawConfig, VisualConfig
-from mindground.models.vglaw.model import VGLaw
+from mindground.models.vglaw.network import VGLaw
 
 SIDE = 32
 

@@ -15,11 +15,11 @@ import pytest
 from mindground.backbones import clip_weights
 from mindground.config import load_config
 from mindground.engine.checkpoint import load_checkpoint
-from mindground.engine.optim import build_optimizer
+from mindground.engine.optim.adamw import build_optimizer
 from mindground.engine.pretrained import load_file
 from mindground.errors import ConfigError, WeightsError
-from mindground.models import build_model
 from mindground.files.weights import read_weights
+from mindground.models import build_model
 
 torch = pytest.importorskip("torch")
 
@@ -180,7 +180,7 @@ def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_larger_images_and_a_prediction(tmp_path: Path, capsys: Any) -> None:
-    from mindground.predictor import Predictor
+    from mindground.inference.predictor import Predictor
 
     words = [w for w in TINY if not w.startswith(("--max_len", "--model.max_query_len"))]
     words = [

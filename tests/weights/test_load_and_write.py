@@ -14,10 +14,12 @@ import pytest
 from mindspore import nn
 
 from mindground.errors import CheckpointError, WeightsError
+from mindground.files.atomic import atomic_file
+from mindground.files.safetensors import write_safetensors_atomic
+from mindground.files.weights import read_weights
+from mindground.weights.export import export
 from mindground.weights.load import load_into, parameter_arrays, parameter_shapes
 from mindground.weights.maps import WeightMap
-from mindground.files.weights import read_weights
-from mindground.weights.writer import atomic_file, export, write_safetensors_atomic
 
 
 def _model() -> nn.Cell:
@@ -152,7 +154,7 @@ def test_a_full_disk_leaves_the_old_file(where: str, tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if where == "write":
-        import mindground.weights.writer as writer
+        import mindground.files.atomic as writer
 
         monkeypatch.setattr(writer, "open", lambda name, mode: _FullDisk(name, "w"), raising=False)
     else:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindground.files.safetensors import write_safetensors_atomic
 from mindground.files.weights import read_weights
-from mindground.weights.writer import write_safetensors_atomic
 
 ROOT = Path(__file__).parents[2]
 SMALL = """

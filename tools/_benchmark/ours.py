@@ -15,8 +15,8 @@ _NOISE = 0.02
 
 
 def _prepared(config: Any) -> Any:
-    from mindground.runtime import device
     from mindground.models import build_model
+    from mindground.runtime import device
 
     device.apply(config.device)
     device.seed_everything(config.train.seed)
@@ -34,8 +34,8 @@ def idle(config: Any) -> None:
 
 def write_start(family: Any, config: Any, folder: Path) -> None:
     """weights.safetensors under the peer's names and arrays.npz, the same for both sides."""
+    from mindground.files.safetensors import write_safetensors_atomic
     from mindground.weights.load import parameter_arrays
-    from mindground.weights.writer import write_safetensors_atomic
 
     rng = np.random.default_rng(config.train.seed)
     start = {
@@ -48,8 +48,8 @@ def write_start(family: Any, config: Any, folder: Path) -> None:
 
 def load_start(family: Any, config: Any, folder: Path) -> Any:
     """The family's network with the weights that `write_start` has written."""
-    from mindground.weights.load import load_into, parameter_shapes
     from mindground.files.weights import read_weights
+    from mindground.weights.load import load_into, parameter_shapes
 
     model = _prepared(config)
     path = folder / "weights.safetensors"
@@ -69,7 +69,7 @@ class OurSide:
 
     def __init__(self, family: Any, config: Any, folder: Path, training: bool) -> None:
         from mindground.engine.evaluator import Forward
-        from mindground.engine.optim import build_optimizer
+        from mindground.engine.optim.adamw import build_optimizer
         from mindground.engine.step import TrainStep
         from mindground.structures import Batch
 

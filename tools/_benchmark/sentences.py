@@ -29,7 +29,7 @@ class SentenceSide:
     def __init__(self, family: Any, config: Any, folder: Path) -> None:
         from _benchmark.ours import load_start
         from mindground.data.transforms import make_transform
-        from mindground.predictor import Predictor
+        from mindground.inference.predictor import Predictor
         from mindground.text import build_wordpiece
 
         count = int((folder / COUNT_FILE).read_text())

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,11 @@ from typing import Any
 
 import yaml
 
-from mindground.config.command_line import (
+from mindground.config.overrides import (
     FLAGS,
     IGNORED_FLAGS,
     SECTIONS,
-    DoorParser,
+    CommandParser,
     Overrides,
     resolve_overrides,
     split_arguments,
@@ -44,6 +43,7 @@ from mindground.config.schema import (
     validate,
 )
 from mindground.errors import ConfigError
+from mindground.files.atomic import write_text
 from mindground.models import model_config_class, published_file
 
 __all__ = [
@@ -157,7 +157,7 @@ def parse_command_line(
     Raises:
         ConfigError: an argument that belongs to nothing, or a mistake in the door's own options.
     """
-    parser = parser or DoorParser()
+    parser = parser or CommandParser()
     parser.allow_abbrev = False
     parser.epilog = parser.epilog or _EVERY_KEY
     if explains:
@@ -177,11 +177,7 @@ def to_yaml(config: Config) -> str:
 
 def dump_yaml(config: Config, path: str | Path) -> None:
     """Writes `to_yaml` to a file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text("# Resolved configuration; --config reads it back.\n" + to_yaml(config), encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, "# Resolved configuration; --config reads it back.\n" + to_yaml(config))
 
 
 def fingerprint(config: Config) -> str:

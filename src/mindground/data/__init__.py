@@ -57,7 +57,7 @@ def build_dataset(data_config: DataConfig, split: str) -> Dataset:
 
         dataset = read_coco(data_config.root, split, data_config.image_root)
     elif name == "synthetic":
-        from mindground.data.synthetic import build_synthetic
+        from mindground.data.make.synthetic import build_synthetic
 
         dataset = build_synthetic(data_config.synthetic, split, data_config.root)
     else:

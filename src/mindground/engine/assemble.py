@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mindground.runtime import device
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
 from mindground.data.transforms import transform_for
@@ -16,14 +15,15 @@ from mindground.engine.pretrained import load_pretrained
 from mindground.metrics import metrics_for
 from mindground.models import build_model
 from mindground.models.base import GroundingModel
+from mindground.runtime import device
 from mindground.text import build_tokenizer
 
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.data import Dataset
-    from mindground.runtime.device import DeviceInfo
     from mindground.metrics import ReferringMetrics
     from mindground.metrics.instances import InstanceMetrics
+    from mindground.runtime.device import DeviceInfo
     from mindground.text import Tokenizer
 
 __all__ = ["Parts", "assemble", "fill_vocabulary", "make_loader", "make_metrics"]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindground.errors import CheckpointError, MindGroundError, UnsafeFileError, WeightsError
+from mindground.files.safetensors import write_safetensors_atomic
 from mindground.weights.load import load_into, parameter_arrays
-from mindground.weights.writer import write_safetensors_atomic
 
 if TYPE_CHECKING:
     from mindground.config import Config

@@ -8,7 +8,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from mindground.engine.hooks import Progress
+from mindground.engine.progress import Progress
 from mindground.engine.step import batch_tensors
 from mindground.models.base import GroundingModel
 from mindground.structures import Batch, Prediction

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from mindground.data.loader import Loader
 from mindground.engine.checkpoint import weights_hash
 from mindground.engine.step import batch_tensors
 from mindground.errors import CheckpointError, ConfigError
+from mindground.files.atomic import atomic_file
 from mindground.models.base import GroundingModel
 from mindground.structures import Batch, Geometry, Sample
 from mindground.weights.load import parameter_arrays
@@ -91,19 +91,9 @@ class DiskStore:
             ) from error
 
     def put(self, key: str, value: np.ndarray) -> None:
-        """Write beside the place and move there."""
-        path = self._path(key)
-        part = path.with_name(f"{path.stem}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with part.open("wb") as file:
-                np.save(file, value, allow_pickle=False)
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"cannot write features to {path}: {error}; free space, or set train.feature_cache to another place"
-            ) from error
+        """Write one file. Raises WriteError."""
+        with atomic_file(self._path(key)) as stream:
+            np.save(stream, value, allow_pickle=False)
 
 
 def open_store(config: Config, model: GroundingModel) -> Store | None:

@@ -11,25 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from mindground.engine.run_folder import RunFolder
+from mindground.files.atomic import atomic_file, write_text
 
-__all__ = ["RunLog", "draw_curve", "read_log", "write_json"]
+__all__ = ["RunLog", "draw_curve", "read_log"]
 
 _LOG = logging.getLogger("mindground")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    from mindground.weights.writer import atomic_file
-
-    with atomic_file(path) as stream:
-        stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a log; a last line that a kill cut short is left out."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             record = json.loads(line)
         except ValueError:
@@ -54,7 +47,7 @@ class RunLog:
         if since is not None:
             kept = [record for record in read_log(folder.log) if record.get("step", 0) <= since]
             text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-            folder.log.write_text(text, encoding="utf-8")
+            write_text(folder.log, text)
         self._stream = folder.log.open("a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(folder.tensorboard, since)
 
@@ -134,5 +127,6 @@ def draw_curve(folder: RunFolder) -> Path | None:
     right.set(xlabel="step", ylim=(0, 1), title="evaluation")
     if right.get_legend_handles_labels()[0]:
         right.legend(frameon=False)
-    FigureCanvasAgg(figure).print_png(str(folder.curve))
+    with atomic_file(folder.curve) as stream:
+        FigureCanvasAgg(figure).print_png(stream)
     return folder.curve

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from mindground.config import value_of
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.errors import ConfigError, WeightsError
+from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import identity_map, strip_wrapper_prefix
-from mindground.files.weights import read_weights
 
 if TYPE_CHECKING:
     from mindground.config import Config
-    from mindground.weights.maps import Adapted, WeightMap
     from mindground.files.weights import WeightFile
+    from mindground.weights.maps import Adapted, WeightMap
     from mindground.weights.report import LoadReport
 
 __all__ = ["load_file", "load_pretrained"]

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindground.data import build_dataset, eval_splits
-from mindground.files.images import read_image
 from mindground.data.shuffle import shuffle_expressions
 from mindground.data.transforms import Plan, transform_for
 from mindground.engine.assemble import make_loader, make_metrics
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import Forward, evaluate
-from mindground.engine.logs import write_json
 from mindground.engine.run_folder import check_same_data
+from mindground.files.atomic import write_json, write_text
+from mindground.files.images import read_image
 from mindground.metrics import ReferringMetrics
-from mindground.metrics.constant import best_constant_box
-from mindground.referent import referent_box
+from mindground.metrics.baselines import best_constant_box
+from mindground.structures.referent import referent_box
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -59,9 +59,8 @@ def score(
     Raises:
         MindGroundError: checkpoint, data set or split that cannot be used.
     """
-    from mindground.runtime import device
-    from mindground.runtime import distributed
     from mindground.config import fingerprint, from_dict
+    from mindground.runtime import device, distributed
 
     contents = read_checkpoint(checkpoint)
     config = from_dict(contents.config, source=str(checkpoint))
@@ -89,7 +88,7 @@ def score(
             write_json(Path(out), result)
         if records:
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            Path(records).write_text(text, encoding="utf-8")
+            write_text(records, text)
         for split, values in results.items():
             _LOG.info("%s", _table(split, values))
     comm.barrier()

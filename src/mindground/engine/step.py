@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mindground.engine.optim import AdamW, clip_factor, sum_of_squares
+from mindground.engine.optim.adamw import AdamW, clip_factor, sum_of_squares
 from mindground.errors import DataError, NonFiniteLossError
 from mindground.models.base import GroundingModel
 from mindground.nn.noise import StepNoise

@@ -13,17 +13,19 @@ import mindspore as ms
 import numpy as np
 
 from mindground.engine.assemble import Parts, assemble
-from mindground.engine.averaging import averaged_weights
 from mindground.engine.checkpoint import read_checkpoint, save_checkpoint
+from mindground.engine.ema import averaged_weights
 from mindground.engine.evaluator import Forward, evaluate
 from mindground.engine.features import CachedLoader, FeatureEncoder, open_store
-from mindground.engine.hooks import Progress, RunInterrupted, StopRequest
-from mindground.engine.logs import RunLog, write_json
-from mindground.engine.optim import AdamW, build_optimizer, scaled_rates
+from mindground.engine.logs import RunLog
+from mindground.engine.optim.adamw import AdamW, build_optimizer, scaled_rates
+from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor
+from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.engine.step import TrainStep
 from mindground.errors import CheckpointError, ConfigError
+from mindground.files.atomic import write_json
 from mindground.weights.load import load_into
 
 if TYPE_CHECKING:
@@ -65,9 +67,8 @@ def train(config: Config, comm: Any | None = None) -> Path:
         MindGroundError: bad configuration, data, weights or checkpoint; a loss that is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; the position was saved.
     """
-    from mindground.runtime import device
-    from mindground.runtime import distributed
     from mindground.config import fingerprint
+    from mindground.runtime import device, distributed
 
     info = device.apply(config.device)
     comm = comm or distributed.get_comm(config.device)

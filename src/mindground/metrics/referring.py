@@ -41,8 +41,8 @@ from mindground.metrics.counts import (
     overall_iou,
     share_above,
 )
-from mindground.referent import referent_box, referent_mask
-from mindground.structures import Batch, Prediction, Sample, box_overlap, clip_boxes
+from mindground.structures import Batch, Prediction, Sample, clip_boxes, intersection_and_union
+from mindground.structures.referent import referent_box, referent_mask
 from mindground.text import LEGACY_DIRECTIONS, directions
 
 __all__ = ["ReferringMetrics", "is_better"]
@@ -198,7 +198,7 @@ def _box_row(prediction: Prediction, best: int | None, sample: Sample) -> list[f
     truth = referent_box(sample)
     guess = np.zeros(4) if best is None else clip_boxes(prediction.boxes_xyxy[best], prediction.size)
     area = float(np.prod(np.clip(np.asarray(truth[2:] - truth[:2], np.float64), 0, None)))
-    return [*(float(value) for value in box_overlap(guess, truth)), area]
+    return [*(float(value) for value in intersection_and_union(guess, truth)), area]
 
 
 def _mask_scores(intersection: np.ndarray, union: np.ndarray) -> dict[str, float]:

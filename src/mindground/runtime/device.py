@@ -116,7 +116,9 @@ def prepare() -> None:
         return
     _prepared = True
     if "mindspore" in sys.modules:
-        logger.warning("mindspore was imported before mindground.runtime.device.prepare(): its start-up settings stay as found")
+        logger.warning(
+            "mindspore was imported before mindground.runtime.device.prepare(): its start-up settings stay as found"
+        )
         return
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mindground.errors import CheckpointError, ConfigError
 from mindground.text.base import Tokenizer
 from mindground.text.bpe import ClipTokenizer
-from mindground.text.expressions import LEGACY_DIRECTIONS, directions, flip_expression, has_direction
+from mindground.text.directions import LEGACY_DIRECTIONS, directions, flip_expression, has_direction
 from mindground.text.wordpiece import WordPieceTokenizer, build_wordpiece
 
 if TYPE_CHECKING:

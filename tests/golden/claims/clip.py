@@ -13,8 +13,8 @@ from golden.claim import Checks, claim
 from golden.compute import fill
 from mindground.backbones.clip import Clip, ClipText, ClipVision
 from mindground.backbones.clip_weights import HUGGINGFACE_MAP, OPENAI_MAP
-from mindground.weights.load import load_into, parameter_shapes
 from mindground.files.weights import read_weights
+from mindground.weights.load import load_into, parameter_shapes
 
 
 def towers(config: dict[str, Any]) -> Clip:

@@ -14,18 +14,18 @@ from golden.case import Case
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_norms
 from mindground.config import TrainConfig
-from mindground.engine.optim import build_optimizer
+from mindground.engine.optim.adamw import build_optimizer
 from mindground.engine.schedules import schedule_list
 from mindground.engine.step import TrainStep
-from mindground.losses import box_iou_loss, box_l1_loss, box_overlap
+from mindground.files.weights import read_weights
+from mindground.losses import box_iou_loss, box_l1_loss, paired_iou
 from mindground.models.clipvg.config import ClipVGConfig, TowersConfig
 from mindground.models.clipvg.joint import JointLayer
-from mindground.models.clipvg.model import ClipVG, PatchMask, prompted
+from mindground.models.clipvg.network import ClipVG, PatchMask, prompted
 from mindground.models.clipvg.weights import UPSTREAM_MAP
 from mindground.structures import Batch, cxcywh_to_xyxy
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import WeightMap
-from mindground.files.weights import read_weights
 
 _VARIANTS = {"clipvg": "multi_level", "clipvg-lastlayer": "last_layer", "clipvg-prompt": "prompt"}
 
@@ -270,7 +270,7 @@ class _BoxLoss(nn.Cell):
 @claim("clipvg-losses")
 def check_losses(case: Case, mode: str, checks: Checks) -> None:
     boxes, targets = ms.Tensor(case.inputs["pred"]), ms.Tensor(case.inputs["target"])
-    checks.output("giou", Apply(box_overlap, "giou")(boxes, targets).asnumpy(), case.outputs["giou"])
+    checks.output("giou", Apply(paired_iou, "giou")(boxes, targets).asnumpy(), case.outputs["giou"])
     checks.loss("loss_bbox", Apply(box_l1_loss)(boxes, targets).asnumpy(), case.losses["loss_bbox"])
     checks.loss("loss_giou", Apply(box_iou_loss)(boxes, targets).asnumpy(), case.losses["loss_giou"])
     total, gradient = ms.value_and_grad(_BoxLoss(), 0, None)(boxes, targets)

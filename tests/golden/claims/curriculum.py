@@ -8,8 +8,8 @@ import numpy as np
 
 from golden.case import Case
 from golden.claim import Checks, claim
-from mindground.engine.curriculum.reliability import box_reliability
-from mindground.engine.curriculum.search import (
+from mindground.curriculum.reliability import box_reliability
+from mindground.curriculum.search import (
     THRESHOLDS,
     Part,
     bad,

@@ -12,7 +12,7 @@ from mindspore import ops
 from golden.case import Case
 from golden.claim import Checks, claim
 from mindground.config import TrainConfig
-from mindground.engine.optim import AdamW, clip_factor
+from mindground.engine.optim.adamw import AdamW, clip_factor
 from mindground.engine.schedules import schedule_list
 from mindground.engine.step import TrainStep
 from mindground.models.base import GroundingModel, ParameterGroup

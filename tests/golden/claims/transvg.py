@@ -7,8 +7,8 @@ import numpy as np
 from golden.case import Case
 from golden.claim import Checks, claim
 from mindground.config import DataConfig
-from mindground.data.pixels import PixelPlan
 from mindground.data.transforms import Crop, Plan, TransvgTransform
+from mindground.data.transforms.color import PixelPlan
 from mindground.data.transforms.transvg import crop_accepted
 from mindground.structures import Sample
 from mindground.text import build_wordpiece, flip_expression, has_direction

@@ -12,12 +12,12 @@ from mindspore import nn, ops
 from golden.case import Case, draw
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_norms
-from mindground.losses import box_iou_loss, box_l1_loss, box_overlap, dice_loss, sigmoid_focal_loss
+from mindground.losses import box_iou_loss, box_l1_loss, dice_loss, paired_iou, sigmoid_focal_loss
 from mindground.models.vglaw.config import TextConfig, VGLawConfig, VisualConfig
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
 from mindground.models.vglaw.law import GroupScaledLinear, OmniScaledLinear, SvdLinear
-from mindground.models.vglaw.model import VGLaw
+from mindground.models.vglaw.network import VGLaw
 from mindground.models.vglaw.weights import UPSTREAM_MAP
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.resize import BilinearResize
@@ -193,7 +193,7 @@ class Overlap(nn.Cell):
         self.kind = kind
 
     def construct(self, boxes: ms.Tensor, truth: ms.Tensor) -> ms.Tensor:
-        return box_overlap(boxes, truth, self.kind)
+        return paired_iou(boxes, truth, self.kind)
 
 
 @claim("vglaw-losses")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ __all__ = [
     "require",
     "require_pictures",
     "segmentation_box",
-    "write_bytes_atomic",
 ]
 
 
@@ -123,20 +121,3 @@ def segmentation_box(segmentation: Segmentation) -> list[float] | None:
     columns = list(zip(*boxes, strict=True))
     box = [float(min(columns[0])), float(min(columns[1])), float(max(columns[2])), float(max(columns[3]))]
     return box if all(math.isfinite(value) for value in box) else None
-
-
-def write_bytes_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old one or the whole new one, also with several writers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"could not write {path} ({error.strerror}); free some space or choose another folder"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box, write_bytes_atomic
+from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box
 from mindground.errors import DataError, DatasetNotFoundError
+from mindground.files.atomic import write_bytes
 from mindground.structures import Sample
 
 __all__ = ["read_jsonl", "relative_to", "samples_to_records", "write_dataset", "write_description", "write_jsonl"]
@@ -194,13 +195,13 @@ def samples_to_records(
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records atomically, one per line, keys in the order given."""
     lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False) for record in records]
-    write_bytes_atomic(path, "".join(line + "\n" for line in lines).encode())
+    write_bytes(path, "".join(line + "\n" for line in lines).encode())
 
 
 def write_description(folder: Path, name: str, categories: Mapping[int, str], image_root: str) -> None:
     """Write `dataset.json`: the set's name, its categories, and its image folder as seen from `folder`."""
     content = {"name": name, "image_root": image_root, "categories": {str(key): categories[key] for key in categories}}
-    write_bytes_atomic(folder / "dataset.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(folder / "dataset.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_dataset(folder: Path, datasets: Sequence[Dataset]) -> None:

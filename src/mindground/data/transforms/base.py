@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindground.files.images import ImageCache, read_image
-from mindground.data.pixels import PixelPlan
+from mindground.data.transforms.color import PixelPlan
 from mindground.errors import DataError
-from mindground.referent import referent_box, referent_mask
+from mindground.files.images import ImageCache, read_image
 from mindground.structures import Geometry, Sample, xyxy_to_cxcywh
+from mindground.structures.referent import referent_box, referent_mask
 from mindground.text import Tokenizer, flip_expression
 
 if TYPE_CHECKING:

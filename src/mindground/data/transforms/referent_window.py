@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mindground.data.pixels import draw_pixel_plan
 from mindground.data.transforms.base import Crop, Plan, SentenceTransform, between, resized_size
+from mindground.data.transforms.color import draw_pixel_plan
 from mindground.structures import Geometry
 from mindground.text import has_direction
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mindground.data.pixels import draw_pixel_plan
 from mindground.data.transforms.base import Plan, SentenceTransform
+from mindground.data.transforms.color import draw_pixel_plan
 from mindground.structures import Geometry
 
 __all__ = ["StretchTransform"]

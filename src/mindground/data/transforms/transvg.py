@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mindground.data.pixels import draw_pixel_plan
 from mindground.data.transforms.base import Crop, Plan, SentenceTransform, between, image_shape, resized_size
-from mindground.referent import referent_box
+from mindground.data.transforms.color import draw_pixel_plan
 from mindground.structures import Geometry, Sample, clip_boxes
+from mindground.structures.referent import referent_box
 from mindground.text import Tokenizer, has_direction
 
 if TYPE_CHECKING:

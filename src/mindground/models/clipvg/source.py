@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindground.backbones.clip_weights import published_name, tower_dimensions
+from mindground.files.weights import WeightFile
 from mindground.models.clipvg.config import CLIP_PRESETS, published_blocks
 from mindground.models.clipvg.weights import WEIGHT_MAPS
 from mindground.weights.facts import SourceFacts
 from mindground.weights.maps import best_map
-from mindground.files.weights import WeightFile
 
 __all__ = ["describe"]
 

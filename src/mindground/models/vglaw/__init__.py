@@ -8,13 +8,13 @@ from mindground.models.vglaw.config import FLAGS, IGNORED_FLAGS
 from mindground.models.vglaw.config import VGLawConfig as Config
 
 if TYPE_CHECKING:
-    from mindground.models.vglaw.model import VGLaw
+    from mindground.models.vglaw.network import VGLaw
 
 __all__ = ["FLAGS", "IGNORED_FLAGS", "Config", "build"]
 
 
 def build(config: Any) -> VGLaw:
     """VG-LAW of a resolved configuration; MindSpore is imported only now."""
-    from mindground.models.vglaw.model import build as build_network
+    from mindground.models.vglaw.network import build as build_network
 
     return build_network(config)

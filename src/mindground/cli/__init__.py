@@ -1,0 +1,1 @@
+"""The command line: parser, exit codes, one module a verb."""

@@ -1,0 +1,90 @@
+"""What the command-line doors share: logging, one sentence for a user's mistake, exit codes.
+
+0 done; 2 a mistake the user can repair; 143 / 130 stopped by SIGTERM / Ctrl-C after saving; 1 a defect, with its trace.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from mindground.errors import MindGroundError
+
+__all__ = ["EXIT_USER_ERROR", "run_command"]
+
+EXIT_USER_ERROR = 2
+_LOG = logging.getLogger("mindground")
+
+
+def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Run a door's `main` and turn what it raises into a message and an exit code.
+
+    `--debug` anywhere on the command line shows the traceback of a user's mistake as well.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    _start_logging(debug)
+    try:
+        return int(main(words) or 0)
+    except MindGroundError as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"{type(error).__name__}: {error}")
+        return _leave(EXIT_USER_ERROR)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "mindground").split(".")[0] == "mindground":
+            traceback.print_exc()
+            return _leave(1)
+        _say(
+            f"the package {error.name} is not installed for {sys.executable}; start the program with the Python of its "
+            "environment, or run: python -m pip install -r requirements.txt (benchmarks: requirements-test.txt)"
+        )
+        return _leave(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        _say("stopped")
+        return _leave(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            traceback.print_exc()
+            return _leave(1)
+        _say(f"{error.filename or 'a file'} cannot be written: the disk is full; free space or choose another folder")
+        return _leave(EXIT_USER_ERROR)
+    except Exception as error:
+        code = getattr(error, "code", None)
+        if isinstance(code, int) and code > 128:
+            _say(str(error))
+            return code
+        traceback.print_exc()
+        return _leave(1)
+
+
+def _leave(code: int) -> int:
+    """A rank that fails alone must take the others with it: an exception would leave them waiting for ever."""
+    if "mindground.runtime.distributed" in sys.modules:
+        from mindground.runtime.distributed import current_comm
+
+        comm = current_comm()
+        if comm is not None and comm.size > 1:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            comm.abort(code)
+    return code
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text.rstrip() + "\n")
+    sys.stderr.flush()
+
+
+def _start_logging(debug: bool) -> None:
+    rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK_ID", "0")))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if rank == 0 else f"[rank {rank}] %(message)s"))
+    _LOG.handlers[:] = [handler]
+    _LOG.propagate = False
+    _LOG.setLevel(logging.DEBUG if debug else logging.INFO if rank == 0 else logging.WARNING)

@@ -1,0 +1,216 @@
+"""Command line -> configuration: dotted keys, VG-LAW's own short flags, and a door's own options.
+
+Accepted forms: `--train.batch_size=4`, `--train.batch_size 4`, `--batch_size 4`, `--drop_epochs 10 15`,
+`--eval_splits=[val,testA]`, and bare `--use_mask` for a switch. `--config FILE` names a YAML file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, get_origin
+
+from mindground.config.resolve import coerce, field_types, keys_of, nearest
+from mindground.config.schema import DataConfig, DeviceConfig, EvalConfig, TrainConfig
+from mindground.errors import ConfigError
+from mindground.models import families, family_module
+from mindground.runtime.launcher import launched_rank
+
+__all__ = ["FLAGS", "IGNORED_FLAGS", "Overrides", "known_names", "resolve_overrides", "split_arguments"]
+
+logger = logging.getLogger("mindground")
+
+SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "device": DeviceConfig}
+
+# Short flags that every family understands -> dotted key(s). A family's own: models/<family>/config.py.
+FLAGS: dict[str, str | tuple[str, ...]] = {
+    **{
+        name: f"data.{name}"
+        for name in (
+            "dataset splitBy img_size max_len translate multi_scale train_split eval_splits image_root mask_path "
+            "use_mask num_workers vocab tokenizer flip_prob recipe aug_crop aug_scale aug_blur legacy_augmentation"
+        ).split()
+    },
+    **{
+        name: f"train.{name}"
+        for name in (
+            "batch_sum max_epochs max_steps lr_base lr_lang lr_visual lr_scheduler warmup_steps warmup_ratio "
+            "drop_epochs drop_rate poly_power weight_decay clip_max_norm ema_decay seed log_freq eval_step save_steps "
+            "resume output_dir experiment_name short_comment pretrained_path text_pretrained_path random_encoders"
+        ).split()
+    },
+    **{name: f"device.{name}" for name in "device_target mode_name precision threads run_distribute".split()},
+    "iou_threshold": "eval.iou_threshold",
+    "mask_threshold": "eval.mask_threshold",
+    "shuffle_expressions": "eval.shuffle_expressions",
+    # One memory limit for training and evaluation, as upstream's flag has it; the dotted keys separate them.
+    "batch_size": ("train.batch_size", "eval.batch_size"),
+    "data_root": "data.root",
+    "aug_translate": "data.translate",
+    "save_ckpt_dir": "train.output_dir",
+    "family": "family",
+}
+
+IGNORED_FLAGS: dict[str, str] = {
+    "start_epoch": "a checkpoint knows its epoch; continue with --resume",
+    "local_rank": "the launcher tells every rank its place",
+    "noam_gamma": "there is no noam schedule",
+    "work_dir": "runs are kept below train.output_dir",
+    "config_root": "files are found below data.root",
+}
+
+# One override: the name as typed (dashes and aliases kept) and the texts that follow it.
+Overrides = tuple[tuple[str, tuple[str, ...]], ...]
+
+_NAME = re.compile(r"--([A-Za-z_][\w.+-]*)(?:=(.*))?", re.DOTALL)
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+|[A-Za-z_]\w*)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Arguments sorted: overrides of the configuration, and what a door's parser reads itself."""
+
+    overrides: Overrides
+    rest: tuple[str, ...]
+
+
+def _option_names(parser: argparse.ArgumentParser | None) -> dict[str, argparse.Action]:
+    return dict(parser._option_string_actions) if parser else {}
+
+
+def split_arguments(argv: Sequence[str], parser: argparse.ArgumentParser | None = None) -> Words:
+    """Sorts arguments without looking at values; options of `parser` stay with it."""
+    options = _option_names(parser)
+    overrides: list[tuple[str, list[str]]] = []
+    rest: list[str] = []
+    # Where a word without dashes goes: to the last override, or to the parser. An override given with
+    # `=` is complete.
+    to: list[str] | None = rest
+    for word in argv:
+        match = _NAME.fullmatch(word)
+        if match and f"--{match[1]}" in options:
+            rest.append(word)
+            to = rest
+        elif match:
+            values = [] if match[2] is None else [match[2]]
+            overrides.append((match[1], values))
+            to = values if match[2] is None else None
+        elif word.startswith("-") and word in options:
+            rest.append(word)
+            to = rest
+        elif (assigned := _ASSIGNMENT.fullmatch(word)) and (to is None or to) and to is not rest:
+            overrides.append((assigned[1], [assigned[2]]))
+            to = None
+        elif parser is None and assigned and to is rest:
+            overrides.append((assigned[1], [assigned[2]]))
+            to = None
+        elif to is None or (parser is None and to is rest):
+            raise ConfigError(f"argument {word!r} belongs to no option; a list is written 10 15 or [10,15]")
+        else:
+            to.append(word)
+    return Words(tuple((name, tuple(values)) for name, values in overrides), tuple(rest))
+
+
+def known_names(family: str) -> dict[str, tuple[str, ...]]:
+    """Every name that may stand behind `--` for a family -> the dotted keys it sets."""
+    module = family_module(family)
+    names: dict[str, tuple[str, ...]] = {
+        key: (key,) for section, cls in SECTIONS.items() for key in keys_of(cls, f"{section}.")
+    }
+    names |= {key: (key,) for key in keys_of(module.Config, "model.")}
+    # The family's table comes last: two upstreams may mean different things by one name.
+    for table in (FLAGS, getattr(module, "FLAGS", {})):
+        names |= {flag: (keys,) if isinstance(keys, str) else tuple(keys) for flag, keys in table.items()}
+    return names
+
+
+def _kind(key: str, family: str) -> Any:
+    """Type of a dotted key."""
+    if key == "family":
+        return str
+    section, *path = key.split(".")
+    cls: Any = family_module(family).Config if section == "model" else SECTIONS[section]
+    for name in path:
+        cls = field_types(cls)[name]
+    return cls
+
+
+def _value(name: str, words: tuple[str, ...], key: str, family: str) -> Any:
+    kind = _kind(key, family)
+    if kind is bool and not words:
+        return True
+    if get_origin(kind) in (list, tuple):
+        if len(words) > 1:
+            return coerce([w.rstrip(",") for w in words], kind, name)
+        return coerce(words[0] if words else "", kind, name)
+    if not words:
+        raise ConfigError(f"--{name} needs a value: --{name}=...")
+    if len(words) > 1:
+        raise ConfigError(f"--{name} takes one value, found {' '.join(words)}")
+    return coerce(words[0], kind, name)
+
+
+def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str]) -> NoReturn:
+    for other in families():
+        theirs = {key for table in ("FLAGS", "REFUSED_FLAGS") for key in getattr(family_module(other), table, {})}
+        if other != family and name in theirs:
+            raise ConfigError(f"--{name} belongs to family {other}; this is {family} (--family {other} changes it)")
+    hint = nearest(name, [*names, *options])
+    raise ConfigError(f"unknown option --{name}{hint.replace(chr(39), '--', 1).replace(chr(39), '')}")
+
+
+def _refuse_old_spelling(name: str, words: tuple[str, ...], family: str) -> None:
+    """Raises ConfigError with the new spelling of a flag or value that upstream had and that is not read here."""
+    table: Mapping[str, Mapping[str, str]] = getattr(family_module(family), "REFUSED_FLAGS", {})
+    if name not in table:
+        return
+    typed = " ".join(words)
+    instead = table[name].get(typed, table[name].get("*", ""))
+    if instead:
+        raise ConfigError(f"--{name}{f' {typed}' if typed else ''} is not read; {instead.replace('{value}', typed)}")
+
+
+def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] = ()) -> dict[str, Any]:
+    """Overrides as a nested mapping of typed values; later ones win.
+
+    Flags that upstream accepted without effect are named in one warning.
+    Raises ConfigError for an unknown name (with the nearest known one), for a wrong type, and for what the family's
+    REFUSED_FLAGS list (flag -> value, or "*" for any, -> what to write instead; "" lets a value pass).
+    """
+    names = known_names(family)
+    ignored: Mapping[str, str] = IGNORED_FLAGS | getattr(family_module(family), "IGNORED_FLAGS", {})
+    tree: dict[str, Any] = {}
+    without_effect: dict[str, str] = {}
+    for name, words in overrides:
+        typed = name if name in names or name in ignored else name.replace("-", "_")
+        _refuse_old_spelling(typed, words, family)
+        if typed not in names and typed in ignored:
+            without_effect[typed] = ignored[typed]
+            continue
+        if typed not in names:
+            _unknown(name, names, family, options)
+        for key in names[typed]:
+            node = tree
+            *path, leaf = key.split(".")
+            for part in path:
+                node = node.setdefault(part, {})
+            node[leaf] = _value(typed, words, key, family)
+    if without_effect and launched_rank() == 0:
+        told = "; ".join(f"--{name} ({why})" for name, why in without_effect.items())
+        logger.warning("accepted without effect: %s", told)
+    return tree
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose mistakes are ConfigErrors and that never guesses abbreviated options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{Path(sys.argv[0]).name}: {message}")

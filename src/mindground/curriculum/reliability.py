@@ -1,0 +1,224 @@
+"""How far a pseudo label is to be relied on: the overlap of its box with what a trained model finds for its sentence.
+
+`measure` asks a checkpoint, with the transforms of evaluation; the rest is numpy and files:
+
+    reliability.jsonl            sample id, reliability, predicted box, pseudo box, sentence
+    refine_0_0 ... 1_0.jsonl     the samples above a threshold (1_0: equal to 1), ready for data.dataset=jsonl
+    bad_label_0_0, 0_4.jsonl     the samples with reliability 0, and below 0.4, worst first; `meta` says it
+    histogram.json               how many lie in (0, 0.1], (0.1, 0.2] ... and how many at 0
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mindground.curriculum.search import BAD_BELOW, THRESHOLDS, bad, keep
+from mindground.data.dataset import Dataset
+from mindground.data.formats.jsonl import write_jsonl
+from mindground.errors import DataError
+from mindground.files.atomic import write_bytes
+from mindground.structures import Batch, Prediction, box_iou, clip_boxes
+from mindground.structures.referent import referent_box
+
+if TYPE_CHECKING:
+    from mindground.config import Config
+
+__all__ = [
+    "Measured",
+    "ReliabilityCollector",
+    "box_reliability",
+    "histogram",
+    "measure",
+    "read_measured",
+    "write_measured",
+    "write_subsets",
+]
+
+FILE = "reliability.jsonl"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One sample: its id, the IoU in [0, 1], the predicted and the pseudo box (xyxy, original pixels)."""
+
+    sample_id: str
+    reliability: float
+    predicted: tuple[float, ...]
+    pseudo: tuple[float, ...]
+    sentence: str = ""
+
+
+def box_reliability(predicted: np.ndarray, pseudo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(...,) IoU of (..., 4) predicted xyxy boxes, moved into an image of `size` (height, width), with pseudo boxes.
+
+    The pseudo box stays as it is, as upstream's target does.
+    """
+    return box_iou(clip_boxes(predicted, size), pseudo)
+
+
+class ReliabilityCollector:
+    """Stands in for metrics in `evaluate`: keeps what was found for every sample instead of summing it up."""
+
+    def __init__(self) -> None:
+        self._rows: list[Measured] = []
+
+    def update(self, predictions: Sequence[Prediction], batch: Batch) -> None:
+        """Take the real rows of a batch; a prediction without a box has reliability 0."""
+        for row in range(batch.count):
+            sample, size = batch.samples[row], batch.geometries[row].original_size
+            found, pseudo = predictions[row], referent_box(sample)
+            box = np.zeros(4, np.float32)
+            if len(found.scores):
+                box = clip_boxes(found.boxes_xyxy[int(np.argmax(found.scores))], size)
+            self._rows.append(
+                Measured(
+                    sample.sample_id,
+                    float(box_reliability(box, pseudo, size)),
+                    tuple(float(value) for value in box),
+                    tuple(float(value) for value in pseudo),
+                    sample.expression or "",
+                )
+            )
+
+    def state(self) -> list[Measured]:
+        """What this rank saw."""
+        return self._rows
+
+    def merge(self, states: Sequence[Sequence[Measured]]) -> None:
+        """Replace it by what all ranks saw."""
+        self._rows = [row for state in states for row in state]
+
+    def compute(self) -> dict[str, float]:
+        """The mean, for the log."""
+        return {"mean_reliability": float(np.mean([row.reliability for row in self._rows]))} if self._rows else {}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Figures by sample for the evaluator's own records."""
+        return [{"sample_id": row.sample_id, "reliability": row.reliability} for row in self._rows]
+
+    def measured(self) -> list[Measured]:
+        """Everything, unrounded."""
+        return self._rows
+
+
+def measure(
+    checkpoint: str | Path, dataset: Dataset, adjust: Callable[[Config], Config] | None = None
+) -> list[Measured]:
+    """Reliability of every sample of a source by the model of a checkpoint; on every rank the same list.
+
+    Transforms of evaluation, no augmentation. Samples come in the order of the source.
+
+    Args:
+        checkpoint: file of ours; it brings configuration and vocabulary.
+        dataset: sentences with one pseudo box each.
+        adjust: lays command-line overrides over the checkpoint's configuration.
+
+    Raises:
+        MindGroundError: checkpoint or data that cannot be used.
+    """
+    from mindground.config import from_dict
+    from mindground.engine.assemble import make_loader
+    from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
+    from mindground.engine.evaluator import Forward, evaluate
+    from mindground.runtime import device, distributed
+
+    contents = read_checkpoint(checkpoint)
+    config = from_dict(contents.config, source=str(checkpoint))
+    config = adjust(config) if adjust is not None else config
+    info = device.apply(config.device)
+    comm = distributed.get_comm(config.device)
+    loaded = load_checkpoint(contents)
+    forward = Forward(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
+    collector = ReliabilityCollector()
+    loader = make_loader(config, dataset, loaded.tokenizer, comm, training=False)
+    evaluate(forward, loader, comm, collector, title=f"reliability of {dataset.name}")
+    by_id = {row.sample_id: row for row in collector.measured()}
+    return [by_id[sample.sample_id] for sample in dataset]
+
+
+def histogram(reliability: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Counts by JSON-able name: `zero`, and `bins`, ten of width 0.1 that hold their upper border and not their lower.
+
+    The samples above a threshold are the sum of the bins above it.
+    """
+    values = np.asarray(reliability, np.float64)
+    above = [int(keep(values, threshold).sum()) for threshold in THRESHOLDS[:-1]] + [0]
+    return {
+        "count": len(values),
+        "zero": int((values == 0).sum()),
+        "mean": float(values.mean()) if values.size else 0.0,
+        "bins": [above[place] - above[place + 1] for place in range(10)],
+    }
+
+
+def write_measured(path: Path, rows: Sequence[Measured]) -> None:
+    """One line per sample; the numbers read back exactly."""
+    write_jsonl(
+        path,
+        [
+            {
+                "sample_id": row.sample_id,
+                "reliability": row.reliability,
+                "predicted": list(row.predicted),
+                "pseudo": list(row.pseudo),
+                "sentence": row.sentence,
+            }
+            for row in rows
+        ],
+    )
+
+
+def read_measured(path: Path) -> list[Measured]:
+    """What `write_measured` wrote.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    rows = []
+    try:
+        for text in path.read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            rows.append(
+                Measured(
+                    str(line["sample_id"]),
+                    float(line["reliability"]),
+                    tuple(map(float, line["predicted"])),
+                    tuple(map(float, line["pseudo"])),
+                    str(line["sentence"]),
+                )
+            )
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); remove it, and the measurement is made again") from error
+    return rows
+
+
+def write_subsets(folder: Path, records: Sequence[Mapping[str, Any]], rows: Sequence[Measured]) -> dict[str, Any]:
+    """Write what this module's description lists, but for `reliability.jsonl`; returns the histogram.
+
+    Args:
+        folder: gets the files; a `dataset.json` of its own belongs beside them.
+        records: of the source in our open format, one per sample, in the order of `rows`.
+        rows: what was measured.
+    """
+    values = np.asarray([row.reliability for row in rows])
+    for threshold in THRESHOLDS:
+        chosen = np.flatnonzero(keep(values, threshold))
+        write_jsonl(folder / f"refine_{_name(threshold)}.jsonl", [records[index] for index in chosen])
+    for threshold in (0.0, BAD_BELOW):
+        chosen = np.flatnonzero(bad(values, threshold))
+        chosen = chosen[np.argsort(values[chosen], kind="stable")]
+        lines = [{**records[index], "meta": {"reliability": float(values[index])}} for index in chosen]
+        write_jsonl(folder / f"bad_label_{_name(threshold)}.jsonl", lines)
+    counts = histogram(values)
+    write_bytes(folder / "histogram.json", (json.dumps(counts, indent=2) + "\n").encode())
+    return counts
+
+
+def _name(threshold: float) -> str:
+    return f"{threshold:.1f}".replace(".", "_")

@@ -1,0 +1,341 @@
+"""What is wrong with a data set before a training finds out: every defect, not the first one.
+
+Errors are what a training or an honest evaluation cannot live with (a picture that cannot be read,
+a box outside, an image in two splits); warnings are what one should know of. The report is stable:
+the same files give the same JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindground.data.dataset import Dataset
+from mindground.errors import DataError, ImageError
+from mindground.files.atomic import write_bytes
+from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
+
+__all__ = ["ERROR", "PUBLISHED", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
+
+# Expressions of the published splits (usual literature counts; specification 5.1 of VG-LAW).
+PUBLISHED: Mapping[tuple[str, str], Mapping[str, int]] = {
+    ("refcoco", "unc"): {"train": 120624, "val": 10834, "testA": 5657, "testB": 5095},
+    ("refcoco+", "unc"): {"train": 120191, "val": 10758, "testA": 5726, "testB": 4889},
+    ("refcocog", "umd"): {"train": 80512, "val": 4896, "test": 9602},
+    ("refcocog", "google"): {"train": 85474, "val": 9536},
+}
+# Divided by expression by their authors: that splits share pictures is a fact to know, not a defect of the copy.
+BY_EXPRESSION = frozenset({("dior_rsvg", "official")})
+ERROR, WARNING = "error", "warning"
+# Outlines are drawn by hand and boxes rounded: one pixel beyond the edge is no defect.
+SLACK = 1.0
+FULL_MASK = 0.99
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One defect: its level, kind, split, the sample (or image, or sentence) it is about, and the facts."""
+
+    level: str
+    kind: str
+    split: str
+    subject: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain values for JSON."""
+        return {
+            "level": self.level,
+            "kind": self.kind,
+            "split": self.split,
+            "subject": self.subject,
+            "detail": self.detail,
+        }
+
+
+@dataclass
+class CheckReport:
+    """Counts of every split, and all findings in a fixed order.
+
+    `facts` is what a format adds about the set as a whole (fingerprint, leak between splits).
+    """
+
+    dataset: str
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.level == ERROR for finding in self.findings)
+
+    def kinds(self) -> dict[str, int]:
+        """How often each kind of defect occurs."""
+        names = sorted({finding.kind for finding in self.findings})
+        return {name: sum(finding.kind == name for finding in self.findings) for name in names}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as it is written: sorted, without times or machine names."""
+        return {
+            "schema": 1,
+            "dataset": self.dataset,
+            "splits": {name: self.splits[name] for name in sorted(self.splits)},
+            **self.facts,
+            "errors": self.errors,
+            "warnings": len(self.findings) - self.errors,
+            "kinds": self.kinds(),
+            "findings": [finding.as_dict() for finding in sorted(self.findings)],
+        }
+
+
+def check_datasets(
+    datasets: Sequence[Dataset],
+    *,
+    split_by: str = "",
+    decode_images: bool = True,
+    min_box_iou: float = 0.5,
+    found: Iterable[Finding] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> CheckReport:
+    """Check the splits of one data set, each by itself and against each other.
+
+    Args:
+        datasets: one per split.
+        split_by: with the data set's name, selects the published counts to compare with.
+        decode_images: read every picture whole; without it, only that the file is there and not empty.
+        min_box_iou: a box and the box around its mask must overlap at least so much.
+        found: what the format's own check found already (`data.inspection`).
+        facts: what it tells about the set as a whole.
+    """
+    report = CheckReport(datasets[0].name if datasets else "", findings=list(found), facts=dict(facts or {}))
+    contents: dict[str, dict[str, str]] = {}
+    for dataset in datasets:
+        report.splits[dataset.split] = _counts(dataset)
+        report.findings += _check_ids(dataset)
+        report.findings += _check_sentences(dataset)
+        sizes, digests, found = _check_images(dataset, decode_images)
+        contents[dataset.split] = digests
+        report.findings += found
+        report.findings += _check_objects(dataset, sizes, min_box_iou)
+        published = PUBLISHED.get((dataset.name, split_by), {}).get(dataset.split)
+        if published is not None and published != len(dataset):
+            detail = f"{len(dataset)} expressions, the literature counts {published}"
+            report.findings.append(Finding(WARNING, "count", dataset.split, dataset.name, detail))
+    for first in range(len(datasets)):
+        for second in range(first + 1, len(datasets)):
+            by_expression = (datasets[first].name, split_by) in BY_EXPRESSION
+            report.findings += _overlap(datasets[first], datasets[second], contents, by_expression)
+    report.findings = sorted(set(report.findings))
+    return report
+
+
+def write_report(path: Path, report: CheckReport) -> None:
+    """Write the report as JSON, atomically."""
+    write_bytes(path, (json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    return {
+        "images": len({sample.image_id for sample in dataset}),
+        "objects": len({name for sample in dataset for name in sample.object_ids}),
+        "expressions": len(dataset.sentences()),
+        "samples": len(dataset),
+    }
+
+
+def _check_ids(dataset: Dataset) -> Iterable[Finding]:
+    samples: set[str] = set()
+    objects: dict[str, tuple[str, bytes]] = {}
+    paths: dict[str, str] = {}
+    for sample in dataset:
+        if sample.sample_id in samples:
+            detail = "two samples have this id"
+            yield Finding(ERROR, "duplicate_id", dataset.split, sample.sample_id, detail)
+        samples.add(sample.sample_id)
+        if paths.setdefault(sample.image_id, sample.image_path) != sample.image_path:
+            detail = f"image id {sample.image_id} means {paths[sample.image_id]} and {sample.image_path}"
+            yield Finding(ERROR, "duplicate_id", dataset.split, sample.sample_id, detail)
+        if len(sample.object_ids) != len(sample.boxes_xyxy):
+            detail = f"{len(sample.object_ids)} object ids for {len(sample.boxes_xyxy)} boxes"
+            yield Finding(ERROR, "object_ids", dataset.split, sample.sample_id, detail)
+            continue
+        for name, box in zip(sample.object_ids, sample.boxes_xyxy, strict=True):
+            # Sentences share an object; one id for two places is another matter.
+            if objects.setdefault(name, (sample.image_id, box.tobytes())) != (sample.image_id, box.tobytes()):
+                detail = f"object id {name} has two boxes or lies in two images"
+                yield Finding(ERROR, "duplicate_id", dataset.split, sample.sample_id, detail)
+        if len(set(sample.object_ids)) < len(sample.object_ids):
+            detail = "two objects of this sample have one id"
+            yield Finding(ERROR, "duplicate_id", dataset.split, sample.sample_id, detail)
+
+
+def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
+    asked: dict[tuple[str, str], tuple[str, ...]] = {}
+    for sample in dataset:
+        if sample.expression is None:
+            continue
+        text = _plain(sample.expression)
+        if not text:
+            yield Finding(ERROR, "empty_sentence", dataset.split, sample.sample_id, "the sentence has no words")
+        elif asked.setdefault((sample.image_id, text), sample.object_ids) != sample.object_ids:
+            detail = f"{sample.expression!r} also stands for another object of image {sample.image_id}"
+            yield Finding(WARNING, "ambiguous_sentence", dataset.split, sample.sample_id, detail)
+        if len(sample.boxes_xyxy) == 0:
+            yield Finding(ERROR, "no_object", dataset.split, sample.sample_id, "a sentence without an object")
+
+
+def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
+    """Sizes by path, path by content digest, findings; every picture is opened once."""
+    from mindground.files.images import read_image
+
+    sizes: dict[str, tuple[int, int]] = {}
+    digests: dict[str, str] = {}
+    found: list[Finding] = []
+    annotated: dict[str, set[tuple[int, int]]] = {}
+    asked: dict[str, list[str]] = {}
+    for sample in dataset:
+        annotated.setdefault(sample.image_path, set())
+        asked.setdefault(sample.image_path, []).append(sample.sample_id)
+        if sample.size is not None:
+            annotated[sample.image_path].add(sample.size)
+    for name, claims in annotated.items():
+        path = Path(name)
+        if not path.is_file():
+            more = f" and {len(asked[name]) - 1} more" if len(asked[name]) > 1 else ""
+            detail = f"{name} does not exist (sample {asked[name][0]}{more})"
+            found.append(Finding(ERROR, "missing_image", dataset.split, path.name, detail))
+            continue
+        digests.setdefault(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), name)
+        if not decode:
+            if path.stat().st_size == 0:
+                found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, f"{name} is empty"))
+            continue
+        try:
+            height, width = read_image(name).shape[:2]
+            sizes[name] = (height, width)
+        except ImageError as error:
+            found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
+            continue
+        for claim in sorted(claims - {sizes[name]}):
+            real = "x".join(map(str, sizes[name]))
+            detail = f"annotated as {claim[0]}x{claim[1]}, the file is {real} (height x width)"
+            found.append(Finding(ERROR, "size", dataset.split, path.name, detail))
+    return sizes, digests, found
+
+
+def _check_objects(dataset: Dataset, sizes: Mapping[str, tuple[int, int]], min_box_iou: float) -> Iterable[Finding]:
+    done: set[tuple[Any, ...]] = set()
+    for sample in dataset:
+        size = sample.size or sizes.get(sample.image_path)
+        for position, box in enumerate(sample.boxes_xyxy):
+            known = position < len(sample.object_ids)
+            name = sample.object_ids[position] if known else f"{sample.sample_id}.{position}"
+            key = (sample.image_id, name, box.tobytes())
+            if key not in done:
+                done.add(key)
+                yield from _check_object(sample, position, f"object {name}", size, dataset.split, min_box_iou)
+
+
+def _check_object(
+    sample: Sample, position: int, name: str, size: tuple[int, int] | None, split: str, min_box_iou: float
+) -> Iterable[Finding]:
+    box, outline = sample.boxes_xyxy[position], sample.segmentations[position]
+    shown = [round(float(value), 2) for value in box]
+    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+        yield Finding(ERROR, "empty_box", split, name, f"box {shown} encloses nothing")
+        return
+    if size is None:
+        return
+    if box.min() < -SLACK or box[2] > size[1] + SLACK or box[3] > size[0] + SLACK:
+        yield Finding(ERROR, "box_outside", split, name, f"box {shown} in an image of {size[0]}x{size[1]}")
+    if outline is None:
+        return
+    yield from _check_mask(box, outline, name, size, split, min_box_iou)
+
+
+def _check_mask(
+    box: np.ndarray, outline: Segmentation, name: str, size: tuple[int, int], split: str, min_box_iou: float
+) -> Iterable[Finding]:
+    if _beyond(outline, size):
+        yield Finding(ERROR, "mask_outside", split, name, f"a polygon leaves the image of {size[0]}x{size[1]}")
+    try:
+        mask = decode_segmentation(outline, size)
+    except (DataError, ValueError, TypeError) as error:
+        yield Finding(ERROR, "mask_format", split, name, str(error))
+        return
+    if not mask.any():
+        yield Finding(ERROR, "empty_mask", split, name, "the mask covers no pixel")
+        return
+    if mask.mean() > FULL_MASK:
+        yield Finding(WARNING, "full_mask", split, name, f"the mask covers {100 * mask.mean():.1f} % of the image")
+    overlap = float(box_iou(box, mask_box(mask)))
+    if overlap < min_box_iou:
+        given, around = ([round(float(value), 2) for value in values] for values in (box, mask_box(mask)))
+        detail = f"box {given} and the box around its mask {around} overlap by {overlap:.2f}"
+        yield Finding(ERROR, "box_mask", split, name, detail)
+
+
+def _beyond(outline: Segmentation, size: tuple[int, int]) -> bool:
+    if outline is None or isinstance(outline, Mapping):
+        return False
+    for part in outline:
+        if isinstance(part, Mapping) or len(part) < 2:
+            continue
+        columns, rows = np.asarray(part[0::2], np.float64), np.asarray(part[1::2], np.float64)
+        low = min(columns.min(), rows.min())
+        if low < -SLACK or columns.max() > size[1] + SLACK or rows.max() > size[0] + SLACK:
+            return True
+    return False
+
+
+def _overlap(
+    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], by_expression: bool
+) -> Iterable[Finding]:
+    """What two splits share: pictures (by id, and by content under any name), objects, sentences."""
+    splits = f"{first.split}+{second.split}"
+    shared = [*_shared_images(first, second, contents, splits), *_shared_objects(first, second, splits)]
+    if by_expression:
+        for kind in sorted({finding.kind for finding in shared}):
+            of_kind = sorted(finding for finding in shared if finding.kind == kind)
+            detail = f"{of_kind[0].subject} and others: this division is by expression, so splits share pictures"
+            yield Finding(WARNING, kind, splits, f"{len(of_kind)} of them", detail)
+    else:
+        yield from shared
+    texts = {_plain(text) for text in first.sentences()} & {_plain(text) for text in second.sentences()}
+    if texts:
+        # Short sentences come back everywhere ("the ship"); one finding says how much of a split that is.
+        share = sum(_plain(text) in texts for text in second.sentences()) / max(1, len(second.sentences()))
+        detail = f"{len(texts)} different sentences are in both splits, {100 * share:.1f} % of {second.split}"
+        yield Finding(WARNING, "sentence_overlap", splits, f"{len(texts)} sentences", detail)
+
+
+def _shared_images(
+    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], splits: str
+) -> Iterable[Finding]:
+    shared = {s.image_id for s in first} & {s.image_id for s in second}
+    for name in shared:
+        yield Finding(ERROR, "image_overlap", splits, name, "this image id is in both splits")
+    of_first = {sample.image_path: sample.image_id for sample in first}
+    for digest in contents[first.split].keys() & contents[second.split].keys():
+        here, there = contents[first.split][digest], contents[second.split][digest]
+        if of_first[here] not in shared:
+            detail = f"{Path(here).name} and {Path(there).name} are the same picture"
+            yield Finding(ERROR, "image_overlap", splits, Path(here).name, detail)
+
+
+def _shared_objects(first: Dataset, second: Dataset, splits: str) -> Iterable[Finding]:
+    objects = {(s.image_id, name) for s in first for name in s.object_ids}
+    for image, name in objects & {(s.image_id, name) for s in second for name in s.object_ids}:
+        detail = f"this object of image {image} is in both splits"
+        yield Finding(ERROR, "object_overlap", splits, f"object {name}", detail)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())

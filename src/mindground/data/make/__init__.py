@@ -1,0 +1,1 @@
+"""Sets that we make: synthetic images, referring expressions, DIOR-RSVG, templates."""

@@ -1,0 +1,154 @@
+"""Images and sentences in; pictures, JSON and GeoJSON out: what `src/predict.py` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindground.errors import DataError, ImageError
+from mindground.files.atomic import write_json
+from mindground.files.images import read_image
+from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
+from mindground.geo.geojson import to_geojson, write_geojson
+from mindground.inference.predictor import check_sentence, to_coco
+from mindground.structures import Prediction
+from mindground.visualize.draw import contact_sheet, draw, save_png
+
+__all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary"]
+
+_LOG = logging.getLogger("mindground")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+Ask = Callable[[np.ndarray, Sequence[str], float], list[Prediction]]
+
+
+@dataclass
+class Results:
+    """What was found in a set of images.
+
+    Attributes:
+        document: the content of `predictions.json`.
+        files: what was written, in order.
+        failures: image -> why it could not be used.
+    """
+
+    document: dict[str, Any]
+    files: list[Path] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def summary(results: Results) -> list[str]:
+    """One line per question, for people."""
+    names = {image["id"]: image["file_name"] for image in results.document["images"]}
+    lines = []
+    for query in results.document["queries"]:
+        found = f"{query['found']} found" if query["found"] else "nothing found"
+        if query["found"] and query["best_score"] < 1:  # exactly 1 says that the network has no confidence to give
+            found += f", score {query['best_score']:.2f}"
+        lines.append(f"{names[query['image_id']]}: {query['text']!r}: {found}")
+    return lines
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Files as they are named, and the images of every named folder in the order of their names.
+
+    Raises:
+        ImageError: a path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise ImageError(f"the folder {path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ImageError(f"there is no image or folder {path}; check the path after --image")
+    return list(dict.fromkeys(found))
+
+
+def predict_files(
+    ask: Ask,
+    images: Sequence[Path],
+    texts: Sequence[str],
+    out: str | Path,
+    *,
+    min_score: float = 0.0,
+    model: str = "",
+) -> Results:
+    """Ask every sentence of every image and write what was found below `out`.
+
+    `<image>.png` shows one panel per sentence, `<image>.geojson` is written for rasters that say where
+    they lie, `predictions.json` holds everything as COCO-style records. An image that cannot be read
+    is listed in `predictions.json` and in the result, and the others go on.
+
+    Args:
+        ask: (image, sentences, min_score) -> one prediction per sentence; a `Predictor` is one.
+    """
+    if not texts:
+        raise DataError("there is no sentence; say with --text what to find")
+    sentences = [check_sentence(text) for text in texts]
+    out = Path(out)
+    document: dict[str, Any] = {"model": model, "min_score": min_score, "images": [], "queries": [], "annotations": []}
+    results, names = Results(document), _unique_names(images)
+    for number, path in enumerate(images, 1):
+        try:
+            pixels, place = _read(path)
+            found = ask(pixels, sentences, min_score)
+        except ImageError as error:
+            results.failures[str(path)] = str(error)
+            _LOG.error("%s", error)
+            continue
+        _record(document, number, path, pixels, found)
+        panels = [draw(pixels, one, min_score=min_score) for one in found]
+        picture = panels[0] if len(panels) == 1 else contact_sheet(panels)
+        results.files.append(save_png(out / f"{names[path]}.png", picture))
+        if place is not None and place.crs:
+            collection = to_geojson(found, place, image=path.name, model=model)
+            results.files.append(write_geojson(out / f"{names[path]}.geojson", collection))
+        elif place is not None:
+            _LOG.warning("%s names no coordinate system; no GeoJSON is written for it", path)
+    if results.failures:
+        document["failures"] = dict(results.failures)
+    results.files.append(write_json(out / "predictions.json", document, indent=1))
+    return results
+
+
+def _read(path: Path) -> tuple[np.ndarray, GeoImage | None]:
+    if is_geotiff(path):
+        place = read_geotiff(path)
+        return place.image, place
+    return read_image(path), None
+
+
+def _unique_names(images: Sequence[Path]) -> dict[Path, str]:
+    """Stem of every image's results; `a.jpg` and `b/a.png` must not overwrite each other."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in images:
+        name, number = path.stem, 2
+        while name in taken:
+            name, number = f"{path.stem}-{number}", number + 1
+        taken.add(name)
+        names[path] = name
+    return names
+
+
+def _record(document: dict[str, Any], number: int, path: Path, pixels: np.ndarray, found: Sequence[Prediction]) -> None:
+    height, width = pixels.shape[:2]
+    document["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
+    for prediction in found:
+        records = to_coco(prediction, number)
+        best = max((record["score"] for record in records), default=None)
+        document["queries"].append(
+            {"image_id": number, "text": prediction.expression, "found": len(records), "best_score": best}
+        )
+        for record in records:
+            document["annotations"].append({"id": len(document["annotations"]) + 1, **record})

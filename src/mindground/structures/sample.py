@@ -1,0 +1,67 @@
+"""One question about one image with its truth: what every annotation format yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mindground.errors import DataError
+from mindground.structures.masks import Segmentation, decode_segmentation
+
+__all__ = ["Sample"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one image, with its truth: what every format yields.
+
+    A referring sample has an expression and usually one object; an instance sample has
+    `expression=None` and any number of objects, including none.
+
+    Attributes:
+        image_path: file that holds the image.
+        sample_id: unique in its split; errors and result files name it.
+        image_id: the same for all samples of one image.
+        expression: the sentence, or None when every instance is asked for.
+        boxes_xyxy: (N, 4) float32 in original pixels.
+        segmentations: N outlines (polygons, RLE or None), decoded only by `masks`.
+        labels: (N,) int64 category ids.
+        size: original (height, width) as annotated, or None when only the image file knows.
+        object_ids: N annotation ids; two sentences about one object share them.
+        split: name of the split that the sample belongs to.
+    """
+
+    image_path: str
+    sample_id: str
+    image_id: str
+    expression: str | None = None
+    boxes_xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    segmentations: tuple[Segmentation, ...] = ()
+    labels: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.int64))
+    size: tuple[int, int] | None = None
+    object_ids: tuple[str, ...] = ()
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes_xyxy, np.float32).reshape(-1, 4)
+        labels = np.asarray(self.labels, np.int64).reshape(-1)
+        object.__setattr__(self, "boxes_xyxy", boxes)
+        object.__setattr__(self, "labels", labels if labels.size else np.zeros(len(boxes), np.int64))
+        object.__setattr__(self, "segmentations", tuple(self.segmentations) or (None,) * len(boxes))
+        if not len(boxes) == len(self.labels) == len(self.segmentations):
+            raise DataError(
+                f"sample {self.sample_id!r} has {len(boxes)} boxes, {len(self.labels)} labels and "
+                f"{len(self.segmentations)} segmentations; they must be as many"
+            )
+
+    @property
+    def has_masks(self) -> bool:
+        """True when every object has an outline."""
+        return len(self.segmentations) > 0 and all(s is not None for s in self.segmentations)
+
+    def masks(self, size: tuple[int, int]) -> np.ndarray:
+        """(N, H, W) uint8 masks in an image of `size` (height, width)."""
+        if not self.segmentations:
+            return np.zeros((0, *size), np.uint8)
+        return np.stack([decode_segmentation(s, size) for s in self.segmentations])

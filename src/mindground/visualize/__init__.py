@@ -1,0 +1,16 @@
+"""Pictures of an image, a sentence, the truth and what was found."""
+
+from __future__ import annotations
+
+from mindground.visualize.draw import (
+    Palette,
+    attention_overlay,
+    contact_sheet,
+    draw,
+    ious,
+    panels_of,
+    save_png,
+    side_by_side,
+)
+
+__all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "ious", "panels_of", "save_png", "side_by_side"]

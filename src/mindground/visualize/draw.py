@@ -1,0 +1,381 @@
+"""Pictures of an image, a sentence, the truth and what was found.
+
+A small drawer on cv2 (boxes, masks) and Pillow (text in any script). Every function takes RGB uint8
+arrays, returns a new one and never writes into what it was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mindground.errors import ImageError
+from mindground.files.atomic import atomic_file
+from mindground.structures import Prediction, Sample, box_iou
+from mindground.structures.referent import referent_box, referent_mask
+from mindground.visualize.draw.lettering import Word, draw_text, fit_lines, line_height, text_width
+
+__all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "ious", "panels_of", "save_png", "side_by_side"]
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of a picture, RGB. Truth is green and prediction blue, as in VG-LAW's own pictures."""
+
+    truth: Colour = (34, 197, 94)
+    prediction: Colour = (59, 130, 246)
+    halo: Colour = (15, 23, 42)
+    paper: Colour = (255, 255, 255)
+    ink: Colour = (15, 23, 42)
+    faint: Colour = (100, 116, 139)
+    rule: Colour = (226, 232, 240)
+    mask_opacity: float = 0.38
+
+
+@dataclass
+class _Layer:
+    """One set of objects to lay over the picture: what it is called, how it is coloured, what it holds."""
+
+    name: str
+    colour: Colour
+    boxes: np.ndarray
+    masks: np.ndarray
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+_PALETTE = Palette()
+
+
+def ious(prediction: Prediction, truth: Sample | Prediction) -> tuple[float | None, float | None]:
+    """(box IoU, mask IoU) of the surest prediction with the truth, in original pixels.
+
+    The truth of a sentence is all that it refers to (see `referent`), otherwise the first object. A value is None
+    where there is nothing to compare: no truth, or no masks on one side. An empty prediction against a true object
+    counts as 0.
+    """
+    size = prediction.size
+    if not len(truth.boxes_xyxy):
+        return None, None
+    true_box, truth_masks = truth.boxes_xyxy[0], _masks_of(truth, size)[:1]
+    if isinstance(truth, Sample) and truth.expression is not None:
+        union_mask = referent_mask(truth, size)
+        true_box, truth_masks = referent_box(truth), truth_masks if union_mask is None else union_mask[None]
+    if not len(prediction.boxes_xyxy):
+        return 0.0, (0.0 if len(truth_masks) else None)
+    best = int(np.argmax(prediction.scores))
+    box = float(box_iou(prediction.boxes_xyxy[best], true_box))
+    found_masks = prediction.mask_arrays()
+    if not len(found_masks) or not len(truth_masks):
+        return box, None
+    found, true = found_masks[best] != 0, truth_masks[0] != 0
+    union = np.count_nonzero(found | true)
+    return box, (np.count_nonzero(found & true) / union if union else 0.0)
+
+
+def draw(
+    image: np.ndarray,
+    prediction: Prediction | None = None,
+    truth: Sample | Prediction | None = None,
+    *,
+    expression: str | None = None,
+    width: int | None = None,
+    palette: Palette = _PALETTE,
+    min_score: float = 0.0,
+) -> np.ndarray:
+    """One panel: the image with truth and prediction on it, and a caption below.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the original image; `prediction` and `truth` are in its pixels.
+        expression: the sentence in the caption; by default the prediction's or the truth's own.
+        width: width of the panel in pixels; by default close to the image's own size.
+        min_score: predictions below it are left out; the caption then says that nothing was found.
+    Raises:
+        ImageError: the array is not an RGB uint8 image, or the prediction belongs to another size.
+    """
+    _check_image(image)
+    if prediction is not None and tuple(prediction.size) != image.shape[:2]:
+        raise ImageError(
+            f"the prediction belongs to an image of size {tuple(prediction.size)}, this one is {image.shape[:2]}"
+        )
+    layers = _layers((image.shape[0], image.shape[1]), prediction, truth, palette, min_score)
+    picture, scale = _scaled(image, width)
+    for layer in layers:
+        _draw_masks(picture, layer, palette)
+    for layer in layers:
+        _draw_boxes(picture, layer, scale, palette)
+    sentence = expression or _expression_of(prediction) or _expression_of(truth) or ""
+    note = _note(prediction, truth, min_score)
+    return _with_caption(picture, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
+
+
+def side_by_side(
+    image: np.ndarray,
+    prediction: Prediction,
+    truth: Sample | Prediction,
+    *,
+    expression: str | None = None,
+    width: int | None = None,
+    palette: Palette = _PALETTE,
+) -> np.ndarray:
+    """Truth on the left, prediction on the right, and the attention maps the family gives after them."""
+    sentence = expression or prediction.expression or _expression_of(truth)
+    left = draw(image, None, truth, expression=sentence, width=width, palette=palette)
+    box, mask = ious(prediction, truth)
+    right = draw(image, prediction, None, expression=sentence, width=width, palette=palette)
+    note = "  ·  ".join(_iou_texts(box, mask))
+    if note:
+        right = _replace_note(image, prediction, sentence or "", note, width, palette)
+    return contact_sheet([left, right, *panels_of(image, prediction, width=width, palette=palette)], columns=0)
+
+
+def panels_of(
+    image: np.ndarray, prediction: Prediction, *, width: int | None = None, palette: Palette = _PALETTE
+) -> list[np.ndarray]:
+    """One panel for every attention map in `prediction.extras`.
+
+    An attention map is a 2-D array whose key starts with "attention"; it covers the original image,
+    at any resolution.
+    """
+    panels = []
+    for name, value in sorted(prediction.extras.items()):
+        values = np.asarray(value) if name.startswith("attention") else np.zeros(0)
+        if values.ndim == 2 and values.size:
+            picture, _ = _scaled(attention_overlay(image, values), width)
+            panels.append(_with_caption(picture, name.replace("_", " "), [], "", palette))
+    return panels
+
+
+def attention_overlay(image: np.ndarray, attention: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """The image under a heat map. `attention` is (h, w), non-negative, stretched over the whole image."""
+    _check_image(image)
+    height, width = image.shape[:2]
+    attention = np.asarray(attention, np.float32)
+    low, high = float(attention.min()), float(attention.max())  # before resizing: cubic overshoots
+    values = cv2.resize(attention, (width, height), interpolation=cv2.INTER_CUBIC)
+    values = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+    heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    weight = (opacity * np.sqrt(values))[..., None]
+    return np.rint(image * (1 - weight) + heat * weight).astype(np.uint8)
+
+
+def contact_sheet(
+    panels: Sequence[np.ndarray],
+    columns: int | None = None,
+    *,
+    gap: int = 16,
+    title: str = "",
+    palette: Palette = _PALETTE,
+) -> np.ndarray:
+    """Panels in rows on white paper; rows are as high as their highest panel.
+
+    Args:
+        columns: panels in a row; None chooses a sheet that is slightly wider than high, 0 means one row.
+        title: one line above the panels.
+    """
+    if not panels:
+        raise ValueError("a contact sheet needs at least one panel")
+    for panel in panels:
+        _check_image(panel)
+    count = len(panels)
+    columns = count if columns == 0 else columns or min(count, max(1, round(math.sqrt(count * 1.3))))
+    rows = [panels[start : start + columns] for start in range(0, count, columns)]
+    cell = max(panel.shape[1] for panel in panels)
+    heights = [max(panel.shape[0] for panel in row) for row in rows]
+    head = line_height(24) + gap if title else 0
+    sheet_width = columns * cell + (columns + 1) * gap
+    sheet = np.full((sum(heights) + (len(rows) + 1) * gap + head, sheet_width, 3), palette.paper, np.uint8)
+    if title:
+        lines = fit_lines(title, 24, sheet_width - 2 * gap, 1, bold=True)
+        sheet = draw_text(sheet, [(gap, gap, lines[0], 24, palette.ink, True)] if lines else [])
+    top = gap + head
+    for row, height in zip(rows, heights, strict=True):
+        for column, panel in enumerate(row):
+            left = gap + column * (cell + gap)
+            sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
+        top += height + gap
+    return sheet
+
+
+def save_png(path: str | Path, picture: np.ndarray) -> Path:
+    """Write an RGB picture; folders are made. Raises WriteError when the file cannot be written."""
+    with atomic_file(path) as stream:
+        Image.fromarray(picture).save(stream, format="PNG")
+    return Path(path)
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ImageError(f"a picture must be (height, width, 3) uint8 RGB; this one is {image.shape} {image.dtype}")
+
+
+def _expression_of(found: Sample | Prediction | None) -> str | None:
+    return None if found is None else found.expression
+
+
+def _masks_of(found: Sample | Prediction, size: tuple[int, int]) -> np.ndarray:
+    if isinstance(found, Prediction):
+        return found.mask_arrays()
+    return found.masks(size) if found.has_masks else np.zeros((0, *size), np.uint8)
+
+
+def _layers(
+    size: tuple[int, int],
+    prediction: Prediction | None,
+    truth: Sample | Prediction | None,
+    palette: Palette,
+    min_score: float,
+) -> list[_Layer]:
+    """What is laid over the picture, the truth first so that the prediction lies on top."""
+    layers = []
+    if truth is not None:
+        layers.append(_Layer("truth", palette.truth, truth.boxes_xyxy, _masks_of(truth, size)))
+    if prediction is not None:
+        keep = prediction.scores >= min_score
+        masks = prediction.mask_arrays()
+        masks = masks[keep] if len(masks) else masks
+        scores = prediction.scores[keep]
+        # A network without a confidence of its own says exactly 1 (structures.Prediction), which is no measurement.
+        measured = len(scores) == 1 and scores[0] < 1
+        name = f"prediction {scores[0]:.2f}" if measured else "prediction"
+        layers.append(_Layer(name, palette.prediction, prediction.boxes_xyxy[keep], masks, scores))
+    return layers
+
+
+def _scaled(image: np.ndarray, width: int | None) -> tuple[np.ndarray, tuple[float, float]]:
+    """A writable copy, as wide as asked or with its long side between 640 and 1280; and (x, y) factors."""
+    high, wide = image.shape[:2]
+    longest = max(high, wide)
+    factor = width / wide if width else min(max(longest, 640), 1280) / longest
+    # Strips of pixels (1 x 5000) would otherwise become absurdly high panels.
+    factor = min(factor, 2560 / longest)
+    new_wide, new_high = max(1, round(wide * factor)), max(1, round(high * factor))
+    if factor < 1:
+        method = cv2.INTER_AREA
+    else:
+        method = cv2.INTER_CUBIC if factor <= 16 else cv2.INTER_NEAREST  # above, show pixels as pixels
+    resized = cv2.resize(image, (new_wide, new_high), interpolation=method)
+    return np.array(resized, copy=True), (new_wide / wide, new_high / high)
+
+
+def _draw_masks(picture: np.ndarray, layer: _Layer, palette: Palette) -> None:
+    """Tint every mask and line it with its contour, in place."""
+    height, width = picture.shape[:2]
+    widest = _stroke(picture) - 1
+    for mask in layer.masks:
+        soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        if height > mask.shape[0]:
+            soft = cv2.GaussianBlur(soft, (0, 0), max(0.6, 0.35 * height / mask.shape[0]))
+        inside = soft >= 0.5
+        weight = (soft * palette.mask_opacity)[..., None]
+        picture[:] = np.rint(picture * (1 - weight) + np.asarray(layer.colour, np.float32) * weight).astype(np.uint8)
+        outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        stroke = widest if np.count_nonzero(inside) > 2500 else 1
+        cv2.drawContours(picture, outline, -1, layer.colour, stroke, cv2.LINE_AA)
+
+
+def _stroke(picture: np.ndarray) -> int:
+    return max(2, round(max(picture.shape[:2]) / 360))
+
+
+def _draw_boxes(picture: np.ndarray, layer: _Layer, scale: tuple[float, float], palette: Palette) -> None:
+    """Anti-aliased frames on a dark halo, so that they stand out on bright and dark ground, in place."""
+    fraction, widest = 4, _stroke(picture)
+    high, wide = picture.shape[:2]
+    halo = picture.copy()
+    frames = []
+    for box in layer.boxes:
+        edges = np.asarray(box, np.float64) * (*scale, *scale)
+        # A thick frame would hide a small object, and a hundred of them the image.
+        stroke = int(np.clip(min(edges[2] - edges[0], edges[3] - edges[1]) / 12, 1, widest))
+        edges = np.clip(edges, stroke / 2, [wide - stroke / 2, high - stroke / 2] * 2)
+        low, top = (tuple(int(v) for v in np.rint(edge * 2**fraction)) for edge in (edges[:2], edges[2:]))
+        cv2.rectangle(halo, low, top, palette.halo, stroke + 2, cv2.LINE_AA, fraction)
+        frames.append((low, top, stroke, edges))
+    picture[:] = cv2.addWeighted(halo, 0.55, picture, 0.45, 0)
+    for low, top, stroke, _ in frames:
+        cv2.rectangle(picture, low, top, layer.colour, stroke, cv2.LINE_AA, fraction)
+    if len(layer.scores) < 2:
+        return
+    size = 13
+    plates = []
+    for (_, _, _, edges), score in zip(frames, layer.scores, strict=True):
+        if min(edges[2] - edges[0], edges[3] - edges[1]) > 4 * size:  # it must not cover the object
+            plates.append((edges[0] + 3, edges[1] + 1, f"{score:.2f}", size, palette.paper, True))
+    picture[:] = draw_text(picture, plates, backing=layer.colour)
+
+
+def _iou_texts(box: float | None, mask: float | None) -> list[str]:
+    pairs = (("box IoU", box), ("mask IoU", mask))
+    return [f"{name} {value:.2f}" for name, value in pairs if value is not None]
+
+
+def _note(prediction: Prediction | None, truth: Sample | Prediction | None, min_score: float) -> str:
+    """Figures at the right end of the legend."""
+    if prediction is None:
+        return ""
+    kept = int(np.count_nonzero(prediction.scores >= min_score))
+    if not kept:
+        return "nothing found"
+    if truth is None:
+        return f"{kept} found" if kept > 1 else ""
+    one_referent = isinstance(truth, Sample) and truth.expression is not None
+    if kept > 1 or (len(truth.boxes_xyxy) > 1 and not one_referent):
+        return f"{kept} found of {len(truth.boxes_xyxy)}"
+    return "  ·  ".join(_iou_texts(*ious(prediction, truth)))
+
+
+def _replace_note(
+    image: np.ndarray, prediction: Prediction, sentence: str, note: str, width: int | None, palette: Palette
+) -> np.ndarray:
+    """The prediction's panel with figures that were computed against a truth it does not show."""
+    layers = _layers((image.shape[0], image.shape[1]), prediction, None, palette, 0.0)
+    picture, scale = _scaled(image, width)
+    for layer in layers:
+        _draw_masks(picture, layer, palette)
+        _draw_boxes(picture, layer, scale, palette)
+    return _with_caption(picture, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
+
+
+def _with_caption(
+    picture: np.ndarray, sentence: str, legend: Sequence[tuple[str, Colour]], note: str, palette: Palette
+) -> np.ndarray:
+    """Put a white band with sentence, legend and figures below a picture."""
+    wide = max(picture.shape[1], 260)
+    size = int(np.clip(round(wide / 30), 15, 26))
+    small = max(13, round(size * 0.78))
+    margin = max(10, size // 2 + 3)
+    lines = fit_lines(sentence, size, wide - 2 * margin, 3, bold=True) if sentence else []
+    height = margin + len(lines) * line_height(size) + (line_height(small) + 6 if legend or note else 0) + margin // 2
+    panel = np.full((picture.shape[0] + height, wide, 3), palette.paper, np.uint8)
+    left = (wide - picture.shape[1]) // 2
+    panel[: picture.shape[0], left : left + picture.shape[1]] = picture
+    y = picture.shape[0] + margin // 2 + 2
+    words: list[Word] = []
+    for line in lines:
+        words.append((margin, y, line, size, palette.ink, True))
+        y += line_height(size)
+    y += 6
+    x = float(margin)
+    for name, colour in legend:
+        middle = y + line_height(small) // 2
+        half = small // 2 - 2
+        cv2.circle(panel, (int(x) + half, middle), half, colour, -1, cv2.LINE_AA)
+        words.append((x + small + 3, y, name, small, palette.faint, False))
+        x += small + text_width(name, small) + 20
+    if note:
+        right = wide - margin - text_width(note, small, bold=True)
+        if right < x:  # no room beside the legend: a line of its own
+            panel = np.concatenate([panel, np.full((line_height(small), wide, 3), palette.paper, np.uint8)])
+            right, y = margin, y + line_height(small)
+        words.append((right, y, note, small, palette.ink, True))
+    panel = draw_text(panel, words)
+    cv2.rectangle(panel, (0, 0), (panel.shape[1] - 1, panel.shape[0] - 1), palette.rule, 1)
+    return panel
