@@ -336,9 +336,9 @@ def test_every_flag_leads_to_a_key() -> None:
     from mindground.models import families, family_module
 
     for family in families():
-        keys = {key for name, cls in cf.command_line.SECTIONS.items() for key in keys_of(cls, f"{name}.")}
+        keys = {key for name, cls in cf.overrides.SECTIONS.items() for key in keys_of(cls, f"{name}.")}
         keys |= {"family", *keys_of(family_module(family).Config, "model.")}
-        assert {key for found in cf.command_line.known_names(family).values() for key in found} <= keys
+        assert {key for found in cf.overrides.known_names(family).values() for key in found} <= keys
 
 
 def test_micro_steps() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mindground import geo
 from mindground.errors import ImageError, MindGroundError
-from mindground.geo import rasters as geo
+from mindground.files import rasters
 from mindground.structures import Prediction, encode_mask
 
 
@@ -55,7 +56,7 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     def refuse(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(geo.importlib, "import_module", refuse)
+    monkeypatch.setattr(rasters.importlib, "import_module", refuse)
     with pytest.raises(MindGroundError, match=r"rasterio.*\.\[geo\]"):
         geo.read_geotiff(tmp_path / "x.tif")
 

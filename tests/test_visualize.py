@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindground.errors import ImageError
+from mindground.errors import ImageError, WriteError
 from mindground.structures import Prediction, Sample, encode_mask
-from mindground.visualize import draw as visualize
-from mindground.visualize.draw import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
-from mindground.visualize.draw import lettering as _lettering
+from mindground.visualize import drawing as visualize
+from mindground.visualize import lettering as _lettering
+from mindground.visualize.drawing import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
 
 PALETTE = Palette()
 
@@ -178,5 +178,5 @@ def test_save_png(tmp_path) -> None:
     path = save_png(tmp_path / "new" / "ä b.png", picture)
     assert (np.asarray(Image.open(path)) == picture).all()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ImageError, match="cannot write"):
+    with pytest.raises(WriteError, match="cannot be written"):
         save_png(tmp_path / "file" / "x.png", picture)

@@ -16,11 +16,10 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.data.check.checks.inspection import inspect_splits
-
 from mindground.config import DataConfig
 from mindground.data import DATASETS, eval_splits, usual_split_by
 from mindground.data.check.checks import check_datasets, write_report
+from mindground.data.check.inspection import inspect_splits
 from mindground.errors import MindGroundError
 
 SHOWN = 20

@@ -12,8 +12,9 @@ import pytest
 
 from engine.fakes import FakeModel, fake_config
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, weights_hash
-from mindground.errors import CheckpointError
+from mindground.errors import CheckpointError, WriteError
 from mindground.files import atomic as writer
+from mindground.files.safetensors import write_safetensors_atomic
 from mindground.text import build_wordpiece
 
 
@@ -50,7 +51,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     picture.write_bytes(b"\x89PNG not weights at all" * 100)
     with pytest.raises(CheckpointError, match="not a MindGround checkpoint"):
         read_checkpoint(picture)
-    tensors = writer.write_safetensors_atomic(tmp_path / "theirs.safetensors", {"w": np.ones(3, np.float32)})
+    tensors = write_safetensors_atomic(tmp_path / "theirs.safetensors", {"w": np.ones(3, np.float32)})
     with pytest.raises(CheckpointError, match=r"import_weights"):
         read_checkpoint(tensors)
     with pytest.raises(CheckpointError, match="does not exist"):
@@ -76,8 +77,8 @@ def test_full_disk_keeps_the_old_one(saved: Path, tmp_path: Path, monkeypatch: p
             return super().write(data)
 
     before = saved.read_bytes()
-    monkeypatch.setattr(writer, "open", lambda path, mode: Full(path, mode), raising=False)
-    with pytest.raises(CheckpointError, match="disk is full"):
+    monkeypatch.setattr(writer.os, "fdopen", lambda handle, mode: Full(handle, mode))
+    with pytest.raises(WriteError, match="disk is full"):
         save_checkpoint(saved, FakeModel(seed=5), fake_config(tmp_path), None, {"step": 8})
     monkeypatch.undo()
     assert saved.read_bytes() == before

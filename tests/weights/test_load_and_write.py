@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-from mindground.errors import CheckpointError, WeightsError
+from mindground.errors import CheckpointError, WeightsError, WriteError
 from mindground.files.atomic import atomic_file
 from mindground.files.safetensors import write_safetensors_atomic
 from mindground.files.weights import read_weights
@@ -156,10 +156,10 @@ def test_a_full_disk_leaves_the_old_file(where: str, tmp_path: Path, monkeypatch
     if where == "write":
         import mindground.files.atomic as writer
 
-        monkeypatch.setattr(writer, "open", lambda name, mode: _FullDisk(name, "w"), raising=False)
+        monkeypatch.setattr(writer.os, "fdopen", lambda handle, mode: _FullDisk(handle, "w"))
     else:
         monkeypatch.setattr(os, where, full)
-    with pytest.raises(CheckpointError, match="disk is full; the file that was there before is unchanged"):
+    with pytest.raises(WriteError, match="disk is full; the file that was there before is unchanged"):
         write_safetensors_atomic(path, {"a": np.ones(100), "b": np.ones(100)})
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.ckpt"]
@@ -176,7 +176,7 @@ def test_an_interrupted_block_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         write_safetensors_atomic(tmp_path / "file" / "x.ckpt", {"a": np.zeros(1)})
 
 

@@ -17,7 +17,7 @@ from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.geo.geojson import to_geojson, write_geojson
 from mindground.inference.predictor import check_sentence, to_coco
 from mindground.structures import Prediction
-from mindground.visualize.draw import contact_sheet, draw, save_png
+from mindground.visualize.drawing import contact_sheet, draw, save_png
 
 __all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mindground.visualize.draw import (
+from mindground.visualize.drawing import (
     Palette,
     attention_overlay,
     contact_sheet,

@@ -11,7 +11,7 @@ from mindground.data import Dataset
 from mindground.errors import CheckpointError, DataError
 from mindground.files.images import read_image
 from mindground.structures import Prediction, Sample
-from mindground.visualize.draw import contact_sheet, draw, save_png, side_by_side
+from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
 
 __all__ = ["choose_indexes", "newest_checkpoint", "parse_indexes", "show_samples"]
 
