@@ -24,7 +24,7 @@ from mindground.data.formats.jsonl import write_jsonl
 from mindground.errors import DataError
 from mindground.files.atomic import write_bytes
 from mindground.structures import Batch, Prediction, box_iou, clip_boxes
-from mindground.structures.referent import referent_box
+from mindground.structures.truth import referent_box
 
 if TYPE_CHECKING:
     from mindground.config import Config

@@ -16,9 +16,18 @@ from mindground.errors import ConfigError
 
 if TYPE_CHECKING:
     from mindground.models.base import GroundingModel
+    from mindground.models.interface import ModelInterface
     from mindground.weights.maps import WeightMap
 
-__all__ = ["build_model", "families", "family_module", "family_weight_maps", "model_config_class", "published_file"]
+__all__ = [
+    "build_model",
+    "families",
+    "family_module",
+    "family_weight_maps",
+    "model_config_class",
+    "model_interface",
+    "published_file",
+]
 
 
 def families() -> list[str]:
@@ -38,6 +47,12 @@ def family_module(name: str) -> ModuleType:
 def model_config_class(name: str) -> type:
     """The dataclass behind the `model` section of a family; does not import MindSpore."""
     return family_module(name).Config
+
+
+def model_interface(config: Any) -> ModelInterface:
+    """What the network of a resolved configuration asks and answers; does not import MindSpore."""
+    interface: ModelInterface = family_module(config.family).interface(config)
+    return interface
 
 
 def published_file(name: str) -> Path | None:
