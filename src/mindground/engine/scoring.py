@@ -21,7 +21,6 @@ from mindground.engine.run_folder import check_same_data
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.models import model_interface
-from mindground.structures import referent_box
 from mindground.tasks import Task, task_for
 
 if TYPE_CHECKING:
@@ -151,12 +150,16 @@ def _constant_baseline(scoring: _Scoring, split: str) -> dict[str, Any]:
     dataset = build_dataset(config.data, split)
     task = _task(config, dataset)
     transform = build_transform(config.data, dataset.kind, task.truth, tokenizer=scoring.loaded.tokenizer)
-    boxes = []
-    for sample in dataset:
-        height, width = sample.size or read_image(sample.image_path).shape[:2]
-        geometry = transform.geometry(TransformParams(config.data.img_size), (height, width))
-        boxes.append(geometry.boxes_to_canvas(referent_box(sample)) / config.data.img_size)
-    return task.constant_baseline([np.asarray(box) for box in boxes], metric_settings(config))
+
+    def boxes() -> np.ndarray:
+        found = []
+        for sample in dataset:
+            height, width = sample.size or read_image(sample.image_path).shape[:2]
+            geometry = transform.geometry(TransformParams(config.data.img_size), (height, width))
+            found.append(geometry.boxes_to_canvas(task.truth(sample).boxes_xyxy) / config.data.img_size)
+        return np.concatenate(found)
+
+    return task.constant_baseline(boxes, metric_settings(config))
 
 
 def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float) -> list[str]:

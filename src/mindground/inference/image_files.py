@@ -15,7 +15,7 @@ from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.geo.geojson import to_geojson, write_geojson
-from mindground.inference.predictor import check_sentence, to_coco
+from mindground.inference.predictor import check_sentence
 from mindground.structures import Prediction
 from mindground.visualize.drawing import contact_sheet, draw, save_png
 
@@ -145,7 +145,7 @@ def _record(document: dict[str, Any], number: int, path: Path, pixels: np.ndarra
     height, width = pixels.shape[:2]
     document["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
     for prediction in found:
-        records = to_coco(prediction, number)
+        records = prediction.to_coco(number)
         best = max((record["score"] for record in records), default=None)
         document["queries"].append(
             {"image_id": number, "text": prediction.expression, "found": len(records), "best_score": best}

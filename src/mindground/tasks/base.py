@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -87,11 +87,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def constant_baseline(self, boxes: Sequence[np.ndarray], settings: MetricSettings) -> dict[str, Any]:
+    def constant_baseline(self, boxes: Callable[[], np.ndarray], settings: MetricSettings) -> dict[str, Any]:
         """What one answer reaches that looks at nothing.
 
         Args:
-            boxes: (N, 4) xyxy of every sample, relative to the canvas.
+            boxes: () -> (N, 4) xyxy of all samples, relative to the canvas.
 
         Raises:
             DataError: the task has no such answer.

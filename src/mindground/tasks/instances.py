@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -75,6 +75,6 @@ class InstanceTask(Task):
             )
         return replace(dataset, samples=samples)
 
-    def constant_baseline(self, boxes: Sequence[np.ndarray], settings: MetricSettings) -> dict[str, Any]:
+    def constant_baseline(self, boxes: Callable[[], np.ndarray], settings: MetricSettings) -> dict[str, Any]:
         """There is none: average precision of one fixed box says nothing about a set of instances."""
         raise DataError("--with-constant compares with one fixed box, which means something for one referent only")

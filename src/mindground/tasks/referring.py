@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,7 +65,7 @@ class ReferringTask(Task):
         """Sentences exchanged between objects. Raises DataError when the split has a single object."""
         return shuffle_expressions(dataset, seed)
 
-    def constant_baseline(self, boxes: Sequence[np.ndarray], settings: MetricSettings) -> dict[str, Any]:
+    def constant_baseline(self, boxes: Callable[[], np.ndarray], settings: MetricSettings) -> dict[str, Any]:
         """`prec@t` of the best fixed box on the canvas."""
-        value, box = best_constant_box(np.concatenate(list(boxes)), settings.iou_threshold)
+        value, box = best_constant_box(boxes(), settings.iou_threshold)
         return {f"prec@{settings.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
