@@ -175,10 +175,9 @@ class FeatureLoader:
     ) -> None:
         self.loader, self.model, self.stores, self.dtype = loader, model, dict(stores), np.dtype(dtype)
         self._runner = runner
-        features = {name for kept in stores for name in model.encoders[kept].outputs}
-        self._names = tuple(
-            name for name in (*model.names_from(tuple(stores)), *model.target_names) if name not in features
-        )
+        # What only kept encoders read need not be remembered.
+        read = {name for kept in stores for name in model.encoders[kept].inputs}
+        self._dropped = read - {*model.names_from(tuple(stores)), *model.target_names}
         self._entries: dict[tuple[int, int], _Entry] = {}
         self._shared: dict[bytes, np.ndarray] = {}
 
@@ -213,7 +212,9 @@ class FeatureLoader:
                 store.put(key, values)
         for entry in entries:
             arrays = entry.example.arrays
-            entry.example.arrays = {name: self._intern(arrays[name]) for name in self._names if name in arrays}
+            entry.example.arrays = {
+                name: self._intern(array) for name, array in arrays.items() if name not in self._dropped
+            }
         return entries
 
     def _features(self, name: str, arrays: Sequence[Mapping[str, np.ndarray]]) -> list[list[np.ndarray]]:
