@@ -16,11 +16,12 @@ from mindground.structures.geometry import Geometry
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask, mask_box
 from mindground.structures.prediction import Prediction
 from mindground.structures.referent import referent_box, referent_mask
-from mindground.structures.sample import Sample
+from mindground.structures.sample import IgnoredRegion, Sample
 
 __all__ = [
     "Batch",
     "Geometry",
+    "IgnoredRegion",
     "Prediction",
     "Sample",
     "Segmentation",
