@@ -138,11 +138,11 @@ def measure(
         raise ConfigError(
             f"family {config.family} gives no single box for a sentence, so nothing can be measured by it"
         )
-    info = device.apply(config.device)
-    comm = distributed.get_comm(config.device)
+    device.apply(**vars(config.device))
+    comm = distributed.get_comm()
     loaded = load_checkpoint(contents, lambda _: config)
     del contents
-    runner = Runner(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
+    runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
     collector = ReliabilityCollector()
     loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, comm, training=False)
     evaluate(runner, loader, comm, collector, task.record, title=f"reliability of {dataset.name}")

@@ -19,14 +19,12 @@ from mindground.engine.pretrained import load_pretrained
 from mindground.errors import ConfigError
 from mindground.models import build_model, model_interface
 from mindground.models.base import GroundingModel
-from mindground.runtime import device
 from mindground.tasks import MetricSettings, Task, task_for
 from mindground.text import build_tokenizer
 
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.data import Dataset
-    from mindground.runtime.device import DeviceInfo
     from mindground.text import Tokenizer
 
 __all__ = ["RunParts", "assemble", "fill_vocabulary", "make_loader", "metric_settings"]
@@ -128,13 +126,12 @@ def select_by(config: Config, task: Task) -> str:
     return wanted or names[0]
 
 
-def assemble(config: Config, comm: Any, info: DeviceInfo) -> RunParts:
+def assemble(config: Config, comm: Any) -> RunParts:
     """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in.
 
     Args:
         config: resolved.
         comm: `runtime.distributed.Comm`.
-        info: what `device.apply` selected; its precision is the model's.
     """
     data = config.data
     training = build_dataset(data, data.train_split)
@@ -146,7 +143,7 @@ def assemble(config: Config, comm: Any, info: DeviceInfo) -> RunParts:
         tokenizer = build_tokenizer(data, training.sentences())
         fill_vocabulary(config.model, tokenizer.vocab_size)
     scored = build_dataset(data, splits[0]) if splits else None
-    model = device.mixed_precision(build_model(config), info)
+    model = build_model(config)
     loader = make_loader(config, training, task, model, tokenizer, comm, training=True)
     left = len(training) - len(loader) * config.train.batch_size * comm.size
     _LOG.info(

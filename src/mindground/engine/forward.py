@@ -11,6 +11,7 @@ import numpy as np
 
 from mindground.errors import DataError
 from mindground.models.base import FromFeatures, GroundingModel
+from mindground.runtime.precision import in_precision
 from mindground.structures import Batch
 
 __all__ = ["Runner", "batch_tensors", "evaluating", "to_numpy"]
@@ -59,16 +60,11 @@ class Runner:
     Args:
         model: the network.
         graph: compile; False runs operator by operator.
+        precision: in which pieces compute; what they give is float32.
     """
 
-    def __init__(
-        self,
-        model: GroundingModel,
-        *,
-        graph: bool,
-        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-    ) -> None:
-        self.model, self.graph, self._wrap = model, graph, wrap
+    def __init__(self, model: GroundingModel, *, graph: bool, precision: str = "float32") -> None:
+        self.model, self.graph, self.precision = model, graph, precision
         self._pieces: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, piece: str, *inputs: Any) -> tuple[ms.Tensor, ...]:
@@ -106,6 +102,8 @@ class Runner:
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        function = in_precision(function, self.precision)
+
         def piece(*inputs: ms.Tensor) -> Any:
             return function(*inputs)
 

@@ -75,12 +75,12 @@ def score(
 
     contents = read_checkpoint(checkpoint)
     config = acting(stored_config(contents), adjust, "evaluation")
-    info = device.apply(config.device)
-    comm = distributed.get_comm(config.device)
+    info = device.apply(**vars(config.device))
+    comm = distributed.get_comm()
     distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(splits or [])} {with_shuffled}", "task")
     loaded = load_checkpoint(contents, lambda _: config)
     del contents
-    runner = Runner(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
+    runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
     scoring = _Scoring(config, loaded, runner, comm)
     results: dict[str, dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []

@@ -23,6 +23,7 @@ from mindground.errors import NonFiniteLossError
 from mindground.models.base import FromFeatures, GroundingModel
 from mindground.nn.batch_norm import restored_buffers
 from mindground.nn.noise import StepNoise
+from mindground.runtime.precision import in_precision
 from mindground.structures import Batch
 
 __all__ = ["TrainStep"]
@@ -31,10 +32,11 @@ __all__ = ["TrainStep"]
 class _LossCell(nn.Cell):
     """Inputs and targets of a batch -> (total scaled, all terms in one vector)."""
 
-    def __init__(self, model: GroundingModel, kept: Collection[str]) -> None:
+    def __init__(self, model: GroundingModel, kept: Collection[str], precision: str) -> None:
         super().__init__(auto_prefix=False)
         self.model = model
-        self.network = FromFeatures(model, kept) if kept else model
+        # The loss sees float32, whatever the network computes in.
+        self.network = in_precision(FromFeatures(model, kept) if kept else model, precision)
         self.inputs = len(model.names_from(kept))
 
     def construct(self, scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
@@ -77,11 +79,12 @@ class TrainStep:
     ) -> None:
         self.model, self.optimizer, self.comm = model, optimizer, comm
         self.clip_max_norm, self.accumulation, self.seed = clip_max_norm, accumulation, seed
+        self.precision = precision
         self.names = ("total", *model.term_names)
         # A staged step runs frozen encoders by themselves, once for scout and loss.
         self._alone = [n for n in model.encoders if model.staged and n not in kept and model.is_frozen(n)]
         self._kept = tuple(name for name in model.encoders if name in kept or name in self._alone)
-        self._runner = Runner(model, graph=graph)
+        self._runner = Runner(model, graph=graph, precision=precision)
         self.noise = StepNoise(model, seed)
         self.loss_scale = 2.0**12 if precision == "float16" else 1.0
         self._adapts_scale = precision == "float16"
@@ -96,7 +99,7 @@ class TrainStep:
         reducer = self._reducer
         optimizer = self.optimizer
         value_and_grad = ms.value_and_grad(
-            _LossCell(self.model, self._kept), None, tuple(optimizer.parameters), has_aux=True
+            _LossCell(self.model, self._kept, self.precision), None, tuple(optimizer.parameters), has_aux=True
         )
 
         def gradients(scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[Any, ...]:

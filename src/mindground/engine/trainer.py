@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from mindground.engine.evaluator import evaluate
 from mindground.engine.features import FeatureLoader, open_stores
 from mindground.engine.forward import Runner
 from mindground.engine.logs import RunLog
-from mindground.engine.optim import Optimizer, optimizer_from_config
+from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rate
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor, segments_of
@@ -74,12 +74,12 @@ def train(config: Config, comm: Any | None = None) -> Path:
     from mindground.config import fingerprint
     from mindground.runtime import device, distributed
 
-    info = device.apply(config.device)
-    comm = comm or distributed.get_comm(config.device)
+    info = device.apply(**vars(config.device))
+    comm = comm or distributed.get_comm()
     distributed.agree(comm, fingerprint(config))
     device.seed_everything(config.train.seed)
     _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
-    return Trainer(config, comm, assemble(config, comm, info)).run()
+    return Trainer(config, comm, assemble(config, comm)).run()
 
 
 class Trainer:
@@ -146,7 +146,7 @@ class Trainer:
             load_into(self.parts.model, contents.part("model"), source=str(source))
         elif self.parts.load_initial is not None:
             self.parts.load_initial()
-        set_batch_norm(self.parts.model, self.settings.batch_norm)
+        set_batch_norm(self.parts.model, self.settings.batch_norm, self.comm)
         self._same_start_everywhere()
         optimizer = self._optimizer()
         if contents is not None:
@@ -157,9 +157,9 @@ class Trainer:
         return contents is not None
 
     def _optimizer(self) -> Optimizer:
-        train, samples = self.settings, self.state.samples_per_step
-        if train.lr_reference_batch and train.lr_reference_batch != samples:
-            factor = samples / train.lr_reference_batch
+        samples = self.state.samples_per_step
+        train, factor = scaled_rate(self.settings, samples)
+        if factor != 1.0:
             _LOG.info(
                 "learning rates times %g: a step has %d samples, and the rates are those of %d "
                 "(train.lr_reference_batch; 0 takes the rates as they are)",
@@ -167,7 +167,6 @@ class Trainer:
                 samples,
                 train.lr_reference_batch,
             )
-            train = replace(train, lr=train.lr * factor)
         optimizer = optimizer_from_config(self.parts.model, train)
         self.names = {id(p): name for name, p in self.parts.model.parameters_and_names()}
         return optimizer
@@ -180,7 +179,7 @@ class Trainer:
         """The step, the forward pass, and loaders that keep features where frozen encoders allow it."""
         parts, train, device = self.parts, self.settings, self.config.device
         graph = device.mode_name == "GRAPH"
-        self.runner = Runner(parts.model, graph=graph)
+        self.runner = Runner(parts.model, graph=graph, precision=device.precision)
         stores = open_stores(
             parts.model,
             train.feature_cache,
@@ -336,7 +335,7 @@ class Trainer:
     def _scores(self, *, batches: int = 0, title: str = "") -> dict[str, float]:
         """Metrics of the evaluation split with averaged weights, where there are any."""
         parts = self.parts
-        average_buffers(parts.model, self.comm)
+        self._average_buffers()
         with averaged_weights(self.step.optimizer):
             metrics, _ = evaluate(
                 self.runner,
@@ -368,10 +367,14 @@ class Trainer:
                 self._save(self.folder.best, full=False)
                 write_json(self.folder.metrics, {"split": self.parts.eval_name, "step": self.state.step, **metrics})
 
+    def _average_buffers(self) -> None:
+        """BatchNorm statistics become equal on all ranks, averaged ones included."""
+        average_buffers(self.parts.model, self.comm, also=self.step.optimizer.buffer_average)
+
     def _save_last(self) -> None:
         self.state.updates = self.step.optimizer.updates
         self.state.loss_scale = self.step.loss_scale
-        average_buffers(self.parts.model, self.comm)
+        self._average_buffers()
         if self.leads:
             self._save(self.folder.last, full=True)
         self.comm.barrier()

@@ -111,7 +111,6 @@ class Predictor:
         from mindground.runtime import device as devices
 
         devices.prepare()  # before anything imports MindSpore
-        from mindground.config import DeviceConfig
         from mindground.data.transforms import build_transform
         from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, stored_config
         from mindground.engine.overrides import acting
@@ -120,7 +119,7 @@ class Predictor:
 
         contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
         config = acting(stored_config(contents), adjust, "prediction")
-        devices.apply(DeviceConfig(device_target=device, mode_name=mode))
+        devices.apply(device, mode_name=mode)
         loaded = load_checkpoint(contents, lambda _: config)
         task = task_of(model_interface(config))
         if task.asks_expression and loaded.tokenizer is None:

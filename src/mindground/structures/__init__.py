@@ -15,13 +15,14 @@ from mindground.structures.boxes import (
 from mindground.structures.geometry import Geometry
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask, mask_box
 from mindground.structures.prediction import Prediction
-from mindground.structures.sample import Sample
+from mindground.structures.sample import IgnoredRegion, Sample
 from mindground.structures.truth import Truth, instance_truth, referent_box, referent_mask, referent_truth
 
 __all__ = [
     "Batch",
     "Example",
     "Geometry",
+    "IgnoredRegion",
     "Prediction",
     "Sample",
     "Segmentation",
