@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.fakes import FakeLoader, FakeMetrics, FakeModel, OneRank, make_batch
+from engine.fakes import TASK, FakeLoader, FakeMetrics, FakeModel, OneRank, make_batch
 from mindground.config import Config, load_config
 from mindground.data import Dataset
 from mindground.data.transforms import ReferentWindowTransform

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mindground.data import build_dataset, eval_splits
@@ -47,6 +47,7 @@ class RunParts:
         load_initial: called once for a run that starts anew, never on resume.
         eval_name: split of `eval_loader`.
         data_fingerprint: of the training data (`Dataset.fingerprint`); kept in checkpoints.
+        categories: id -> name of the training data's classes; kept in checkpoints.
     """
 
     model: GroundingModel
@@ -59,6 +60,7 @@ class RunParts:
     load_initial: Callable[[], Any] | None = None
     eval_name: str = ""
     data_fingerprint: str = ""
+    categories: Mapping[int, str] = field(default_factory=dict)
 
 
 def fill_vocabulary(model_config: Any, size: int) -> None:
@@ -164,4 +166,5 @@ def assemble(config: Config, comm: Any) -> RunParts:
         load_initial=lambda: load_pretrained(model, config.train, config),
         eval_name=splits[0] if splits else "",
         data_fingerprint=training.fingerprint,
+        categories=dict(training.categories),
     )

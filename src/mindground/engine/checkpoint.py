@@ -78,6 +78,11 @@ class Loaded:
     state: dict[str, Any] = field(default_factory=dict)
     hash: str = ""
 
+    @property
+    def categories(self) -> dict[int, str]:
+        """Id -> name of the classes that the model was trained on; empty where there were none."""
+        return {int(number): str(name) for number, name in dict(self.state.get("categories") or {}).items()}
+
 
 def save_checkpoint(
     path: str | Path,

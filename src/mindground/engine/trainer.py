@@ -395,6 +395,7 @@ class Trainer:
                 **asdict(self.state),
                 "complete": self.state.step >= self.total_steps,
                 "data_fingerprint": self.parts.data_fingerprint,
+                "categories": {str(number): name for number, name in self.parts.categories.items()},
             },
             extra=extra,
             weights=None if full else average,

@@ -59,6 +59,7 @@ class Predictor:
         graph: compile the network once; False runs it operator by operator.
         name: what results call this model, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
+        categories: id -> name of the labels, where the model has classes.
     """
 
     def __init__(
@@ -71,13 +72,14 @@ class Predictor:
         graph: bool = True,
         name: str = "",
         config: Config | None = None,
+        categories: Mapping[int, str] | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         from mindground.engine.forward import Runner
 
         self.model, self.transform, self.asks_expression = model, transform, asks_expression
-        self.name, self.config = name, config
+        self.name, self.config, self.categories = name, config, dict(categories or {})
         self.model.set_train(False)
         self._runner = Runner(model, graph=graph)
         # What is computed once for many sentences about one image.
@@ -134,6 +136,7 @@ class Predictor:
             graph=mode == "GRAPH",
             name=Path(path).name,
             config=config,
+            categories=loaded.categories,
         )
 
     @overload
