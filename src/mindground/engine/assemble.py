@@ -65,11 +65,11 @@ class RunParts:
 
 def fill_vocabulary(model_config: Any, size: int) -> None:
     """Replace every `vocab_size: 0` of a model section, which stands for "as the tokeniser", in place."""
-    for field in dataclasses.fields(model_config):
-        value = getattr(model_config, field.name)
+    for entry in dataclasses.fields(model_config):
+        value = getattr(model_config, entry.name)
         if dataclasses.is_dataclass(value):
             fill_vocabulary(value, size)
-        elif field.name == "vocab_size" and value == 0:
+        elif entry.name == "vocab_size" and value == 0:
             model_config.vocab_size = size
 
 
