@@ -169,7 +169,9 @@ class _Network(nn.Cell):
         return [
             SimpleNamespace(name="tower", parameters=tuple(self.tower.trainable_params()), lr_factor=0.1),
             SimpleNamespace(
-                name="head", parameters=(*self.head.trainable_params(), *self.norm.trainable_params()), weight_decay=None
+                name="head",
+                parameters=(*self.head.trainable_params(), *self.norm.trainable_params()),
+                weight_decay=None,
             ),
             SimpleNamespace(name="frozen", parameters=(), weight_decay=0.5),
         ]

@@ -42,7 +42,6 @@ class IgnoredRegion:
         return mask
 
 
-
 @dataclass(frozen=True)
 class Sample:
     """One question about one image, with its truth: what every format yields.

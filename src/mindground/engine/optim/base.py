@@ -73,7 +73,9 @@ class Optimizer(nn.Cell):
         if not trained or len({id(parameter) for parameter in trained}) != len(trained):
             raise ConfigError("parameter groups must name every trained parameter once; one is empty or repeats")
         if not 0.0 <= ema_decay < 1.0:
-            raise ConfigError(f"train.ema_decay={ema_decay}: choose a value from 0 (no average) up to, not including, 1")
+            raise ConfigError(
+                f"train.ema_decay={ema_decay}: choose a value from 0 (no average) up to, not including, 1"
+            )
         self.groups_by_name = {group.name: (group.lr, group.weight_decay) for group in groups}
         self.decays = tuple(float(group.weight_decay) for group in groups for _ in group.parameters)
         # (first parameter, one past the last, rate, decay) of every group.
@@ -149,8 +151,8 @@ class Optimizer(nn.Cell):
             pairs = zip(self.parameters, tensors, strict=True)
             entries += [(f"{kind}/{names[id(parameter)]}", tensor) for parameter, tensor in pairs]
         for owners, tensors in ((self.parameters, self.average), (self.buffers, self.buffer_average)):
-            pairs = zip(owners, tensors, strict=True) if tensors else ()
-            entries += [(f"ema/{names[id(owner)]}", tensor) for owner, tensor in pairs]
+            if tensors:
+                entries += [(f"ema/{names[id(owner)]}", tensor) for owner, tensor in zip(owners, tensors, strict=True)]
         return entries
 
 

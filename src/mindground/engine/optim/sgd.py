@@ -20,9 +20,7 @@ _momentum_one = ops.MultitypeFuncGraph("momentum_one")
 
 
 @_plain_one.register("Tuple", "Tensor", "Tensor")
-def _step_plainly(
-    scalars: tuple[ms.Tensor | None, ...], parameter: ms.Parameter, gradient: ms.Tensor
-) -> ms.Tensor:
+def _step_plainly(scalars: tuple[ms.Tensor | None, ...], parameter: ms.Parameter, gradient: ms.Tensor) -> ms.Tensor:
     scale, rate, decay = scalars
     gradient = _regularised(scale, decay, parameter, gradient)
     return ops.assign(parameter, parameter - gradient * rate)
