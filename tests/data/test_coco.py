@@ -52,7 +52,10 @@ def test_usual_layouts(tmp_path: Path, name: str, images: str) -> None:
     assert len(dataset) == 2 and dataset.categories == {3: "ship", 5: "car"}
     first, second = dataset
     assert Path(first.image_path).is_file() and first.expression is None and first.size == (10, 12)
-    # The crowd region is no instance.
+    # The crowd region is no instance, and is kept as a region in which nothing counts.
+    (crowd,) = first.ignored
+    assert crowd.box_xyxy.tolist() == [0, 0, 9, 9] and crowd.label == 5 and crowd.mask((10, 12)).sum() == 16
+    assert second.ignored == ()
     assert first.boxes_xyxy.tolist() == [[1, 1, 5, 5], [2, 2, 5, 5]] and first.labels.tolist() == [3, 5]
     assert first.object_ids == ("1", "2") and not first.has_masks and first.segmentations[0] is not None
     assert len(second.boxes_xyxy) == 0 and second.masks((10, 12)).shape == (0, 10, 12)

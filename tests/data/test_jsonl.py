@@ -57,6 +57,19 @@ def test_instances_have_no_sentence_and_any_number_of_objects(tmp_path: Path) ->
     assert dataset[0].labels.tolist() == [1, 2]
 
 
+def test_ignored_regions_are_no_objects_and_survive_a_round_trip(tmp_path: Path) -> None:
+    crowd = {"box": [2, 2, 9, 9], "mask": FIRST["mask"], "category": "b", "ignored": True}
+    objects = [{"box": [0, 0, 4, 4], "category": "a"}, crowd, {"box": [1, 1, 3, 3], "category": "b"}]
+    first = read_jsonl(str(_write(tmp_path, {"image": "a", "objects": objects})), "train")
+    write_jsonl(tmp_path / "again" / "train.jsonl", samples_to_records(first, first.categories, tmp_path))
+    write_description(tmp_path / "again", "again", first.categories, "..")
+    for dataset in (first, read_jsonl(str(tmp_path / "again"), "train")):
+        sample = dataset[0]
+        assert sample.boxes_xyxy.tolist() == [[0, 0, 4, 4], [1, 1, 3, 3]] and sample.labels.tolist() == [1, 2]
+        (region,) = sample.ignored
+        assert region.box_xyxy.tolist() == [2, 2, 9, 9] and region.label == 2 and region.segmentation == FIRST["mask"]
+
+
 def test_splits_in_one_file_and_description(tmp_path: Path) -> None:
     records = [{**FIRST, "split": name, "id": name} for name in ("train", "val", "val2")]
     write_jsonl(tmp_path / "all.jsonl", records)

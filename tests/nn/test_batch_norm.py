@@ -138,19 +138,20 @@ def test_frozen_never_moves_and_still_learns(mode: str) -> None:
     np.testing.assert_allclose(model(ms.Tensor(_x())).asnumpy(), _x(), rtol=1e-4)
     for name, value in buffers(model).items():
         np.testing.assert_array_equal(value.asnumpy(), before[name])
-    set_batch_norm(model, "local")
-    model(ms.Tensor(_x()))
-    assert all(not np.array_equal(b.asnumpy(), before[n]) for n, b in buffers(model).items() if n != "seen")
+    local = Network()
+    set_batch_norm(local, "frozen")
+    set_batch_norm(local, "local")
+    local.set_train(True)(ms.Tensor(_x()))
+    assert all(not np.array_equal(b.asnumpy(), before[n]) for n, b in buffers(local).items() if n != "seen")
 
 
 def test_ranks_together_are_the_joint_batch(mode: str) -> None:
-    """Both ranks in one graph: the sum of an all-reduce is what both of them hand in, and gradients pass through it."""
+    """Equal batches on two ranks, so that an all-reduce, and its gradient, doubles what one rank hands in."""
     torch = pytest.importorskip("torch")
     cell = BatchNorm2d(3)
     _set(cell)
     peer = _peer(cell)
     cell.set_train(True)
-    # An equal batch on each of two ranks: the all-reduce doubles what one hands in, forward and backward.
     cell.ranks, cell.all_reduce = 2, _doubled
     weights = ms.Tensor(_weights())
 

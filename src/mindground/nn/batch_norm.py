@@ -136,7 +136,7 @@ def set_batch_norm(model: nn.Cell, kind: str, comm: Any | None = None) -> None:
     if not cells and kind != "local":
         raise ConfigError(f"train.batch_norm={kind}: {type(model).__name__} has no BatchNorm; leave it at local")
     ranks = comm.size if comm is not None and kind == "sync" else 1
-    if ranks > 1 and not comm.reduces_on_device:
+    if comm is not None and ranks > 1 and not comm.reduces_on_device:
         raise DeviceError(
             f"train.batch_norm=sync cannot work with {ranks} ranks on CPUs: their collectives run outside the compiled "
             "step; choose local (statistics are averaged before evaluations and saves) or frozen, or start one process"

@@ -20,7 +20,7 @@ from mindground.data.dataset import Dataset
 from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.files.atomic import write_bytes
-from mindground.structures import Sample
+from mindground.structures import IgnoredRegion, Sample
 
 __all__ = ["read_jsonl", "relative_to", "samples_to_records", "write_dataset", "write_description", "write_jsonl"]
 
@@ -104,14 +104,18 @@ def _samples(
         objects = [record] if any(record.get(key) is not None for key in ("box", "mask")) else []
     if not isinstance(objects, list):
         raise DataError(f"{where}: 'objects' must be a list")
-    boxes, outlines, labels, names = [], [], [], []
+    boxes, outlines, labels, names, ignored = [], [], [], [], []
     for position, item in enumerate(objects):
         require(item, (), f"{where} object {position}")
         outline = clean_segmentation(item.get("mask"), where)
-        boxes.append(_box(item.get("box"), outline, where))
+        box, category = _box(item.get("box"), outline, where), item.get("category")
+        label = 0 if category is None else ids.setdefault(str(category), max(ids.values(), default=0) + 1)
+        if item.get("ignored"):
+            ignored.append(IgnoredRegion(np.asarray(box, np.float32), outline, label))
+            continue
+        boxes.append(box)
         outlines.append(outline)
-        category = item.get("category")
-        labels.append(0 if category is None else ids.setdefault(str(category), max(ids.values(), default=0) + 1))
+        labels.append(label)
         names.append(str(item.get("object_id", f"{record.get('id', line)}.{position}")))
     identity = str(record.get("id", line))
     sentences = _sentences(record, where)
@@ -127,6 +131,7 @@ def _samples(
             size=_size(record.get("size"), where),
             object_ids=tuple(names),
             split=split,
+            ignored=tuple(ignored),
         )
 
 
@@ -172,17 +177,15 @@ def samples_to_records(
             record["sentence"] = sample.expression
         items = []
         for position, box in enumerate(sample.boxes_xyxy):
-            # A float32 has at most nine significant digits; fewer would not read back as the same box.
-            item: dict[str, Any] = {"box": [float(f"{value:.9g}") for value in box]}
-            if sample.segmentations[position] is not None:
-                item["mask"] = sample.segmentations[position]
-            label = int(sample.labels[position])
-            if label in categories:
-                item["category"] = categories[label]
+            item = _item(box, sample.segmentations[position], int(sample.labels[position]), categories)
             if position < len(sample.object_ids):
                 item["object_id"] = sample.object_ids[position]
             items.append(item)
-        if sample.expression is not None and len(items) == 1:
+        items += [
+            {**_item(region.box_xyxy, region.segmentation, region.label, categories), "ignored": True}
+            for region in sample.ignored
+        ]
+        if sample.expression is not None and len(items) == 1 and not sample.ignored:
             record.update(items[0])
         else:
             record["objects"] = items
@@ -190,6 +193,16 @@ def samples_to_records(
             record["split"] = sample.split
         records.append(record)
     return records
+
+
+def _item(box: np.ndarray, outline: Any, label: int, categories: Mapping[int, str]) -> dict[str, Any]:
+    # A float32 has at most nine significant digits; fewer would not read back as the same box.
+    item: dict[str, Any] = {"box": [float(f"{value:.9g}") for value in box]}
+    if outline is not None:
+        item["mask"] = outline
+    if label in categories:
+        item["category"] = categories[label]
+    return item
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

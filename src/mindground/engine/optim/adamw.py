@@ -3,8 +3,7 @@
 m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p = p (1 - lr wd) - lr m' / (sqrt(v') + eps)
 with m' = m/(1-b1^t), v' = v/(1-b2^t) when the bias is corrected and m' = m, v' = v when it is not (VG-LAW's upstream).
 Adam adds wd p to g instead of shrinking p. AMSGrad puts the largest v so far in the place of v (SeqTR's upstream).
-The Adam kernels leave eps outside the correction, so eps sqrt(1-b2^t) is handed to them, which gives the
-same formula.
+The Adam kernels leave eps outside the correction, so they are given eps sqrt(1-b2^t); the result is the same formula.
 
 On CPUs small parameters take the AdamWeightDecay kernel, p = p - lr (m / (sqrt(v) + eps) + wd p), which knows no
 correction: lr sqrt(1-b2^t) / (1-b1^t), eps sqrt(1-b2^t) and wd (1-b1^t) / sqrt(1-b2^t) make it the same formula
@@ -202,7 +201,8 @@ def build_optimizer(model: GroundingModel, train: Any) -> AdamW:
             f"{len(missing)} trainable parameters stand in no group, first {missing[0]!r}; "
             f"give {type(model).__name__}.parameter_groups a place for them or freeze them"
         )
-    return AdamW(groups, (train.beta1, train.beta2), train.eps, train.bias_correction, train.ema_decay)
+    rated = [OptimizerGroup(group.name, group.parameters, group.lr, group.weight_decay) for group in groups]
+    return AdamW(rated, (train.beta1, train.beta2), train.eps, train.bias_correction, train.ema_decay)
 
 
 def scaled_rates(train: Any, rows: int) -> tuple[Any, float]:

@@ -151,8 +151,8 @@ class Optimizer(nn.Cell):
             pairs = zip(self.parameters, tensors, strict=True)
             entries += [(f"{kind}/{names[id(parameter)]}", tensor) for parameter, tensor in pairs]
         for owners, tensors in ((self.parameters, self.average), (self.buffers, self.buffer_average)):
-            pairs = zip(owners, tensors, strict=True) if tensors else ()
-            entries += [(f"ema/{names[id(owner)]}", tensor) for owner, tensor in pairs]
+            if tensors:
+                entries += [(f"ema/{names[id(owner)]}", tensor) for owner, tensor in zip(owners, tensors, strict=True)]
         return entries
 
 
