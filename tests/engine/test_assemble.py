@@ -43,7 +43,9 @@ def small(folder: Path, *more: str) -> Config:
 
 
 def instances() -> Dataset:
-    return Dataset([Sample("a.png", "a", "a", None, np.asarray([[0, 0, 4, 4]]))], name="coco", split="train")
+    return Dataset(
+        [Sample("a.png", "a", "a", None, np.asarray([[0, 0, 4, 4]]))], name="coco", split="train", kind="instances"
+    )
 
 
 def test_parts_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
