@@ -145,7 +145,10 @@ def scenes(root: str) -> list[Sample]:
 def test_instances_cover_all_classes_and_empty_images(scenes: list[Sample]) -> None:
     counts = [len(sample.boxes_xyxy) for sample in scenes]
     assert len(scenes) == 60 and set(counts) == {0, 1, 2, 3, 4, 5}
-    assert all(sample.expression is None and len(sample.object_ids) == count for sample, count in zip(scenes, counts))
+    assert all(
+        sample.expression is None and len(sample.object_ids) == count
+        for sample, count in zip(scenes, counts, strict=True)
+    )
     labels = np.concatenate([sample.labels for sample in scenes])
     assert set(labels) == set(CATEGORIES) and np.bincount(labels)[1:].min() > 0.15 * len(labels)
 

@@ -29,7 +29,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = {"root": folder / "data", "synthetic.train_images": 4, "synthetic.val_images": 5, "synthetic.image_size": 64}
     words = [f"--data.{key}={value}" for key, value in keys.items()]
     config: Config = apply_overrides(small(), [*words, "--model.text.vocab_size=0", "--eval.batch_size=4"])
-    tokenizer = build_tokenizer(config.data, build_dataset(config.data, "train").sentences())
+    sentences = build_dataset(config.data, "train").sentences()
+    tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab, sentences)
     fill_vocabulary(config.model, tokenizer.vocab_size)
     return save_checkpoint(folder / "a.ckpt", build_model(config), config, tokenizer, {"step": 3})
 

@@ -107,7 +107,8 @@ def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:
     data, train = config.data, config.train
     training = build_dataset(data, data.train_split)
     splits = eval_splits(data)
-    tokenizer = build_tokenizer(data, training.sentences()) if training.kind == "referring" else None
+    asks = training.kind == "referring"
+    tokenizer = build_tokenizer(data.tokenizer, data.vocab, training.sentences()) if asks else None
     if tokenizer is not None:
         fill_vocabulary(config.model, tokenizer.vocab_size)
     loader = make_loader(config, training, tokenizer, comm, training=True)
