@@ -19,6 +19,7 @@ _SUBSTRINGS: Final[dict[str, dict[str, str]]] = {
         **{"above": "below", "below": "above"},
     },
 }
+_KEPT: Final = re.compile("|".join(words for words, _ in KEPT), re.IGNORECASE)
 # Stands for words that are understood while doubts are looked for.
 _DONE: Final = "·"
 
@@ -93,9 +94,7 @@ def flip_doubts(text: str, axis: str = "horizontal") -> tuple[str, ...]:
         ValueError: an unknown axis.
     """
     _require(axis)
-    rest = _rewrite(text, axis, _DONE)
-    for pattern, _ in KEPT:
-        rest = pattern.sub(_DONE, rest)
+    rest = _KEPT.sub(_DONE, _rewrite(text, axis, _DONE))
     found = []
     for doubt in DOUBTS:
         match = doubt.pattern.search(text if doubt.whole else rest) if axis in doubt.axes else None
@@ -115,8 +114,8 @@ def _require(axis: str) -> None:
 def _rewrite(text: str, axis: str, placeholder: str = "") -> str:
     """`text` with its words exchanged, or with a placeholder for each of them."""
     for rule in REWRITES:
-        if axis in rule.axes:
-            kept = [match.span() for pattern, _ in KEPT for match in pattern.finditer(text)]
+        if axis in rule.axes and rule.pattern.search(text):
+            kept = [match.span() for match in _KEPT.finditer(text)]
             text = rule.pattern.sub(partial(_exchange, rule, axis, kept, placeholder), text)
     return text
 

@@ -231,19 +231,16 @@ _NAMES = (
     "|广西|陕西|巴西|墨西哥|新西兰|马来西亚|南瓜|南京|南宁|越南|北京|北极|南极|台北|指南|北斗"
 )
 
-KEPT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(f"{START}{_ANY_COMPASS}[- ](?:{_LANDS}|{_DRESS}){END}", re.I), "countries, airlines, dress"),
-    (re.compile(f"{START}wild (?:east|west){END}", re.I), "the wild west"),
-    (
-        re.compile(f"{START}(?:left|right)[- ](?:angle[ds]?|angled|now|away|triangles?){END}", re.I),
-        "right angle, right now",
-    ),
-    (re.compile(f"{START}numbers? of{END}", re.I), "a number of ships cannot be read"),
-    (re.compile("[东西南北]{1,2}方?(?:航空|人(?!行)|国家|文化|大学|菜|虎)"), "airlines, people"),
-    (re.compile(f"(?:{_PROVINCES})(?!{_EDGE})|{_NAMES}"), "words and names that contain 东 西 南 北"),
+KEPT: Final[tuple[tuple[str, str], ...]] = (
+    (f"{START}{_ANY_COMPASS}[- ](?:{_LANDS}|{_DRESS}){END}", "countries, airlines, dress"),
+    (f"{START}wild (?:east|west){END}", "the wild west"),
+    (f"{START}(?:left|right)[- ](?:angle[ds]?|now|away|triangles?){END}", "right angle, right now"),
+    (f"{START}numbers? of{END}", "a number of ships cannot be read"),
+    ("[东西南北]{1,2}方?(?:航空|人(?!行)|国家|文化|大学|菜|虎)", "airlines, people"),
+    (f"(?:{_PROVINCES})(?!{_EDGE})|{_NAMES}", "words and names that contain 东 西 南 北"),
 )
-"""Patterns that look like places and say something else, and examples. Each holds for every direction alike, so that
-a sentence mirrored twice is the first one again."""
+"""Expressions (case does not count) that look like places and say something else, and examples. Each holds for every
+direction alike, so that a sentence mirrored twice is the first one again."""
 
 _NUMBER_WORDS = f"(?:{'|'.join(_HOURS)})"
 _LABELS = (
