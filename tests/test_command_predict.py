@@ -195,7 +195,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     )
     sentences = [sample.expression or "" for sample in build_dataset(config.data, "train")]
-    tokenizer = build_tokenizer(config.data, sentences)
+    tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab, sentences)
     config.model.text.vocab_size = tokenizer.vocab_size
     model = build_model(config)
     return save_checkpoint(folder / "runs" / "tiny" / "best.ckpt", model, config, tokenizer, {"step": 0, "epoch": 0})

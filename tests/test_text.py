@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mindground.config import DataConfig
 from mindground.errors import CheckpointError, ConfigError
 from mindground.text import (
     ClipTokenizer,
@@ -20,7 +17,6 @@ from mindground.text import (
     build_tokenizer,
     build_wordpiece,
     directions,
-    flip_expression,
     has_direction,
     tokenizer_from_payload,
 )
@@ -101,6 +97,12 @@ def test_vocabulary_files(tmp_path: Path) -> None:
             ClipTokenizer.from_file(tmp_path / "bad.gz")
 
 
+def test_a_vocabulary_is_split_at_line_feeds_only(tmp_path: Path) -> None:
+    tokens = [*build_wordpiece(SENTENCES).tokens, "\u2028", "a\u2029b", "\x85", "\x0b", "\x1c"]
+    (tmp_path / "vocab.txt").write_text("".join(token + "\n" for token in tokens), encoding="utf-8", newline="")
+    assert WordPieceTokenizer.from_file(tmp_path / "vocab.txt").tokens == tokens
+
+
 def test_clip_reads_the_unpacked_file_too(tmp_path: Path, clip: ClipTokenizer) -> None:
     (tmp_path / "merges.txt").write_bytes(gzip.decompress(BPE.read_bytes()))
     assert ClipTokenizer.from_file(tmp_path / "merges.txt").ids("a photo of a cat.") == clip.ids("a photo of a cat.")
@@ -108,11 +110,13 @@ def test_clip_reads_the_unpacked_file_too(tmp_path: Path, clip: ClipTokenizer) -
 
 
 def test_build_tokenizer(tmp_path: Path) -> None:
-    assert build_tokenizer(DataConfig(), SENTENCES).kind == "wordpiece"
-    assert build_tokenizer(DataConfig(tokenizer="clip_bpe", vocab=str(BPE))).kind == "clip_bpe"
-    for config in (DataConfig(), DataConfig(tokenizer="clip_bpe"), DataConfig(vocab=str(tmp_path / "absent"))):
+    assert build_tokenizer("wordpiece", sentences=SENTENCES).kind == "wordpiece"
+    assert build_tokenizer("clip_bpe", str(BPE)).kind == "clip_bpe"
+    for kind, vocab in (("wordpiece", ""), ("clip_bpe", ""), ("wordpiece", str(tmp_path / "absent"))):
         with pytest.raises(ConfigError, match="data.vocab"):
-            build_tokenizer(config, None)
+            build_tokenizer(kind, vocab)
+    with pytest.raises(ConfigError, match="'sentencepiece' is unknown"):
+        build_tokenizer("sentencepiece", sentences=SENTENCES)
 
 
 def test_upstream_cut_loses_the_end_token() -> None:
@@ -120,53 +124,6 @@ def test_upstream_cut_loses_the_end_token() -> None:
     plain, kept = WordPieceTokenizer(tokens, keep_end=False), WordPieceTokenizer(tokens)
     assert plain.end_id not in plain(["ship " * 9], 5)[0]
     assert kept.end_id in kept(["ship " * 9], 5)[0]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("the left man", "the right man"),
-        ("Leftmost person, RIGHT side", "Rightmost person, LEFT side"),
-        ("left-hand car of the right two", "right-hand car of the left two"),
-        ("upper-left, lower_right", "upper-right, lower_left"),
-        ("bright upright piano copyright", "bright upright piano copyright"),
-        ("the leftovers", "the leftovers"),
-        ("cleft", "cleft"),
-        ("左边的飞机", "右边的飞机"),
-        ("top of the tower", "top of the tower"),
-        ("", ""),
-    ],
-)
-def test_mirror(before: str, after: str) -> None:
-    assert flip_expression(before) == after and flip_expression(after) == before
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("Topmost ship", "Bottommost ship"),
-        ("upper left", "lower left"),
-        ("the one above the bridge", "the one below the bridge"),
-        ("stopped flower topping", "stopped flower topping"),
-    ],
-)
-def test_upside_down(before: str, after: str) -> None:
-    assert flip_expression(before, "vertical") == after and flip_expression(after, "vertical") == before
-
-
-def test_unknown_axis() -> None:
-    with pytest.raises(ValueError, match="diagonal"):
-        flip_expression("left", "diagonal")
-
-
-@given(
-    st.lists(st.sampled_from(["left", "Right", "bright", "top", "ship", "leftmost", ",", "🛩", "左"])),
-    st.sampled_from(["horizontal", "vertical"]),
-)
-@settings(max_examples=60, deadline=None)
-def test_flipping_twice_changes_nothing(words: list[str], axis: str) -> None:
-    text = " ".join(words)
-    assert flip_expression(flip_expression(text, axis), axis) == text
 
 
 @pytest.mark.parametrize(
@@ -184,11 +141,11 @@ def test_names_no_place(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["the north-eastern tank", "western edge", "in the corner", "southernmost", "the LOWEST one", "港口东部"]
 )
-def test_places_in_pictures_from_above(text: str) -> None:
+def test_places_in_images_from_above(text: str) -> None:
     assert has_direction(text, compass=True) and not has_direction(text)
 
 
-def test_no_places_in_pictures_from_above() -> None:
+def test_no_places_in_images_from_above() -> None:
     assert not any(
         has_direction(text, compass=True) for text in ("least", "an easter egg", "feast", "knowledge", "东京")
     )

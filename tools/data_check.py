@@ -17,9 +17,9 @@ except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from mindground.config import DataConfig
-from mindground.data import DATASETS, eval_splits, usual_split_by
-from mindground.data.check.checks import check_datasets, write_report
-from mindground.data.check.inspection import inspect_splits
+from mindground.data import DATASETS, eval_splits, inspect_dataset
+from mindground.data.check.checks import write_report
+from mindground.data.check.inspection import check_inspection, published_lines
 from mindground.errors import MindGroundError
 
 SHOWN = 20
@@ -47,15 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         names = [name for name in options.splits.split(",") if name] or ["train", *eval_splits(config)]
-        inspection = inspect_splits(config, list(dict.fromkeys(names)))
-        report = check_datasets(
-            inspection.datasets,
-            split_by=usual_split_by(config),
-            decode_images=not options.no_decode,
-            min_box_iou=options.min_box_iou,
-            found=inspection.findings,
-            facts=inspection.facts,
-        )
+        inspection = inspect_dataset(config, list(dict.fromkeys(names)))
+        report = check_inspection(inspection, decode_images=not options.no_decode, min_box_iou=options.min_box_iou)
         if options.out is not None:
             write_report(options.out, report)
     except MindGroundError as error:
@@ -63,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for split, counts in report.splits.items():
         print(f"{split}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
-    for line in inspection.lines:
+    for line in [*inspection.lines, *published_lines(report)]:
         print(line)
     for kind, number in report.kinds().items():
         print(f"{kind}: {number}")

@@ -204,7 +204,7 @@ def write(model: GroundingModel, config: Config, report: LoadReport, options: ar
         from mindground.engine.checkpoint import save_checkpoint
         from mindground.text import build_tokenizer
 
-        tokenizer = build_tokenizer(config.data, None) if config.data.vocab else None
+        tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab) if config.data.vocab else None
         check_vocabulary(tokenizer, model, config.data.vocab)
         save_checkpoint(options.out, model, config, tokenizer, {})
         lacking = "" if tokenizer else "; without --data.vocab it has no vocabulary, so prediction needs one first"

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             options.out,
             _read(options.source, options.images, options.seed),
             division=options.division,
-            pictures=options.pictures,
+            placement=options.pictures,
             seed=options.seed,
         )
     except MindGroundError as error:

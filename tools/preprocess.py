@@ -20,8 +20,7 @@ try:
 except ModuleNotFoundError:  # a clone that was not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.data import REFER_DATASETS
-from mindground.data.formats.refer import preprocess
+from mindground.data.formats.refer import REFER_DATASETS, preprocess
 from mindground.errors import MindGroundError
 
 

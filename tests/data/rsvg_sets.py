@@ -27,8 +27,8 @@ def make_set(root: Path, lists: dict[str, list[int]] | None = None) -> Path:
     (root / "JPEGImages").mkdir()
     for number, (stem, count) in enumerate(FILES.items()):
         (root / "Annotations" / f"{stem}.xml").write_text(xml(stem, count))
-        picture = np.random.default_rng(number).integers(0, 255, (40, 60, 3), np.uint8)
-        cv2.imwrite(str(root / "JPEGImages" / f"{stem}.jpg"), picture)
+        image = np.random.default_rng(number).integers(0, 255, (40, 60, 3), np.uint8)
+        cv2.imwrite(str(root / "JPEGImages" / f"{stem}.jpg"), image)
     for name, numbers in (lists or {"train": [0, 2, 3, 6], "val": [1, 5], "test": [4, 7]}).items():
         (root / f"{name}.txt").write_text("".join(f"{number}\n" for number in numbers))
     return root

@@ -49,7 +49,7 @@ def _place(root: Path, name: str, images: str, content: dict[str, Any] | None = 
 def test_usual_layouts(tmp_path: Path, name: str, images: str) -> None:
     root = _place(tmp_path / "my set", name, images)
     dataset = build_dataset(DataConfig(dataset="coco", root=root), "val")
-    assert len(dataset) == 2 and dataset.categories == {3: "ship", 5: "car"}
+    assert dataset.kind == "instances" and len(dataset) == 2 and dataset.categories == {3: "ship", 5: "car"}
     first, second = dataset
     assert Path(first.image_path).is_file() and first.expression is None and first.size == (10, 12)
     # The crowd region is no instance, and is kept as a region in which nothing counts.
@@ -62,8 +62,8 @@ def test_usual_layouts(tmp_path: Path, name: str, images: str) -> None:
 
 
 def test_a_single_file_and_an_image_root(tmp_path: Path) -> None:
-    root = _place(tmp_path, "a/b/mine.json", "pictures")
-    assert len(read_coco(str(Path(root) / "a/b/mine.json"), "train", str(tmp_path / "pictures"))) == 2
+    root = _place(tmp_path, "a/b/mine.json", "photos")
+    assert len(read_coco(str(Path(root) / "a/b/mine.json"), "train", str(tmp_path / "photos"))) == 2
 
 
 @pytest.mark.parametrize(

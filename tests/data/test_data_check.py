@@ -77,7 +77,7 @@ def _broken_image(root: Path, records: Records) -> None:
 
 
 def _no_image_at_all(root: Path, records: Records) -> None:
-    (root / "train1.png").write_text("this is no picture")
+    (root / "train1.png").write_text("this is no image")
 
 
 def _shared_image(root: Path, records: Records) -> None:
@@ -149,7 +149,7 @@ def test_the_report_is_stable(tmp_path: Path) -> None:
     _check(tmp_path, records)
     assert (tmp_path / "report.json").read_bytes() == first
     report = json.loads(first)
-    assert report["schema"] == 1 and report["findings"] == sorted(
+    assert report["schema"] == 2 and report["findings"] == sorted(
         report["findings"], key=lambda item: (item["level"], item["kind"], item["split"], item["subject"])
     )
 
@@ -180,10 +180,10 @@ def test_a_sound_dior_rsvg_has_no_error_and_tells_its_leak(tmp_path: Path, capsy
     code, report, found = _dior(root)
     assert code == 0 and report["errors"] == 0
     assert {kind for kind, _, _ in found} == {"image_overlap"}  # a warning: the official division is by expression
-    assert report["leak"]["test"]["on_train_pictures"] == {"count": 2, "share": 1.0}
+    assert report["leak"]["test"]["on_train_images"] == {"count": 2, "share": 1.0}
     assert report["fingerprint"] == read_dior_rsvg(str(root), "val").fingerprint
     said = capsys.readouterr().out
-    assert "leak: 2 of 2 test expressions (100.0 %) lie on pictures that occur in train" in said
+    assert "leak: 2 of 2 test expressions (100.0 %) lie on images that occur in train" in said
     assert "8 objects in 4 files" in said
 
 
@@ -211,7 +211,7 @@ def test_every_defect_of_dior_rsvg_is_found_at_once(tmp_path: Path) -> None:
     assert any("216,00" in detail for _, _, detail in found)
 
 
-def test_a_missing_picture_is_named_with_its_object(tmp_path: Path) -> None:
+def test_a_missing_image_is_named_with_its_object(tmp_path: Path) -> None:
     root = make_set(tmp_path)
     (root / "JPEGImages" / "00010.jpg").unlink()
     code, _, found = _dior(root)
@@ -228,12 +228,12 @@ def test_files_that_are_no_xml_are_findings(tmp_path: Path) -> None:
     assert {"00010.xml", "00003.xml"} == {subject for kind, subject, _ in found if kind == "annotation_file"}
 
 
-def test_without_shared_pictures_there_is_nothing_to_find(tmp_path: Path) -> None:
+def test_without_shared_images_there_is_nothing_to_find(tmp_path: Path) -> None:
     root = make_set(tmp_path)
     for number in range(30):
         (root / "Annotations" / f"2{number:04d}.xml").write_text(xml(f"2{number:04d}", 2))
-        picture = np.random.default_rng(100 + number).integers(0, 255, (40, 60, 3), np.uint8)
-        cv2.imwrite(str(root / "JPEGImages" / f"2{number:04d}.jpg"), picture)
+        image = np.random.default_rng(100 + number).integers(0, 255, (40, 60, 3), np.uint8)
+        cv2.imwrite(str(root / "JPEGImages" / f"2{number:04d}.jpg"), image)
     code, report, found = _dior(root, "--splitBy", "image_disjoint")
     assert code == 0 and found == []
-    assert all(values["on_train_pictures"]["count"] == 0 for values in report["leak"].values()) and report["leak"]
+    assert all(values["on_train_images"]["count"] == 0 for values in report["leak"].values()) and report["leak"]

@@ -177,7 +177,7 @@ def test_tags_before_positions(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert len(caplog.records) == 1 and "00010.xml" in caplog.records[0].getMessage()
 
 
-def test_a_picture_outside_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_image_outside_the_folder_is_refused(tmp_path: Path) -> None:
     root = make_set(tmp_path)
     change(root, "00010", "00010.jpg", "../../secret.jpg")
     with pytest.raises(DataError, match=r"00010\.xml.*no plain file name"):
@@ -204,27 +204,27 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_image_disjoint_division() -> None:
     rng = np.random.default_rng(0)
-    pictures = [f"{place:05d}.jpg" for place, count in enumerate(rng.integers(1, 6, 2000)) for _ in range(count)]
-    lists = image_disjoint(pictures)
-    assert sorted(number for numbers in lists.values() for number in numbers) == list(range(len(pictures)))
+    images = [f"{place:05d}.jpg" for place, count in enumerate(rng.integers(1, 6, 2000)) for _ in range(count)]
+    lists = image_disjoint(images)
+    assert sorted(number for numbers in lists.values() for number in numbers) == list(range(len(images)))
     assert all(numbers == sorted(numbers) for numbers in lists.values())
-    used = [{pictures[number] for number in numbers} for numbers in lists.values()]
+    used = [{images[number] for number in numbers} for numbers in lists.values()]
     assert not (used[0] & used[1] or used[0] & used[2] or used[1] & used[2])
-    shares = [len(numbers) / len(pictures) for numbers in lists.values()]
+    shares = [len(numbers) / len(images) for numbers in lists.values()]
     np.testing.assert_allclose(shares, [26991 / 38320, 3829 / 38320, 7500 / 38320], atol=0.002)
-    assert image_disjoint(pictures) == lists != image_disjoint(pictures, 1)
-    # Names decide, not their order or number: most pictures stay where they were when one is added.
-    before, after = divide(pictures, [1] * len(pictures)), divide([*pictures, "new"], [1] * (len(pictures) + 1))
+    assert image_disjoint(images) == lists != image_disjoint(images, 1)
+    # Names decide, not their order or number: most images stay where they were when one is added.
+    before, after = divide(images, [1] * len(images)), divide([*images, "new"], [1] * (len(images) + 1))
     assert np.mean([a == b for a, b in zip(before, after[:-1], strict=True)]) > 0.99
 
 
 def test_the_leak_is_counted_exactly(tmp_path: Path) -> None:
     root = make_set(tmp_path, {"train": [0, 2, 3, 6], "val": [1, 5], "test": [4, 7]})
     leak = load_dior_rsvg(str(root)).leak()
-    assert leak["val"]["on_train_pictures"] == {"count": 1, "share": 0.5}
+    assert leak["val"]["on_train_images"] == {"count": 1, "share": 0.5}
     assert leak["val"]["train_neighbours"] == {"count": 2, "share": 1.0}
-    assert leak["val"]["pictures"] == {"count": 1, "of": 2, "share": 0.5}
-    assert leak["test"]["on_train_pictures"]["count"] == 2 and leak["test"]["on_train_objects"]["count"] == 0
+    assert leak["val"]["images"] == {"count": 1, "of": 2, "share": 0.5}
+    assert leak["test"]["on_train_images"]["count"] == 2 and leak["test"]["on_train_objects"]["count"] == 0
     report = leak_report({"train": [0], "test": [1, 2]}, ["a", "a", "b"], ["a:box", "a:box", "b:box"])
     assert report["test"]["on_train_objects"] == {"count": 1, "share": 0.5} and "val" not in report
 

@@ -15,7 +15,7 @@ from mindground.files import images
 from mindground.files.images import ImageCache, read_image, to_rgb8
 
 
-def picture(height: int = 24, width: int = 36) -> np.ndarray:
+def image(height: int = 24, width: int = 36) -> np.ndarray:
     rng = np.random.default_rng(7)
     coarse = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -24,17 +24,17 @@ def picture(height: int = 24, width: int = 36) -> np.ndarray:
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
 def test_equals_opencv_bit_for_bit(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    Image.fromarray(picture()).save(path)
+    Image.fromarray(image()).save(path)
     expected = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     np.testing.assert_array_equal(read_image(path), expected)
     if suffix != ".jpg":
-        np.testing.assert_array_equal(read_image(path), picture())
+        np.testing.assert_array_equal(read_image(path), image())
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "1", "P", "CMYK"])
 def test_other_modes(tmp_path: Path, mode: str) -> None:
     suffix = ".tif" if mode == "CMYK" else ".png"
-    original = Image.fromarray(picture()).convert(mode)
+    original = Image.fromarray(image()).convert(mode)
     original.save(tmp_path / f"a{suffix}")
     got = read_image(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(got, np.asarray(original.convert("RGB")))
@@ -48,9 +48,9 @@ def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
 
 
 def test_transparent_pixels_keep_their_colour(tmp_path: Path) -> None:
-    rgba = np.dstack([picture(), np.zeros((24, 36), np.uint8)])
+    rgba = np.dstack([image(), np.zeros((24, 36), np.uint8)])
     Image.fromarray(rgba, "RGBA").save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image())
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -60,14 +60,14 @@ def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path, suffix: str) -> 
     got = read_image(tmp_path / f"grey{suffix}")
     assert got.min() == 0 and got.max() == 255 and got.shape == (24, 36, 3)
     np.testing.assert_array_equal(got[..., 0], np.rint((deep - 100.0) * 255 / 1023))
-    colours = picture().astype(np.uint16) * 16  # 12 of 16 bits
+    colours = image().astype(np.uint16) * 16  # 12 of 16 bits
     cv2.imwrite(str(tmp_path / f"colour{suffix}"), colours[..., ::-1])
     got = read_image(tmp_path / f"colour{suffix}")
     low, high = int(colours.min()), int(colours.max())
     np.testing.assert_array_equal(got, np.rint((colours.astype(float) - low) * 255 / (high - low)))
 
 
-def test_float_pictures_and_holes() -> None:
+def test_float_images_and_holes() -> None:
     values = np.array([[0.0, 1.0], [np.nan, 0.5]], np.float32)
     np.testing.assert_array_equal(to_rgb8(values)[..., 0], [[0, 255], [0, 128]])
     np.testing.assert_array_equal(to_rgb8(np.full((2, 2), 65535, np.uint16)), 255)
@@ -80,7 +80,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     path = tmp_path / f"a{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(picture()).save(path, exif=exif)
+    Image.fromarray(image()).save(path, exif=exif)
     with Image.open(path) as opened:
         upright = ImageOps.exif_transpose(opened).size[::-1]
     plain = read_image(path, apply_exif=False)
@@ -98,10 +98,10 @@ def _tagged(pixels: np.ndarray, orientation: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
-def test_tiny_pictures_and_odd_paths(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_tiny_images_and_odd_paths(tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / "飞机 ü.png"
-    Image.fromarray(picture(*size)).save(path)
-    np.testing.assert_array_equal(read_image(path), picture(*size))
+    Image.fromarray(image(*size)).save(path)
+    np.testing.assert_array_equal(read_image(path), image(*size))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
@@ -128,7 +128,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(picture()).save(tmp_path / "big.png")
+    Image.fromarray(image()).save(tmp_path / "big.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     with pytest.raises(ImageError, match=r"big.png has 36 x 24 pixels"):
         read_image(tmp_path / "big.png")

@@ -23,7 +23,7 @@ spec.loader.exec_module(tool)
 
 
 def _source(root: Path, **changes: Any) -> Path:
-    """Twelve pictures with two objects each, one of them with two sentences; eight to train, four to validate."""
+    """Twelve images with two objects each, one of them with two sentences; eight to train, four to validate."""
     root.mkdir()
     records: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
     for number in range(12):
@@ -61,7 +61,7 @@ def test_what_is_written_reads_back(tmp_path: Path, division: str, capsys: pytes
     assert facts(samples) == facts(theirs) and samples[0].size == (30, 50)
     whole = load_dior_rsvg(str(out), splits)
     assert not whole.defects and whole.categories == {1: "ship"}
-    leaks = {split: values["on_train_pictures"]["count"] for split, values in whole.leak().items()}
+    leaks = {split: values["on_train_images"]["count"] for split, values in whole.leak().items()}
     assert (sum(leaks.values()) > 0) == (division == "expression")
 
 
@@ -82,7 +82,7 @@ def test_another_division_takes_the_place_of_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["copy", "hardlink", "symlink"])
-def test_pictures(tmp_path: Path, how: str) -> None:
+def test_images(tmp_path: Path, how: str) -> None:
     source, out = _source(tmp_path / "set"), tmp_path / "rsvg"
     for _ in range(2):
         assert _make(source, out, "--pictures", how) == 0
@@ -111,7 +111,7 @@ def test_from_coco_files(tmp_path: Path) -> None:
     [
         ({"box": [5, 6, 51, 20]}, "not inside"),
         ({"box": [5.2, 6, 5.4, 20]}, "not inside"),
-        ({"sentences": [None]}, "the sentence None"),
+        ({"sentences": [None]}, "has none"),
         ({"image": "other/003.jpg"}, "would both be called 003"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from mindground.config import DataConfig
 from mindground.data import build_dataset
 from mindground.data.formats.refer import Refer
+from mindground.files.text import read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 NWPU = ROOT.parent / "shared" / "data" / "nwpu-vhr10"
@@ -146,7 +147,7 @@ def _scenes(images: int, seed: int, first_id: int = 0) -> dict[str, Any]:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in read_lines(path)]
 
 
 @pytest.fixture

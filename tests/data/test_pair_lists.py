@@ -179,14 +179,14 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         build_dataset(config, "val")
     with pytest.raises(DatasetNotFoundError, match="CLIP-VG"):
         build_dataset(DataConfig(dataset="flickr"), "train")
-    picture = tmp_path / "data/Flickr30k/flickr30k-images/a.jpg"
-    picture.unlink()
+    image = tmp_path / "data/Flickr30k/flickr30k-images/a.jpg"
+    image.unlink()
     with pytest.raises(DatasetNotFoundError, match="holds none of the first 1 images of flickr"):
         build_dataset(config, "train")
-    picture.parent.rmdir()
+    image.parent.rmdir()
     with pytest.raises(DatasetNotFoundError, match="Flickr30k"):
         build_dataset(config, "train")
-    (tmp_path / "data/a.jpg").touch()  # data.image_root may be the folder of the pictures itself
+    (tmp_path / "data/a.jpg").touch()  # data.image_root may be the folder of the images itself
     assert build_dataset(config, "train")[0].image_path == str(tmp_path / "data/a.jpg")
 
 

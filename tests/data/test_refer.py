@@ -70,10 +70,10 @@ def _place(root: Path, dataset: str = "refcoco", split_by: str = "unc", images: 
     folder.mkdir(parents=True)
     (folder / f"refs({split_by}).p").write_bytes(pickle.dumps(refs, protocol=2))
     (folder / "instances.json").write_text(json.dumps(instances))
-    pictures = root / (images or "images/mscoco/images/train2014")
-    pictures.mkdir(parents=True)
+    folder = root / (images or "images/mscoco/images/train2014")
+    folder.mkdir(parents=True)
     for image in instances["images"]:
-        (pictures / image["file_name"]).touch()
+        (folder / image["file_name"]).touch()
     return root
 
 
@@ -232,17 +232,17 @@ def test_missing_parts_say_what_to_get_and_where_it_goes(tmp_path: Path) -> None
         with pytest.raises(DatasetNotFoundError, match=wanted):
             build_dataset(DataConfig(dataset="refcocog", splitBy="umd", root=root), "train")
     root = _place(tmp_path / "set")
-    pictures = root / "images/mscoco/images/train2014"
-    for path in pictures.iterdir():
+    images = root / "images/mscoco/images/train2014"
+    for path in images.iterdir():
         path.unlink()
     with pytest.raises(DatasetNotFoundError, match="holds none of the first 2 images.*train2014.zip"):
         read_refer(str(root), "refcoco", "unc", "train")
-    pictures.rmdir()
-    (root / "images").rename(root / "pictures")
+    images.rmdir()
+    (root / "images").rename(root / "elsewhere")
     with pytest.raises(DatasetNotFoundError, match="train2014.zip.*data.image_root"):
         read_refer(str(root), "refcoco", "unc", "train")
     with pytest.raises(DataError, match="no split 'dev'.*testAB"):
-        read_refer(str(root), "refcoco", "unc", "dev", str(root / "pictures"))
+        read_refer(str(root), "refcoco", "unc", "dev", str(root / "elsewhere"))
     assert tool.main(["--data_root", str(tmp_path / "none"), "--dataset", "refcoco", "--splitBy", "unc"]) == 2
 
 

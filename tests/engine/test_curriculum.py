@@ -38,6 +38,7 @@ from mindground.curriculum.subsets import digest_records, read_source, source_of
 from mindground.data import build_dataset
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.errors import ConfigError, DataError, MindGroundError
+from mindground.files.text import read_lines
 from mindground.structures import Batch, Geometry, Prediction, Sample
 
 _TESTS = Path(__file__).resolve().parents[1]
@@ -174,7 +175,7 @@ def test_files_of_a_measurement(tmp_path: Path) -> None:
     assert ids("refine_0_0.jsonl") == ["s1", "s2", "s3", "s4"] and ids("refine_0_4.jsonl") == ["s4"]
     assert ids("refine_1_0.jsonl") == ["s4"]
     assert ids("bad_label_0_0.jsonl") == ["s0"] and ids("bad_label_0_4.jsonl") == ["s0", "s1", "s2"]
-    line = json.loads((tmp_path / "bad_label_0_4.jsonl").read_text("utf-8").splitlines()[2])
+    line = json.loads(read_lines(tmp_path / "bad_label_0_4.jsonl")[2])
     assert line["meta"] == {"reliability": 0.35}
     (tmp_path / "reliability.jsonl").write_text('{"sample_id": "s0"}\n')
     with pytest.raises(DataError, match="remove it"):

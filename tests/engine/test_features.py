@@ -18,6 +18,7 @@ from mindground.engine.features import DiskStore, open_stores
 from mindground.engine.forward import Runner
 from mindground.engine.trainer import Trainer
 from mindground.errors import CheckpointError, ConfigError
+from mindground.files.text import read_lines
 
 TOWERS = {
     "patch_size": 16,
@@ -83,7 +84,7 @@ def run(config: Config) -> tuple[Trainer, list[dict[str, Any]]]:
     comm = OneRank()
     trainer = Trainer(config, comm, assemble(config, comm))
     folder = trainer.run()
-    return trainer, [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return trainer, [json.loads(line) for line in read_lines(folder / "log.jsonl")]
 
 
 def totals(rows: list[dict[str, Any]], kind: str, name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from mindground.config import Config, apply_overrides
 from mindground.data import build_dataset
 from mindground.engine.assemble import fill_vocabulary
 from mindground.engine.checkpoint import save_checkpoint
+from mindground.files.text import read_lines
 from mindground.models import build_model
 from mindground.text import build_tokenizer
 
@@ -28,7 +29,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = {"root": folder / "data", "synthetic.train_images": 4, "synthetic.val_images": 5, "synthetic.image_size": 64}
     words = [f"--data.{key}={value}" for key, value in keys.items()]
     config: Config = apply_overrides(small(), [*words, "--model.text.vocab_size=0", "--eval.batch_size=4"])
-    tokenizer = build_tokenizer(config.data, build_dataset(config.data, "train").sentences())
+    sentences = build_dataset(config.data, "train").sentences()
+    tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab, sentences)
     fill_vocabulary(config.model, tokenizer.vocab_size)
     return save_checkpoint(folder / "a.ckpt", build_model(config), config, tokenizer, {"step": 3})
 
@@ -62,7 +64,7 @@ def test_two_ranks_count_like_one(checkpoint: Path, run_python: Callable, tmp_pa
         first, second = (each[values] if values else each for each in found)
         for name in ("prec@0.5", "mean_iou", "box_mean_iou", "canvas_mean_iou", "count"):
             assert math.isclose(first[name], second[name], rel_tol=1e-4, abs_tol=1e-6), name
-    lines = [[json.loads(line) for line in (tmp_path / f"{n}.jsonl").read_text("utf-8").splitlines()] for n in (1, 2)]
+    lines = [[json.loads(line) for line in read_lines(tmp_path / f"{n}.jsonl")] for n in (1, 2)]
     assert [r["sample_id"] for r in lines[0]] == [r["sample_id"] for r in lines[1]]
     assert len(lines[0]) == one["count"] and {"box_iou", "mask_iou", "expression", "split"} <= lines[0][0].keys()
     assert math.isclose(sum(r["mask_iou"] for r in lines[0]) / len(lines[0]), one["mean_iou"], abs_tol=1e-4)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mindground.files.text import read_lines
+
 ROOT = Path(__file__).resolve().parents[2]
 STUB = """#!/bin/sh
 echo "$(basename "$0") $*" >>"{log}"
@@ -55,7 +57,7 @@ def run(
         timeout=30,
         check=False,
     )
-    return done, log.read_text(encoding="utf-8").splitlines()
+    return done, read_lines(log)
 
 
 def test_quickstart_twice(checkout: Path) -> None:

@@ -27,6 +27,7 @@ from mindground.engine.progress import duration
 from mindground.engine.run_folder import RunFolder
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.errors import CheckpointError, ConfigError, MindGroundError
+from mindground.files.text import split_lines
 from mindground.runtime.launcher import launched_size
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _last_lines(path: Path, count: int) -> str:
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in split_lines(text) if line.strip()]
     return "\n".join(lines[-count:])
 
 

@@ -23,6 +23,7 @@ from mindground.data.dataset import Dataset
 from mindground.data.formats.jsonl import write_jsonl
 from mindground.errors import ConfigError, DataError
 from mindground.files.atomic import write_bytes
+from mindground.files.text import read_lines
 from mindground.structures import Batch, Prediction, box_iou, clip_boxes
 from mindground.structures.truth import referent_box
 
@@ -190,7 +191,7 @@ def read_measured(path: Path) -> list[Measured]:
     """
     rows = []
     try:
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in read_lines(path):
             line = json.loads(text)
             rows.append(
                 Measured(

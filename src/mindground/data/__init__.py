@@ -1,24 +1,35 @@
 """From the files of a data set to a list of `Sample`s.
 
-`build_dataset` is the one entrance: it reads the split that a configuration names, in whatever
-format it lies on disk, or says what is missing and where it belongs.
+`build_dataset` reads the split that a configuration names, in whatever format it lies on disk, or says what is missing
+and where it belongs. The functions here read a configuration; everything below takes explicit arguments.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import KeysView
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from mindground.data.dataset import Dataset
-from mindground.errors import ConfigError, DataError
+from mindground.data.formats.registry import FORMATS, find_format
 
 if TYPE_CHECKING:
     from mindground.config import DataConfig
+    from mindground.data.dataset import Dataset
+    from mindground.data.formats.registry import DatasetFormat, Inspection
 
-__all__ = ["DATASETS", "Dataset", "build_dataset", "eval_splits", "usual_split_by"]
+__all__ = ["DATASETS", "FORMATS", "Dataset", "build_dataset", "eval_splits", "inspect_dataset", "usual_split_by"]
 
-REFER_DATASETS = ("refcoco", "refcoco+", "refcocog", "refclef")
-PAIR_DATASETS = ("unc", "unc+", "gref", "gref_umd", "referit", "flickr")
-DATASETS = (*REFER_DATASETS, *PAIR_DATASETS, "dior_rsvg", "jsonl", "coco", "synthetic")
+DATASETS: KeysView[str] = FORMATS.keys()
+"""Names for `data.dataset`; looked up when they are first read."""
+
+
+def __getattr__(name: str) -> Any:
+    # NumPy and OpenCV come with it, and the names of the data sets are asked for without them.
+    if name == "Dataset":
+        from mindground.data.dataset import Dataset
+
+        return Dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build_dataset(data_config: DataConfig, split: str) -> Dataset:
@@ -29,42 +40,28 @@ def build_dataset(data_config: DataConfig, split: str) -> Dataset:
         split: name of the split as the data set calls it (`train`, `val`, `testA`, ...).
 
     Raises:
-        ConfigError: no such data set.
+        ConfigError: no such data set, or a key that its format has no use for.
         DatasetNotFoundError: files are missing; the message says what to get and where it goes.
         DataError: the files contradict themselves, or the split holds no sample.
     """
-    name = data_config.dataset
-    if name in REFER_DATASETS:
-        from mindground.data.formats.refer import read_refer
+    chosen = find_format(data_config.dataset)
+    return chosen.read(data_config.root, split, **_arguments(chosen, data_config))
 
-        dataset = read_refer(
-            data_config.root, name, usual_split_by(data_config), split, data_config.image_root, data_config.mask_path
-        )
-    elif name == "dior_rsvg":
-        from mindground.data.formats.dior_rsvg import read_dior_rsvg
 
-        dataset = read_dior_rsvg(data_config.root, split, usual_split_by(data_config), data_config.image_root)
-    elif name in PAIR_DATASETS:
-        from mindground.data.formats.pair_lists import read_pair_list
+def inspect_dataset(data_config: DataConfig, splits: list[str]) -> Inspection:
+    """Read splits for the data check, with every defect that their format can find; errors as for `build_dataset`."""
+    chosen = find_format(data_config.dataset)
+    return chosen.inspect(data_config.root, splits, **_arguments(chosen, data_config))
 
-        dataset = read_pair_list(data_config.root, name, split, data_config.image_root)
-    elif name == "jsonl":
-        from mindground.data.formats.jsonl import read_jsonl
 
-        dataset = read_jsonl(data_config.root, split, data_config.image_root)
-    elif name == "coco":
-        from mindground.data.formats.coco import read_coco
-
-        dataset = read_coco(data_config.root, split, data_config.image_root)
-    elif name == "synthetic":
-        from mindground.data.make.synthetic import build_synthetic
-
-        dataset = build_synthetic(data_config.synthetic, split, data_config.root)
-    else:
-        raise ConfigError(f"data.dataset is {name!r}; choose one of {', '.join(DATASETS)}")
-    if not dataset.samples:
-        raise DataError(f"split {split!r} of {name} below {data_config.root!r} holds no sample; name another split")
-    return dataset
+def _arguments(chosen: DatasetFormat, data_config: DataConfig) -> dict[str, Any]:
+    settings = asdict(getattr(data_config, chosen.section)) if chosen.section else {}
+    return {
+        "split_by": data_config.splitBy,
+        "image_root": data_config.image_root,
+        "mask_path": data_config.mask_path,
+        **settings,
+    }
 
 
 def eval_splits(data_config: DataConfig) -> list[str]:
@@ -72,15 +69,9 @@ def eval_splits(data_config: DataConfig) -> list[str]:
 
     A division into splits that the literature does not know is evaluated on `val`.
     """
-    from mindground.config.schema import USUAL_SPLITS
-
-    if data_config.eval_splits:
-        return list(data_config.eval_splits)
-    return list(USUAL_SPLITS.get(data_config.dataset, {}).get(usual_split_by(data_config), ["val"]))
+    return list(data_config.eval_splits) or find_format(data_config.dataset).eval_splits(data_config.splitBy)
 
 
 def usual_split_by(data_config: DataConfig) -> str:
     """`data.splitBy`, or the usual one where it is empty."""
-    from mindground.config.schema import USUAL_SPLITS
-
-    return data_config.splitBy or next(iter(USUAL_SPLITS.get(data_config.dataset, {"": []})))
+    return data_config.splitBy or find_format(data_config.dataset).usual_split_by

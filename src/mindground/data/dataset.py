@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
+from mindground.errors import DataError
 from mindground.structures import Sample
 
-__all__ = ["Dataset"]
+__all__ = ["KINDS", "Dataset"]
+
+KINDS = ("referring", "instances")
 
 
 @dataclass
@@ -22,6 +25,11 @@ class Dataset(Sequence[Sample]):
         split: the split that was asked for.
         fingerprint: hexadecimal digits that change when the same numbers would mean other samples (another list of
             files behind a split given by numbers); empty where a split names its samples by itself.
+        kind: what the samples ask, as their format says: `referring` (one sentence a sample) or `instances` (every
+            object of an image, no sentence).
+
+    Raises:
+        DataError: an unknown kind, or a sample of the other one.
     """
 
     samples: list[Sample]
@@ -29,6 +37,18 @@ class Dataset(Sequence[Sample]):
     name: str = ""
     split: str = ""
     fingerprint: str = ""
+    kind: str = "referring"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError(f"{self.name or 'a data set'} is of kind {self.kind!r}; choose one of {', '.join(KINDS)}")
+        for sample in self.samples:
+            if (sample.expression is not None) != (self.kind == "referring"):
+                has = "no sentence" if sample.expression is None else f"the sentence {sample.expression!r}"
+                raise DataError(
+                    f"split {self.split!r} of {self.name or 'a data set'} is of kind {self.kind}, and its sample "
+                    f"{sample.sample_id!r} has {has}; give the set its kind, or leave the sample out"
+                )
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -44,11 +64,6 @@ class Dataset(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
-
-    @property
-    def kind(self) -> str:
-        """`referring` (one sentence a sample) or `instances` (every object of an image, no sentence)."""
-        return "referring" if any(sample.expression is not None for sample in self.samples) else "instances"
 
     def sentences(self) -> list[str]:
         """Every expression in order; instance samples have none and are left out."""

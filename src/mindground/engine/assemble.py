@@ -142,7 +142,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
     chooses = select_by(config, task)
     tokenizer = None
     if task.asks_expression:
-        tokenizer = build_tokenizer(data, training.sentences())
+        tokenizer = build_tokenizer(data.tokenizer, data.vocab, training.sentences())
         fill_vocabulary(config.model, tokenizer.vocab_size)
     scored = build_dataset(data, splits[0]) if splits else None
     model = build_model(config)

@@ -1,19 +1,17 @@
-"""Sentences to token ids, from local vocabulary files only, and words that change with the picture."""
+"""Sentences to token ids, from local vocabulary files only, and words that change with the image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mindground.errors import CheckpointError, ConfigError
 from mindground.text.base import Tokenizer
 from mindground.text.bpe import ClipTokenizer
-from mindground.text.directions import LEGACY_DIRECTIONS, directions, flip_expression, has_direction
+from mindground.text.directions import LEGACY_DIRECTIONS, directions, has_direction
+from mindground.text.mirror import flip_doubts, flip_expression, flips_safely
 from mindground.text.wordpiece import WordPieceTokenizer, build_wordpiece
-
-if TYPE_CHECKING:
-    from mindground.config import DataConfig
 
 __all__ = [
     "LEGACY_DIRECTIONS",
@@ -23,7 +21,9 @@ __all__ = [
     "build_tokenizer",
     "build_wordpiece",
     "directions",
+    "flip_doubts",
     "flip_expression",
+    "flips_safely",
     "has_direction",
     "tokenizer_from_payload",
 ]
@@ -34,24 +34,25 @@ _KINDS: dict[str, type[WordPieceTokenizer] | type[ClipTokenizer]] = {
 }
 
 
-def build_tokenizer(data_config: DataConfig, sentences: Iterable[str] | None = None) -> Tokenizer:
-    """The tokeniser that the `data` section asks for.
+def build_tokenizer(kind: str, vocab: str = "", sentences: Iterable[str] | None = None) -> Tokenizer:
+    """A tokeniser from a vocabulary file, or from training sentences.
 
     Args:
-        data_config: `tokenizer` names the kind, `vocab` the file ("" = build from `sentences`).
+        kind: `wordpiece` or `clip_bpe` (`data.tokenizer`).
+        vocab: path of the vocabulary file (`data.vocab`); empty = built from `sentences`.
         sentences: training sentences, read only when there is no vocabulary file.
 
     Raises:
         ConfigError: unknown kind, a missing file, or neither file nor sentences.
     """
-    if data_config.tokenizer not in _KINDS:
-        raise ConfigError(f"data.tokenizer={data_config.tokenizer!r} is unknown; choose one of {sorted(_KINDS)}")
-    if data_config.vocab:
-        path = Path(data_config.vocab).expanduser()
+    if kind not in _KINDS:
+        raise ConfigError(f"data.tokenizer={kind!r} is unknown; choose one of {sorted(_KINDS)}")
+    if vocab:
+        path = Path(vocab).expanduser()
         if not path.is_file():
-            raise ConfigError(f"data.vocab={data_config.vocab!r} is not a file; give the path of a vocabulary file")
-        return _KINDS[data_config.tokenizer].from_file(path)
-    if data_config.tokenizer == ClipTokenizer.kind:
+            raise ConfigError(f"data.vocab={vocab!r} is not a file; give the path of a vocabulary file")
+        return _KINDS[kind].from_file(path)
+    if kind == ClipTokenizer.kind:
         raise ConfigError(
             "data.tokenizer='clip_bpe' needs data.vocab, the path of bpe_simple_vocab_16e6.txt.gz "
             "(it comes with OpenAI's CLIP package)"

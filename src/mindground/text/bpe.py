@@ -21,6 +21,7 @@ import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
 
 from mindground.errors import ConfigError
+from mindground.files.text import split_lines
 from mindground.text.base import Tokenizer
 
 __all__ = ["ClipTokenizer"]
@@ -75,7 +76,7 @@ class ClipTokenizer(Tokenizer):
             text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not a readable BPE vocabulary ({error}); fetch it again") from error
-        lines = text.split("\n")[1 : _MERGES + 1]  # the first line is a version
+        lines = split_lines(text)[1 : _MERGES + 1]  # the first line is a version
         pairs = [tuple(line.split()) for line in lines]
         if len(pairs) < _MERGES or any(len(pair) != 2 for pair in pairs):
             raise ConfigError(f"{path} holds no {_MERGES} merges of two symbols; give bpe_simple_vocab_16e6.txt.gz")

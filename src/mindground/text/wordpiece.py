@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from mindground.errors import ConfigError
+from mindground.files.text import read_lines
 from mindground.text.base import Tokenizer
 
 __all__ = ["SPECIAL_TOKENS", "WordPieceTokenizer", "build_wordpiece"]
@@ -68,7 +69,7 @@ class WordPieceTokenizer(Tokenizer):
             ConfigError: the file is not text, or not a WordPiece vocabulary.
         """
         try:
-            lines = Path(path).read_bytes().decode("utf-8").replace("\r\n", "\n").split("\n")
+            lines = read_lines(path)
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a text file in UTF-8; give a WordPiece vocab.txt") from error
         while lines and not lines[-1]:

@@ -1,6 +1,6 @@
 """What is wrong with a data set before a training finds out: every defect, not the first one.
 
-Errors are what a training or an honest evaluation cannot live with (a picture that cannot be read,
+Errors are what a training or an honest evaluation cannot live with (an image that cannot be read,
 a box outside, an image in two splits); warnings are what one should know of. The report is stable:
 the same files give the same JSON.
 """
@@ -17,21 +17,13 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
+from mindground.data.formats.registry import Counts
 from mindground.errors import DataError, ImageError
 from mindground.files.atomic import write_bytes
 from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
 
-__all__ = ["ERROR", "PUBLISHED", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
+__all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
 
-# Expressions of the published splits (usual literature counts; specification 5.1 of VG-LAW).
-PUBLISHED: Mapping[tuple[str, str], Mapping[str, int]] = {
-    ("refcoco", "unc"): {"train": 120624, "val": 10834, "testA": 5657, "testB": 5095},
-    ("refcoco+", "unc"): {"train": 120191, "val": 10758, "testA": 5726, "testB": 4889},
-    ("refcocog", "umd"): {"train": 80512, "val": 4896, "test": 9602},
-    ("refcocog", "google"): {"train": 85474, "val": 9536},
-}
-# Divided by expression by their authors: that splits share pictures is a fact to know, not a defect of the copy.
-BY_EXPRESSION = frozenset({("dior_rsvg", "official")})
 ERROR, WARNING = "error", "warning"
 # Outlines are drawn by hand and boxes rounded: one pixel beyond the edge is no defect.
 SLACK = 1.0
@@ -63,13 +55,15 @@ class Finding:
 class CheckReport:
     """Counts of every split, and all findings in a fixed order.
 
-    `facts` is what a format adds about the set as a whole (fingerprint, leak between splits).
+    `facts` is what a format adds about the set as a whole (fingerprint, leak between splits). `published` holds, by
+    split, every count that was compared with the literature: {what: {"found": n, "published": n}}.
     """
 
     dataset: str
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    published: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -84,9 +78,10 @@ class CheckReport:
     def as_dict(self) -> dict[str, Any]:
         """The report as it is written: sorted, without times or machine names."""
         return {
-            "schema": 1,
+            "schema": 2,
             "dataset": self.dataset,
             "splits": {name: self.splits[name] for name in sorted(self.splits)},
+            "published": {name: self.published[name] for name in sorted(self.published)},
             **self.facts,
             "errors": self.errors,
             "warnings": len(self.findings) - self.errors,
@@ -98,7 +93,8 @@ class CheckReport:
 def check_datasets(
     datasets: Sequence[Dataset],
     *,
-    split_by: str = "",
+    published: Counts | None = None,
+    shared: Sequence[str] = (),
     decode_images: bool = True,
     min_box_iou: float = 0.5,
     found: Iterable[Finding] = (),
@@ -108,10 +104,11 @@ def check_datasets(
 
     Args:
         datasets: one per split.
-        split_by: with the data set's name, selects the published counts to compare with.
-        decode_images: read every picture whole; without it, only that the file is there and not empty.
+        published: counts of the literature by split; a split that is not among them is compared with nothing.
+        shared: `images`, `objects`: what the splits share by design, which is then worth a warning only.
+        decode_images: read every image whole; without it, only that the file is there and not empty.
         min_box_iou: a box and the box around its mask must overlap at least so much.
-        found: what the format's own check found already (`data.inspection`).
+        found: what the format's own check found already (`data.check.inspection`).
         facts: what it tells about the set as a whole.
     """
     report = CheckReport(datasets[0].name if datasets else "", findings=list(found), facts=dict(facts or {}))
@@ -124,16 +121,25 @@ def check_datasets(
         contents[dataset.split] = digests
         report.findings += found
         report.findings += _check_objects(dataset, sizes, min_box_iou)
-        published = PUBLISHED.get((dataset.name, split_by), {}).get(dataset.split)
-        if published is not None and published != len(dataset):
-            detail = f"{len(dataset)} expressions, the literature counts {published}"
-            report.findings.append(Finding(WARNING, "count", dataset.split, dataset.name, detail))
+        report.findings += _compare(report, dataset, (published or {}).get(dataset.split, {}))
     for first in range(len(datasets)):
         for second in range(first + 1, len(datasets)):
-            by_expression = (datasets[first].name, split_by) in BY_EXPRESSION
-            report.findings += _overlap(datasets[first], datasets[second], contents, by_expression)
+            report.findings += _overlap(datasets[first], datasets[second], contents, shared)
     report.findings = sorted(set(report.findings))
     return report
+
+
+def _compare(report: CheckReport, dataset: Dataset, published: Mapping[str, int]) -> Iterable[Finding]:
+    """Notes the counts that the literature gives for a split; those that differ are findings."""
+    for what, number in published.items():
+        found = report.splits[dataset.split][what]
+        report.published.setdefault(dataset.split, {})[what] = {"found": found, "published": number}
+        if found != number:
+            detail = (
+                f"{found} {what}, the literature counts {number}; scores on a set of your own, or on a part, cannot be "
+                "compared with published ones"
+            )
+            yield Finding(WARNING, "count", dataset.split, f"{dataset.name} {what}", detail)
 
 
 def write_report(path: Path, report: CheckReport) -> None:
@@ -192,7 +198,7 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
 
 
 def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
-    """Sizes by path, path by content digest, findings; every picture is opened once."""
+    """Sizes by path, path by content digest, findings; every image is opened once."""
     from mindground.files.images import read_image
 
     sizes: dict[str, tuple[int, int]] = {}
@@ -296,18 +302,20 @@ def _beyond(outline: Segmentation, size: tuple[int, int]) -> bool:
 
 
 def _overlap(
-    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], by_expression: bool
+    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], by_design: Sequence[str]
 ) -> Iterable[Finding]:
-    """What two splits share: pictures (by id, and by content under any name), objects, sentences."""
+    """What two splits share: images (by id, and by content under any name), objects, sentences."""
     splits = f"{first.split}+{second.split}"
-    shared = [*_shared_images(first, second, contents, splits), *_shared_objects(first, second, splits)]
-    if by_expression:
-        for kind in sorted({finding.kind for finding in shared}):
-            of_kind = sorted(finding for finding in shared if finding.kind == kind)
-            detail = f"{of_kind[0].subject} and others: this division is by expression, so splits share pictures"
-            yield Finding(WARNING, kind, splits, f"{len(of_kind)} of them", detail)
-    else:
-        yield from shared
+    for what, shared in (
+        ("images", list(_shared_images(first, second, contents, splits))),
+        ("objects", list(_shared_objects(first, second, splits))),
+    ):
+        if what in by_design and shared:
+            example = min(shared)
+            detail = f"{example.subject} and others: splits of this division share {what} by design"
+            yield Finding(WARNING, example.kind, splits, f"{len(shared)} of them", detail)
+        else:
+            yield from shared
     texts = {_plain(text) for text in first.sentences()} & {_plain(text) for text in second.sentences()}
     if texts:
         # Short sentences come back everywhere ("the ship"); one finding says how much of a split that is.
@@ -326,7 +334,7 @@ def _shared_images(
     for digest in contents[first.split].keys() & contents[second.split].keys():
         here, there = contents[first.split][digest], contents[second.split][digest]
         if of_first[here] not in shared:
-            detail = f"{Path(here).name} and {Path(there).name} are the same picture"
+            detail = f"{Path(here).name} and {Path(there).name} are the same image"
             yield Finding(ERROR, "image_overlap", splits, Path(here).name, detail)
 
 

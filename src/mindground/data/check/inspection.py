@@ -1,69 +1,39 @@
-"""The splits of a data set for the data check, with what only their format can find.
-
-A reader stops at the first defect, because nothing built on it could be trusted. Here DIOR-RSVG is read to the end and
-every defect becomes a finding; other formats are read as for a training.
-"""
+"""From what a format finds in its own files to the report of the data check."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from mindground.data.check.checks import ERROR, WARNING, CheckReport, Finding, check_datasets
+from mindground.data.formats.registry import Inspection
 
-from mindground.data import build_dataset, usual_split_by
-from mindground.data.check.checks import ERROR, WARNING, Finding
-from mindground.data.dataset import Dataset
-from mindground.data.formats.dior_rsvg import load_dior_rsvg
-from mindground.data.formats.rsvg_lists import leak_lines
-
-if TYPE_CHECKING:
-    from mindground.config import DataConfig
-
-__all__ = ["Inspection", "inspect_splits"]
+__all__ = ["check_inspection", "published_lines"]
 
 
-@dataclass
-class Inspection:
-    """What `check_datasets` takes, and lines for people.
+def check_inspection(inspection: Inspection, *, decode_images: bool = True, min_box_iou: float = 0.5) -> CheckReport:
+    """Check the splits that `DatasetFormat.inspect` (or `data.inspect_dataset`) read.
 
-    Attributes:
-        datasets: one per split; of broken samples nothing but their finding is left.
-        findings: the format's own.
-        facts: JSON-able facts about the set as a whole.
-        lines: the same for people.
+    Args:
+        inspection: splits, and what their format found.
+        decode_images, min_box_iou: as for `check_datasets`.
     """
+    return check_datasets(
+        inspection.datasets,
+        published=inspection.published,
+        shared=inspection.shared,
+        decode_images=decode_images,
+        min_box_iou=min_box_iou,
+        found=[
+            Finding(ERROR if defect.serious else WARNING, defect.kind, defect.split, defect.subject, defect.detail)
+            for defect in inspection.defects
+        ],
+        facts=inspection.facts,
+    )
 
-    datasets: list[Dataset]
-    findings: list[Finding] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
 
-
-def inspect_splits(config: DataConfig, splits: Sequence[str]) -> Inspection:
-    """Read splits for the check.
-
-    Raises:
-        MindGroundError: files are missing, or of a format that is read as for a training and cannot be.
-    """
-    if config.dataset != "dior_rsvg":
-        return Inspection([build_dataset(config, split) for split in splits])
-    whole = load_dior_rsvg(config.root, splits, usual_split_by(config), config.image_root, tolerant=True)
-    findings = [
-        Finding(ERROR if defect.serious else WARNING, defect.kind, defect.split, defect.subject, defect.detail)
-        for defect in whole.defects
-    ]
-    leak = whole.leak()
-    facts: dict[str, Any] = {
-        "objects": len(whole.objects),
-        "annotation_files": len(whole.files),
-        "lists": {split: len(numbers) for split, numbers in whole.lists.items()},
-        "release": whole.generation,
-        "fingerprint": whole.fingerprint,
-        "leak": leak,
-    }
-    kind = f"published, {whole.generation}" if whole.generation else "not the published ones"
-    kind = f"drawn, {whole.split_by}" if whole.split_by != "official" else kind
-    lists = ", ".join(f"{split} {count}" for split, count in facts["lists"].items())
-    numbering = f"{facts['objects']} objects in {facts['annotation_files']} files"
-    lines = [f"numbering: {numbering}, fingerprint {whole.fingerprint[:12]}; lists ({kind}): {lists}"]
-    return Inspection([whole.dataset(split) for split in splits], findings, facts, [*lines, *leak_lines(leak)])
+def published_lines(report: CheckReport) -> list[str]:
+    """One line for people on every split whose counts are those of the literature; others are findings."""
+    lines = []
+    for split, counts in sorted(report.published.items()):
+        if all(numbers["found"] == numbers["published"] for numbers in counts.values()):
+            said = ", ".join(f"{numbers['found']} {what}" for what, numbers in counts.items())
+            lines.append(f"{split}: {said}, as published")
+    return lines

@@ -11,10 +11,11 @@ import numpy as np
 
 from mindground.data.dataset import Dataset
 from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box
+from mindground.data.formats.registry import DatasetFormat
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.structures import IgnoredRegion, Sample
 
-__all__ = ["coco_samples", "load_coco", "read_coco"]
+__all__ = ["FORMATS", "coco_samples", "load_coco", "read_coco"]
 
 CANDIDATES = ("annotations/instances_{}.json", "annotations/{}.json", "instances_{}.json", "{}.json")
 IMAGE_FOLDERS = ("images/{}", "{}", "images", ".")
@@ -49,7 +50,8 @@ def read_coco(root: str, split: str, image_root: str = "") -> Dataset:
             f"Put the images into {places[0]}, or set data.image_root"
         )
     categories = {int(item["id"]): str(item["name"]) for item in content["categories"]}
-    return Dataset(coco_samples(content, images, split, str(path)), categories, path.parent.parent.name, split)
+    samples = coco_samples(content, images, split, str(path))
+    return Dataset(samples, categories, path.parent.parent.name, split, kind="instances")
 
 
 def load_coco(path: Path) -> Mapping[str, Any]:
@@ -145,3 +147,6 @@ def _find(root: str, split: str) -> Path:
 def _is_dated(path: Path, split: str) -> bool:
     rest = path.stem.removeprefix("instances_").removeprefix(split)
     return rest.isdigit()
+
+
+FORMATS = (DatasetFormat("coco", read_coco, kinds=("instances",)),)

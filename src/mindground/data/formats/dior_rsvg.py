@@ -18,18 +18,36 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import Defect, require_pictures
-from mindground.data.formats.rsvg_lists import check_lists, image_disjoint, leak_report, read_index_list
+from mindground.data.formats.files import Defect, require_images
+from mindground.data.formats.registry import DatasetFormat, Inspection
+from mindground.data.formats.rsvg_lists import (
+    GENERATIONS,
+    check_lists,
+    image_disjoint,
+    leak_lines,
+    leak_report,
+    read_index_list,
+)
 from mindground.data.formats.rsvg_xml import RsvgFile, RsvgObject, read_annotation
 from mindground.errors import ConfigError, DataError, DatasetNotFoundError
 from mindground.structures import Sample
 
-__all__ = ["DiorRsvg", "legacy_target", "load_dior_rsvg", "read_annotations", "read_dior_rsvg"]
+__all__ = [
+    "FORMATS",
+    "DiorRsvg",
+    "inspect_dior_rsvg",
+    "legacy_target",
+    "load_dior_rsvg",
+    "read_annotations",
+    "read_dior_rsvg",
+]
 
 _LOG = logging.getLogger("mindground")
 NAME = "dior_rsvg"
 FROM = "https://github.com/ZhanYang-nwpu/RSVG-pytorch (the folder that its README links: DIOR_RSVG)"
 DIVISIONS = ("official", "image_disjoint")
+# The official lists divide by expression.
+SHARED = {"official": ("images", "objects")}
 _HOMES = ("", "DIOR_RSVG", "DIOR-RS-VG", "DIOR-RSVG")
 _LIST_HOMES = ("", "dior_rs", *_HOMES[1:])
 _LISTS = ("train", "val", "test", "train_pseudo")
@@ -41,7 +59,7 @@ class DiorRsvg:
 
     Attributes:
         files: annotation files in the order that numbers the objects.
-        images: folder of the pictures.
+        images: folder of the images.
         lists: split -> object numbers.
         split_by: official or image_disjoint.
         generation: which published lists these are; "" for somebody's own set.
@@ -120,8 +138,8 @@ def read_dior_rsvg(root: str, split: str, split_by: str = "official", image_root
     Args:
         root: the authors' folder, or one with `dior_rs/<split>.txt` (the fork's `split_root`).
         split: `train`, `val`, `test`, or any other list beside them.
-        split_by: `official` takes the lists; `image_disjoint` draws its own, with no picture in two splits.
-        image_root: folder that holds `DIOR-RS-VG/` (the fork's `data_root`), or the pictures; empty = below `root`.
+        split_by: `official` takes the lists; `image_disjoint` draws its own, with no image in two splits.
+        image_root: folder that holds `DIOR-RS-VG/` (the fork's `data_root`), or the images; empty = below `root`.
 
     Raises:
         DatasetNotFoundError: what is missing, where to get it, where it goes.
@@ -138,7 +156,7 @@ def read_dior_rsvg(root: str, split: str, split_by: str = "official", image_root
         more = f" ({len(bad) - 1} more like this; " if len(bad) > 1 else " ("
         raise DataError(f"{bad[0]}{more}tools/data_check.py --dataset {NAME} lists them all); nothing is repaired here")
     dataset = whole.dataset(split)
-    require_pictures(dataset, whole.images, NAME, f"JPEGImages from {FROM}")
+    require_images(dataset, whole.images, NAME, f"JPEGImages from {FROM}")
     counts = "/".join(str(len(whole.lists[part])) for part in _LISTS[:3] if part in whole.lists)
     kind = f"published, {whole.generation}" if whole.generation else f"a set of DIOR-RSVG's shape below {root!r}"
     kind = f"division {split_by}" if split_by != DIVISIONS[0] else kind
@@ -161,7 +179,7 @@ def load_dior_rsvg(
 
     Raises:
         ConfigError: an unknown division.
-        DatasetNotFoundError: no annotations, no such list, no folder of pictures.
+        DatasetNotFoundError: no annotations, no such list, no folder of images.
         DataError: an annotation file that cannot be read (unless `tolerant`).
     """
     if split_by not in DIVISIONS:
@@ -181,7 +199,42 @@ def load_dior_rsvg(
         absent = [split for split in splits if split not in lists]
         if absent:
             raise DataError(f"data.splitBy={split_by} has the splits {', '.join(lists)}, not {absent[0]!r}")
-    return DiorRsvg(files, _pictures(home, image_root), lists, split_by, generation, defects)
+    return DiorRsvg(files, _images(home, image_root), lists, split_by, generation, defects)
+
+
+def inspect_dior_rsvg(root: str, splits: Sequence[str], split_by: str = "official", image_root: str = "") -> Inspection:
+    """Read splits to the end and tell every defect; arguments as for `load_dior_rsvg`.
+
+    A reader stops at the first defect, because nothing built on it could be trusted.
+
+    Raises:
+        ConfigError, DatasetNotFoundError, DataError: there is nothing to inspect.
+    """
+    whole = load_dior_rsvg(root, splits, split_by, image_root, tolerant=True)
+    leak = whole.leak()
+    facts: dict[str, Any] = {
+        "objects": len(whole.objects),
+        "annotation_files": len(whole.files),
+        "lists": {split: len(numbers) for split, numbers in whole.lists.items()},
+        "release": whole.generation,
+        "fingerprint": whole.fingerprint,
+        "leak": leak,
+    }
+    kind = f"published, {whole.generation}" if whole.generation else "not the published ones"
+    kind = f"drawn, {whole.split_by}" if whole.split_by != DIVISIONS[0] else kind
+    lists = ", ".join(f"{split} {count}" for split, count in facts["lists"].items())
+    numbering = f"{facts['objects']} objects in {facts['annotation_files']} files"
+    lines = [f"numbering: {numbering}, fingerprint {whole.fingerprint[:12]}; lists ({kind}): {lists}"]
+    # A set of this shape with other lists is somebody's own: nobody published how many sentences it has.
+    published = GENERATIONS.get(whole.generation, {})
+    return Inspection(
+        [whole.dataset(split) for split in splits],
+        whole.defects,
+        facts,
+        [*lines, *leak_lines(leak)],
+        {split: {"expressions": count} for split, count in published.items()},
+        SHARED.get(split_by, ()),
+    )
 
 
 def read_annotations(paths: Sequence[Path], *, tolerant: bool = False) -> tuple[list[RsvgFile], list[Defect]]:
@@ -276,13 +329,28 @@ def _official(root: str, home: Path, splits: Sequence[str], total: int) -> tuple
     return lists, defects
 
 
-def _pictures(home: Path, image_root: str) -> Path:
+def _images(home: Path, image_root: str) -> Path:
     given = [Path(image_root) / name / "JPEGImages" for name in _HOMES] if image_root else []
     for place in (*given, *([Path(image_root)] if image_root else [home / "JPEGImages"])):
         if place.is_dir():
             return place
     missing = image_root or str(home / "JPEGImages")
     raise DatasetNotFoundError(
-        f"the pictures of {NAME} are missing: {missing} is no folder. Get {FROM} and put its JPEGImages there, or set "
+        f"the images of {NAME} are missing: {missing} is no folder. Get {FROM} and put its JPEGImages there, or set "
         "data.image_root"
     )
+
+
+FORMATS = (
+    DatasetFormat(
+        NAME,
+        read_dior_rsvg,
+        splits={division: ("val", "test") for division in DIVISIONS},
+        takes=("split_by", "image_root"),
+        published={
+            DIVISIONS[0]: {split: {"expressions": n} for split, n in GENERATIONS["the current release"].items()}
+        },
+        inspector=inspect_dior_rsvg,
+        shared=SHARED,
+    ),
+)

@@ -18,7 +18,7 @@ __all__ = [
     "clean_segmentation",
     "read_json",
     "require",
-    "require_pictures",
+    "require_images",
     "segmentation_box",
 ]
 
@@ -68,11 +68,11 @@ def require(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
         raise DataError(f"{where} lacks {', '.join(map(repr, missing))}; it has {sorted(map(str, record))}")
 
 
-def require_pictures(samples: Sequence[Sample], folder: Path, dataset: str, source: str) -> None:
-    """Complain when none of the first hundred pictures is there: the folder exists, but is not the right one.
+def require_images(samples: Sequence[Sample], folder: Path, dataset: str, source: str) -> None:
+    """Complain when none of the first hundred images is there: the folder exists, but is not the right one.
 
     Raises:
-        DatasetNotFoundError: with `source`, where the pictures come from.
+        DatasetNotFoundError: with `source`, where the images come from.
     """
     tried = list(dict.fromkeys(sample.image_path for sample in samples))[:100]
     if tried and not any(os.path.isfile(path) for path in tried):

@@ -18,11 +18,20 @@ import numpy as np
 
 from mindground.data.dataset import Dataset
 from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box
+from mindground.data.formats.registry import DatasetFormat
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.files.atomic import write_bytes
 from mindground.structures import IgnoredRegion, Sample
 
-__all__ = ["read_jsonl", "relative_to", "samples_to_records", "write_dataset", "write_description", "write_jsonl"]
+__all__ = [
+    "FORMATS",
+    "read_jsonl",
+    "relative_to",
+    "samples_to_records",
+    "write_dataset",
+    "write_description",
+    "write_jsonl",
+]
 
 OBJECT_KEYS = ("box", "mask", "category", "object_id")
 RECORD_KEYS = ("image", "size", "sentence", "sentences", "objects", "image_id", "id", "split", "meta", *OBJECT_KEYS)
@@ -37,7 +46,8 @@ def read_jsonl(root: str, split: str, image_root: str = "") -> Dataset:
         image_root: folder that `image` is relative to; empty = the one in `dataset.json`, else the file's folder.
 
     Raises:
-        DatasetNotFoundError, DataError: with file and line number.
+        DatasetNotFoundError, DataError: with file and line number; also where some samples have a sentence and others
+            have none.
     """
     path = _find(root, split)
     described = _description(path.parent)
@@ -51,7 +61,20 @@ def read_jsonl(root: str, split: str, image_root: str = "") -> Dataset:
             continue
         samples.extend(_samples(record, f"{path} line {line}", line, base, split, ids))
     names = {number: name for name, number in ids.items()}
-    return Dataset(samples, names, str(described.get("name", path.parent.name)), split)
+    name = str(described.get("name", path.parent.name))
+    return Dataset(samples, names, name, split, kind=_kind(samples, path))
+
+
+def _kind(samples: Sequence[Sample], path: Path) -> str:
+    """What all samples of a split ask; of an empty one, `referring`."""
+    asking = next((sample for sample in samples if sample.expression is not None), None)
+    silent = next((sample for sample in samples if sample.expression is None), None)
+    if asking is not None and silent is not None:
+        raise DataError(
+            f"{path}: sample {asking.sample_id!r} has a sentence and sample {silent.sample_id!r} has none, so one asks "
+            "for an object and the other for every instance; put them into splits of their own"
+        )
+    return "referring" if silent is None else "instances"
 
 
 def _find(root: str, split: str) -> Path:
@@ -218,7 +241,7 @@ def write_description(folder: Path, name: str, categories: Mapping[int, str], im
 
 
 def write_dataset(folder: Path, datasets: Sequence[Dataset]) -> None:
-    """Write splits of any format as `<split>.jsonl` with one `dataset.json`; the pictures stay where they are.
+    """Write splits of any format as `<split>.jsonl` with one `dataset.json`; the images stay where they are.
 
     Args:
         folder: to write to; files of these splits are replaced.
@@ -252,3 +275,6 @@ def relative_to(target: Path, start: Path) -> str:
         return Path(os.path.relpath(target, start)).as_posix()
     except ValueError:  # another drive on Windows
         return target.as_posix()
+
+
+FORMATS = (DatasetFormat("jsonl", read_jsonl, kinds=("referring", "instances")),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import require_pictures
+from mindground.data.formats.files import require_images
+from mindground.data.formats.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG_GOOGLE, REFCOCOG_UMD
+from mindground.data.formats.registry import Counts, DatasetFormat
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.structures import Sample
 
-__all__ = ["PAIR_LISTS", "read_pair_list"]
+__all__ = ["FORMATS", "PAIR_LISTS", "read_pair_list"]
 
 LISTS_FROM = "https://github.com/linhuixiao/CLIP-VG (README: annotations and pseudo-labels)"
 
@@ -30,7 +32,7 @@ class _Layout:
     """How one of the sets lies on disk.
 
     Attributes:
-        images: its pictures, below `data.image_root`.
+        images: its images, below `data.image_root`.
         source: where they are published.
         length: values of a tuple.
         corners: True where the last two numbers of a box are its right bottom corner, else width and height.
@@ -54,7 +56,7 @@ PAIR_LISTS: Mapping[str, _Layout] = {
     "gref_umd": _COCO,
     "referit": _Layout(
         "referit/images",
-        "the saiapr_tc-12 archive named at https://github.com/lichengunc/refer (all pictures in one folder)",
+        "the saiapr_tc-12 archive named at https://github.com/lichengunc/refer (all images in one folder)",
         length=5,
         corners=True,
         joined=False,
@@ -78,7 +80,7 @@ def read_pair_list(root: str, dataset: str, split: str, image_root: str = "") ->
         dataset: a key of `PAIR_LISTS`.
         split: `train`, `val`, `trainval`, `testA`, `train_pseudo`, ... or any other list by the rest of its name, such
             as `train_pseudo_refine_0_5`, or `train_separate/<file>` for a folder of sources.
-        image_root: upstream's `data_root`, or the folder of the pictures; empty = below `root`.
+        image_root: upstream's `data_root`, or the folder of the images; empty = below `root`.
 
     Raises:
         DatasetNotFoundError: what is missing, where to get it, where it goes.
@@ -96,7 +98,7 @@ def read_pair_list(root: str, dataset: str, split: str, image_root: str = "") ->
         found += [(part, place, item) for place, item in enumerate(_items(path, layout))]
     images = _images(root, image_root, layout, dataset, next((str(item[0]) for _, _, item in found), ""))
     samples = [_sample(item, f"{part}-{place}", images, split) for part, place, item in found]
-    require_pictures(samples, images, dataset, layout.source)
+    require_images(samples, images, dataset, layout.source)
     return Dataset(samples, {}, dataset, split)
 
 
@@ -135,7 +137,7 @@ def _items(path: Path, layout: _Layout) -> list[tuple[Any, ...]]:
             )
         image, box, text = (item[0], item[2], item[3]) if layout.length == 5 else item[:3]
         if not isinstance(image, str) or not image or not isinstance(text, str):
-            raise DataError(f"{where}: picture {image!r} and sentence {text!r} must be text")
+            raise DataError(f"{where}: image {image!r} and sentence {text!r} must be text")
         checked.append((image, _box(box, layout, where), text))
     return checked
 
@@ -159,7 +161,7 @@ def _sample(item: tuple[Any, ...], name: str, images: Path, split: str) -> Sampl
         image_id=image,
         expression=text,
         boxes_xyxy=np.asarray([box], np.float32),
-        # The lists number no objects; one box of one picture is one object.
+        # The lists number no objects; one box of one image is one object.
         object_ids=(f"{image}:{','.join(map(str, box))}",),
         split=split,
     )
@@ -170,10 +172,44 @@ def _images(root: str, image_root: str, layout: _Layout, dataset: str, first: st
     below = base / layout.images
     if below.is_dir():
         return below
-    # The folder of the pictures itself; a picture of the list lies in it.
+    # The folder of the images itself; an image of the list lies in it.
     if first and (base / first).is_file():
         return base
     raise DatasetNotFoundError(
-        f"the pictures of {dataset} are missing: {below} is no folder, and {first!r} is not in {base}. Get "
-        f"{layout.source} and unpack it to {below}, or set data.image_root to the folder of the pictures"
+        f"the images of {dataset} are missing: {below} is no folder, and {first!r} is not in {base}. Get "
+        f"{layout.source} and unpack it to {below}, or set data.image_root to the folder of the images"
     )
+
+
+def _reader(name: str) -> Callable[..., Dataset]:
+    def read(root: str, split: str, image_root: str = "") -> Dataset:
+        return read_pair_list(root, name, split, image_root)
+
+    return read
+
+
+def _expressions(counts: Counts) -> Counts:
+    """The lists hold the sentences of the published splits; what they do with images is their own."""
+    return {split: {"expressions": numbers["expressions"]} for split, numbers in counts.items()}
+
+
+# Expressions of ReferIt's splits as papers count them; specification 5.1 of VG-LAW.
+_REFERIT: Counts = {"train": {"expressions": 54127}, "val": {"expressions": 5842}, "test": {"expressions": 60103}}
+_TESTS: Mapping[str, tuple[tuple[str, ...], Counts]] = {
+    "unc": (("val", "testA", "testB"), _expressions(REFCOCO)),
+    "unc+": (("val", "testA", "testB"), _expressions(REFCOCO_PLUS)),
+    "gref": (("val",), _expressions(REFCOCOG_GOOGLE)),
+    "gref_umd": (("val", "test"), _expressions(REFCOCOG_UMD)),
+    "referit": (("val", "test"), _REFERIT),
+    "flickr": (("val", "test"), {}),
+}
+FORMATS = tuple(
+    DatasetFormat(
+        name,
+        _reader(name),
+        splits={"": splits},
+        published={"": counts},
+        shared={"": ("images",)} if name == "gref" else {},  # RefCOCOg as Google divides it: by object
+    )
+    for name, (splits, counts) in _TESTS.items()
+)

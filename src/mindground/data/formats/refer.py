@@ -7,24 +7,50 @@ cache that tools/preprocess.py writes; outlines stay polygons or RLE until a mas
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import clean_segmentation, read_json, require, require_pictures
+from mindground.data.formats.files import clean_segmentation, read_json, require, require_images
 from mindground.data.formats.refer_index import Refer, in_split
+from mindground.data.formats.registry import Counts, DatasetFormat
 from mindground.errors import DataError, DatasetNotFoundError
 from mindground.structures import Sample, Segmentation, encode_mask, xywh_to_xyxy
 
-__all__ = ["Refer", "cache_path", "image_folder", "preprocess", "read_refer"]
+__all__ = [
+    "FORMATS",
+    "REFCOCO",
+    "REFCOCOG_GOOGLE",
+    "REFCOCOG_UMD",
+    "REFCOCO_PLUS",
+    "REFER_DATASETS",
+    "Refer",
+    "cache_path",
+    "image_folder",
+    "preprocess",
+    "read_refer",
+]
 
 COCO_FOLDERS = ("images/mscoco/images/train2014", "images/coco/images/train2014", "images/train2014", "images")
 CLEF_FOLDERS = ("images/saiapr_tc-12", "images/saiaprtc12", "saiapr_tc-12", "saiaprtc12", "images")
 ANNOTATIONS_FROM = "https://github.com/lichengunc/refer (data: refcoco.zip, refcoco+.zip, refcocog.zip, refclef.zip)"
 COCO_FROM = "http://images.cocodataset.org/zips/train2014.zip"
 CLEF_FROM = "the saiapr_tc-12 archive named at https://github.com/lichengunc/refer"
+
+
+def _counts(**splits: tuple[int, int]) -> Counts:
+    return {split: {"expressions": expressions, "images": images} for split, (expressions, images) in splits.items()}
+
+
+# (expressions, images) of the published splits: usual literature counts and the TFDS catalogue, as specification 5.1 of
+# VG-LAW collects them. Nobody publishes those of RefClef's files: they differ a little from the papers' ReferIt.
+REFCOCO = _counts(train=(120624, 16994), val=(10834, 1500), testA=(5657, 750), testB=(5095, 750))
+REFCOCO_PLUS = _counts(train=(120191, 16992), val=(10758, 1500), testA=(5726, 750), testB=(4889, 750))
+REFCOCOG_UMD = _counts(train=(80512, 21899), val=(4896, 1300), test=(9602, 2600))
+REFCOCOG_GOOGLE = _counts(train=(85474, 24698), val=(9536, 4650))
 
 
 def read_refer(
@@ -73,7 +99,7 @@ def read_refer(
                     split=str(ref["split"]),
                 )
             )
-    require_pictures(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
+    require_images(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
     return Dataset(samples, refer.Cats, dataset, split)
 
 
@@ -154,7 +180,7 @@ def _read_cache(path: Path, dataset: str, split: str, images: Path, masks: Path 
                     split=str(name),
                 )
             )
-    require_pictures(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
+    require_images(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
     return Dataset(samples, categories, dataset, split)
 
 
@@ -229,3 +255,29 @@ def _outline(outline: Segmentation, masks: Path | None, ref_id: Any) -> Segmenta
     if mask.ndim != 2:
         raise DataError(f"{path} has shape {mask.shape}; a mask is (H, W)")
     return encode_mask(mask)
+
+
+def _reader(name: str) -> Callable[..., Dataset]:
+    def read(root: str, split: str, split_by: str, image_root: str = "", mask_path: str = "") -> Dataset:
+        return read_refer(root, name, split_by, split, image_root, mask_path)
+
+    return read
+
+
+def _format(name: str, splits: Mapping[str, tuple[str, ...]], **more: Any) -> DatasetFormat:
+    takes = ("split_by", "image_root", "mask_path")
+    return DatasetFormat(name, _reader(name), splits=splits, takes=takes, **more)
+
+
+FORMATS = (
+    _format("refcoco", {"unc": ("val", "testA", "testB"), "google": ("val", "test")}, published={"unc": REFCOCO}),
+    _format("refcoco+", {"unc": ("val", "testA", "testB")}, published={"unc": REFCOCO_PLUS}),
+    _format(
+        "refcocog",
+        {"umd": ("val", "test"), "google": ("val",)},
+        published={"umd": REFCOCOG_UMD, "google": REFCOCOG_GOOGLE},
+        shared={"google": ("images",)},  # divided by object
+    ),
+    _format("refclef", {"berkeley": ("val", "test"), "unc": ("val", "testA", "testB", "testC")}),
+)
+REFER_DATASETS = tuple(item.name for item in FORMATS)

@@ -1,11 +1,56 @@
-"""The data sets that can be read: each names its usual divisions into splits."""
+"""The data sets that can be read. Each format file describes its own; nothing else lists them.
+
+A format is one module that offers `FORMATS`, a tuple of `DatasetFormat`. It lies in this package, or in another package
+that names it under the entry point group `mindground.formats`; a script adds one with `register`. Modules are imported
+when the first name is looked up, so importing the registry costs nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FORMATS", "DatasetFormat"]
+from mindground.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from mindground.data.dataset import Dataset
+    from mindground.data.formats.files import Defect
+
+__all__ = ["FORMATS", "GROUP", "Counts", "DatasetFormat", "Inspection", "find_format", "register"]
+
+GROUP = "mindground.formats"
+"""Entry points of other packages: the value is a module that offers `FORMATS`."""
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Split -> what is counted (`expressions`, `images`, as the data check counts them) -> how many there are."""
+
+
+@dataclass
+class Inspection:
+    """Splits for the data check, with what only their format can find.
+
+    Attributes:
+        datasets: one per split; a broken sample is left out and stands in `defects`.
+        defects: everything that is wrong, where a reader would have stopped at the first.
+        facts: JSON-able facts about the set as a whole.
+        lines: the same for people.
+        published: counts of the literature that hold for these files; empty for a set of somebody's own.
+        shared: `images`, `objects`: what the splits of this division share by design.
+    """
+
+    datasets: list[Dataset]
+    defects: list[Defect] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    published: Counts = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -14,29 +59,164 @@ class DatasetFormat:
 
     Attributes:
         name: as configurations write it.
-        splits: `data.splitBy` -> splits to evaluate; the first division is the usual one.
+        reader: `reader(root, split, **arguments) -> Dataset`; `arguments` are those of `takes` that are not empty, and
+            the keys of `section`.
+        kinds: what its samples may ask: `referring`, `instances`, or either where the files decide.
+        splits: division (`data.splitBy`) -> splits to evaluate; the first division is the usual one.
+        takes: which of `split_by`, `image_root` and `mask_path` the reader has a use for.
+        section: section of `data` whose keys are further arguments of the reader; empty = none.
+        published: division -> counts in the literature.
+        inspector: `inspector(root, splits, **arguments) -> Inspection`; None = the splits are read as for a training.
+        shared: division -> what its splits share by design: `images`, `objects`.
     """
 
     name: str
+    reader: Callable[..., Dataset]
+    kinds: tuple[str, ...] = ("referring",)
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"": ("val",)})
+    takes: tuple[str, ...] = ("image_root",)
+    section: str = ""
+    published: Mapping[str, Counts] = field(default_factory=dict)
+    inspector: Callable[..., Inspection] | None = None
+    shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def usual_split_by(self) -> str:
+        """The division that is meant where none is named."""
+        return next(iter(self.splits))
+
+    def eval_splits(self, split_by: str = "") -> list[str]:
+        """Splits that the literature reports for a division; `val` for a division that it does not know."""
+        return list(self.splits.get(split_by or self.usual_split_by, ("val",)))
+
+    def read(
+        self, root: str, split: str, *, split_by: str = "", image_root: str = "", mask_path: str = "", **settings: Any
+    ) -> Dataset:
+        """Read one split.
+
+        Args:
+            root: where the files lie.
+            split: its name (`train`, `val`, `testA`, ...).
+            split_by: a division; empty = the usual one. A format with one division has no use for it.
+            image_root: folder of the images; empty = the usual place.
+            mask_path: folder of masks in place of those of the annotations; empty = these.
+            settings: keys of `section`.
+
+        Raises:
+            ConfigError: an argument that this format cannot use.
+            DatasetNotFoundError: files are missing; the message says what to get and where it goes.
+            DataError: the files contradict themselves, or the split holds no sample.
+        """
+        dataset = self.reader(root, split, **self._arguments(split_by, image_root, mask_path), **settings)
+        if not dataset.samples:
+            raise DataError(f"split {split!r} of {self.name} below {root!r} holds no sample; name another split")
+        return dataset
+
+    def inspect(
+        self,
+        root: str,
+        splits: Sequence[str],
+        *,
+        split_by: str = "",
+        image_root: str = "",
+        mask_path: str = "",
+        **settings: Any,
+    ) -> Inspection:
+        """Read splits for the data check; arguments and errors as for `read`."""
+        if self.inspector is not None:
+            return self.inspector(root, splits, **self._arguments(split_by, image_root, mask_path), **settings)
+        division = split_by or self.usual_split_by
+        folders = {"image_root": image_root, "mask_path": mask_path}
+        return Inspection(
+            [self.read(root, split, split_by=split_by, **folders, **settings) for split in splits],
+            published=self.published.get(division, {}),
+            shared=self.shared.get(division, ()),
+        )
+
+    def _arguments(self, split_by: str, image_root: str, mask_path: str) -> dict[str, str]:
+        folders = {"image_root": image_root, "mask_path": mask_path}
+        for key, value in folders.items():
+            if value and key not in self.takes:
+                raise ConfigError(f"data.{key}={value!r} has no use with data.dataset={self.name}; leave it empty")
+        given = {"split_by": split_by or self.usual_split_by, **folders}
+        return {key: given[key] for key in self.takes if given[key]}
 
 
-FORMATS: dict[str, DatasetFormat] = {
-    item.name: item
-    for item in (
-        DatasetFormat("refcoco", {"unc": ("val", "testA", "testB"), "google": ("val", "test")}),
-        DatasetFormat("refcoco+", {"unc": ("val", "testA", "testB")}),
-        DatasetFormat("refcocog", {"umd": ("val", "test"), "google": ("val",)}),
-        DatasetFormat("refclef", {"berkeley": ("val", "test"), "unc": ("val", "testA", "testB", "testC")}),
-        DatasetFormat("dior_rsvg", {"official": ("val", "test"), "image_disjoint": ("val", "test")}),
-        DatasetFormat("unc", {"": ("val", "testA", "testB")}),
-        DatasetFormat("unc+", {"": ("val", "testA", "testB")}),
-        DatasetFormat("gref", {"": ("val",)}),
-        DatasetFormat("gref_umd", {"": ("val", "test")}),
-        DatasetFormat("referit", {"": ("val", "test")}),
-        DatasetFormat("flickr", {"": ("val", "test")}),
-        DatasetFormat("jsonl"),
-        DatasetFormat("coco"),
-        DatasetFormat("synthetic"),
-    )
-}
+class _Registry(Mapping[str, DatasetFormat]):
+    """Name -> format; the modules are imported at the first look-up."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, DatasetFormat] = {}
+        self._complete = False
+
+    def __getitem__(self, name: str) -> DatasetFormat:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def add(self, item: DatasetFormat, where: str) -> None:
+        if self._known.setdefault(item.name, item) is not item:
+            raise ConfigError(f"{where} describes the data set {item.name!r}, which is known already; rename one")
+
+    def _all(self) -> Mapping[str, DatasetFormat]:
+        if not self._complete:
+            self._complete = True
+            try:
+                self._discover()
+            except BaseException:
+                self._complete = False  # the next look-up tells the reason again
+                self._known.clear()
+                raise
+        return self._known
+
+    def _discover(self) -> None:
+        home = importlib.import_module("mindground.data.formats")
+        for found in pkgutil.iter_modules(home.__path__, f"{home.__name__}."):
+            if found.name != __name__:
+                self._take(importlib.import_module(found.name), required=False)
+        for point in entry_points(group=GROUP):
+            try:
+                module = point.load()
+            except (ImportError, AttributeError) as error:
+                raise ConfigError(
+                    f"the entry point {point.name!r} of {GROUP} names {point.value}, which cannot be imported "
+                    f"({error}); mend or remove the package that brings it"
+                ) from error
+            self._take(module, required=True)
+
+    def _take(self, module: ModuleType, *, required: bool) -> None:
+        items = getattr(module, "FORMATS", None)
+        if items is None and not required:
+            return  # a helper of the formats
+        if not isinstance(items, tuple) or not all(isinstance(item, DatasetFormat) for item in items):
+            raise ConfigError(f"{module.__name__} must offer FORMATS, a tuple of DatasetFormat; it is {items!r:.80}")
+        for item in items:
+            self.add(item, module.__name__)
+
+
+_REGISTRY = _Registry()
+FORMATS: Mapping[str, DatasetFormat] = _REGISTRY
+"""Every format by its name."""
+
+
+def register(item: DatasetFormat) -> None:
+    """Add a format from a script. Raises ConfigError when the name is taken."""
+    len(FORMATS)  # so that the names of the package come first
+    _REGISTRY.add(item, "a script")
+
+
+def find_format(name: str) -> DatasetFormat:
+    """The format of a value of `data.dataset`.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"data.dataset is {name!r}; {hint}choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -1,8 +1,8 @@
 """The index lists of DIOR-RSVG: which object numbers belong to which split, and what the splits share.
 
 A list holds object numbers, one per line, ascending. Two generations of lists were published over one numbering;
-their lengths tell them apart. Both divide by expression, so that pictures occur on both sides; `image_disjoint`
-divides by picture.
+their lengths tell them apart. Both divide by expression, so that images occur on both sides; `image_disjoint`
+divides by image.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mindground.data.formats.files import Defect
+from mindground.files.text import read_lines
 
 __all__ = [
     "GENERATIONS",
@@ -52,7 +53,7 @@ def read_index_list(path: Path, total: int, split: str) -> tuple[list[int], list
     first: dict[str, tuple[int, str]] = {}
     count: dict[str, int] = {}
     last = -1
-    for line, raw in enumerate(path.read_bytes().decode("utf-8-sig", "replace").splitlines(), 1):
+    for line, raw in enumerate(read_lines(path, errors="replace"), 1):
         text = raw.strip()
         if not text:
             continue
@@ -137,7 +138,7 @@ def divide(units: Sequence[str], weights: Sequence[int], seed: int = 0) -> list[
     The order of the units' hashes decides, so the division depends on their names and the seed alone.
 
     Args:
-        units: names (pictures, or expressions).
+        units: names (images, or expressions).
         weights: how many expressions each stands for.
         seed: another seed gives another division.
     """
@@ -153,19 +154,19 @@ def divide(units: Sequence[str], weights: Sequence[int], seed: int = 0) -> list[
     return parts
 
 
-def image_disjoint(pictures: Sequence[str], seed: int = 0) -> dict[str, list[int]]:
-    """Lists under which no picture is in two splits.
+def image_disjoint(images: Sequence[str], seed: int = 0) -> dict[str, list[int]]:
+    """Lists under which no image is in two splits.
 
     Args:
-        pictures: picture of every object, in the order of the numbers.
+        images: image of every object, in the order of the numbers.
         seed: another seed gives another division.
 
     Returns:
         train, val, test -> ascending object numbers.
     """
     numbers: dict[str, list[int]] = {}
-    for number, picture in enumerate(pictures):
-        numbers.setdefault(picture, []).append(number)
+    for number, image in enumerate(images):
+        numbers.setdefault(image, []).append(number)
     names = sorted(numbers)
     lists: dict[str, list[int]] = {part: [] for part in _PARTS}
     for name, part in zip(names, divide(names, [len(numbers[name]) for name in names], seed), strict=True):
@@ -173,21 +174,21 @@ def image_disjoint(pictures: Sequence[str], seed: int = 0) -> dict[str, list[int
     return {part: sorted(found) for part, found in lists.items()}
 
 
-def leak_report(lists: Mapping[str, Sequence[int]], pictures: Sequence[str], objects: Sequence[str]) -> dict[str, Any]:
+def leak_report(lists: Mapping[str, Sequence[int]], images: Sequence[str], objects: Sequence[str]) -> dict[str, Any]:
     """How much of val and test the training has seen, counted exactly.
 
     Args:
         lists: split -> object numbers.
-        pictures: picture of every number.
-        objects: object (picture and box) of every number.
+        images: image of every number.
+        objects: object (image and box) of every number.
 
     Returns:
-        For val and test, where they and train exist: `expressions`; `on_train_pictures`, `on_train_objects` (the very
+        For val and test, where they and train exist: `expressions`; `on_train_images`, `on_train_objects` (the very
         box is trained on with another sentence) and `train_neighbours` (number - 1 or + 1 is in train), each as
-        {count, share}; and `pictures` with {count, of, share}.
+        {count, share}; and `images` with {count, of, share}.
     """
     train = set(lists.get("train", ()))
-    seen = {pictures[number] for number in train}
+    seen = {images[number] for number in train}
     boxes = {objects[number] for number in train}
     report: dict[str, Any] = {}
     for split in ("val", "test"):
@@ -195,14 +196,14 @@ def leak_report(lists: Mapping[str, Sequence[int]], pictures: Sequence[str], obj
         if not numbers or not train:
             continue
         total = len(numbers)
-        here = {pictures[number] for number in numbers}
+        here = {images[number] for number in numbers}
         shared = len(here & seen)
         report[split] = {
             "expressions": total,
-            "on_train_pictures": _share(sum(pictures[number] in seen for number in numbers), total),
+            "on_train_images": _share(sum(images[number] in seen for number in numbers), total),
             "on_train_objects": _share(sum(objects[number] in boxes for number in numbers), total),
             "train_neighbours": _share(sum(n - 1 in train or n + 1 in train for n in numbers), total),
-            "pictures": {"count": shared, "of": len(here), "share": round(shared / len(here), 6)},
+            "images": {"count": shared, "of": len(here), "share": round(shared / len(here), 6)},
         }
     return report
 
@@ -215,13 +216,12 @@ def leak_lines(report: Mapping[str, Any]) -> list[str]:
     """One line a split for people."""
     lines = []
     for split, values in report.items():
-        pictures, objects, near = (
-            f"{100 * values[key]['share']:.1f} %"
-            for key in ("on_train_pictures", "on_train_objects", "train_neighbours")
+        images, objects, near = (
+            f"{100 * values[key]['share']:.1f} %" for key in ("on_train_images", "on_train_objects", "train_neighbours")
         )
         lines.append(
-            f"leak: {values['on_train_pictures']['count']} of {values['expressions']} {split} expressions ({pictures}) "
-            f"lie on pictures that occur in train; {objects} ask for an object of train, {near} have a neighbouring "
+            f"leak: {values['on_train_images']['count']} of {values['expressions']} {split} expressions ({images}) "
+            f"lie on images that occur in train; {objects} ask for an object of train, {near} have a neighbouring "
             "number in train"
         )
     return lines

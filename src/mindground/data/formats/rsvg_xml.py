@@ -49,7 +49,7 @@ class RsvgFile:
 
     Attributes:
         name: of the annotation file.
-        image: file name of the picture.
+        image: file name of the image.
         size: (height, width) in pixels, or None where the file does not say.
         objects: in document order.
         defects: of the file as a whole.
@@ -101,7 +101,7 @@ def _parse(path: Path) -> ElementTree.Element:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
     if len(raw) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES} bytes, which no annotation of one picture is; check the file")
+        raise DataError(f"{path}: larger than {MAX_BYTES} bytes, which no annotation of one image is; check the file")
     try:
         if re.search(rb"<!\s*(doctype|entity)", raw, re.IGNORECASE):
             raise _RefusedError("it declares a document type or an entity")
@@ -144,7 +144,7 @@ def _image(root: ElementTree.Element, path: Path) -> tuple[str, list[Defect]]:
     if given in (".", "..") or re.search(r"[\\/:\x00]", given):
         return f"{path.stem}.jpg", [Defect("file_name", path.name, f"filename {given!r} is no plain file name")]
     if Path(given).stem != path.stem:
-        detail = f"it describes {given!r}, a picture of another name"
+        detail = f"it describes {given!r}, an image of another name"
         return given, [Defect("file_name", path.name, detail, serious=False)]
     return given, []
 

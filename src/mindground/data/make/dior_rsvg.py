@@ -1,6 +1,6 @@
-"""Any referring set as a folder of DIOR-RSVG's shape: XML annotations, pictures, lists of object numbers.
+"""Any referring set as a folder of DIOR-RSVG's shape: XML annotations, images, lists of object numbers.
 
-For trying DIOR-RSVG recipes on other pictures. One sentence is one `object` element; an object with four sentences
+For trying DIOR-RSVG recipes on other images. One sentence is one `object` element; an object with four sentences
 stands four times in its file, as in DIOR-RSVG, where sentences share objects.
 """
 
@@ -21,10 +21,10 @@ from mindground.files.atomic import write_bytes
 from mindground.files.images import read_image
 from mindground.structures import Sample
 
-__all__ = ["Division", "Pictures", "RsvgReport", "write_dior_rsvg"]
+__all__ = ["Division", "Placement", "RsvgReport", "write_dior_rsvg"]
 
 Division = Literal["expression", "image", "keep"]
-Pictures = Literal["copy", "hardlink", "symlink"]
+Placement = Literal["copy", "hardlink", "symlink"]
 
 
 @dataclass
@@ -54,21 +54,21 @@ def write_dior_rsvg(
     datasets: Sequence[Dataset],
     *,
     division: Division = "expression",
-    pictures: Pictures = "copy",
+    placement: Placement = "copy",
     seed: int = 0,
 ) -> RsvgReport:
     """Write `Annotations/*.xml`, `JPEGImages/*` and the index lists below `out`.
 
     Args:
-        out: a new folder, or one that an earlier call wrote from the same pictures.
+        out: a new folder, or one that an earlier call wrote from the same images.
         datasets: one per split; every sample has a sentence and one box.
         division: `expression` draws train, val and test by sentence in the official proportions, as DIOR-RSVG does;
-            `image` by picture; `keep` takes the splits of the samples, one list each.
-        pictures: how they come into `JPEGImages`; their files keep their names and contents.
+            `image` by image; `keep` takes the splits of the samples, one list each.
+        placement: how the images come into `JPEGImages`; their files keep their names and contents.
         seed: draws the division.
 
     Raises:
-        DataError: a sample without exactly one box inside its picture, two pictures of one name, or an `out` with
+        DataError: a sample without exactly one box inside its image, two images of one name, or an `out` with
             other annotation files, which would shift the numbers.
     """
     by_file = _gather(datasets)
@@ -76,7 +76,7 @@ def write_dior_rsvg(
     _require_free(out, names)
     entries = [entry for name in names for entry in by_file[name]]
     for name in names:
-        _place(Path(by_file[name][0].sample.image_path), out / "JPEGImages", pictures)
+        _place(Path(by_file[name][0].sample.image_path), out / "JPEGImages", placement)
         write_bytes(out / "Annotations" / name, _annotation(by_file[name]))
     lists = _lists(names, by_file, division, seed)
     for stale in {"train", "val", "test"} - set(lists):  # of an earlier call with another division
@@ -120,7 +120,7 @@ def _entry(sample: Sample, category: str, size: tuple[int, int]) -> _Entry:
     left, top, right, bottom = (round(value) for value in exact)
     if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
         raise DataError(
-            f"sample {sample.sample_id!r} has the box {exact}, in whole pixels not inside its picture of "
+            f"sample {sample.sample_id!r} has the box {exact}, in whole pixels not inside its image of "
             f"{size[1]} x {size[0]}; run tools/data_check.py"
         )
     corners = (left, top, right, bottom)
@@ -159,9 +159,9 @@ def _annotation(entries: Sequence[_Entry]) -> bytes:
 def _lists(
     names: Sequence[str], by_file: dict[str, list[_Entry]], division: Division, seed: int
 ) -> dict[str, list[int]]:
-    pictures = [name for name in names for _ in by_file[name]]
+    images = [name for name in names for _ in by_file[name]]
     if division == "image":
-        return image_disjoint(pictures, seed)
+        return image_disjoint(images, seed)
     if division == "expression":
         units = [f"{name}#{position}" for name in names for position in range(len(by_file[name]))]
         parts = divide(units, [1] * len(units), seed)
@@ -182,8 +182,8 @@ def _require_free(out: Path, names: Sequence[str]) -> None:
         )
 
 
-def _place(source: Path, folder: Path, how: Pictures) -> None:
-    """Bring one picture into the folder; what an earlier call left there is replaced."""
+def _place(source: Path, folder: Path, how: Placement) -> None:
+    """Bring one image into the folder; what an earlier call left there is replaced."""
     target = folder / source.name
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 A sentence is made only when its object satisfies a condition clearly and no other object of the
 class satisfies it even roughly; what lies between is left unsaid. Left, right, upper and lower mean
-the box's centre in the picture. A class whose name ends in another's ("large vehicle" and
+the box's centre in the image. A class whose name ends in another's ("large vehicle" and
 "vehicle") counts as that one too.
 
     leftmost ...   its centre is the outermost of its class, by 4 % of the image

@@ -1,6 +1,6 @@
 """From any COCO instance set to a referring set: our JSON lines, and refs + instances.
 
-The pictures stay where they are; the written files name their folder.
+The images stay where they are; the written files name their folder.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def make_referring(
 
     Args:
         coco_file: COCO instances.
-        images: their pictures; must exist.
+        images: their images; must exist.
         split: name of the split; empty = from the file's name.
         seed: draws phrasings; the same seed gives the same files.
         per_object: at most so many sentences of one object.
@@ -77,7 +77,7 @@ def make_referring(
         DatasetNotFoundError, DataError.
     """
     if not images.is_dir():
-        raise DatasetNotFoundError(f"--images {images} is not a folder; name the one that holds the pictures")
+        raise DatasetNotFoundError(f"--images {images} is not a folder; name the one that holds the images")
     content = load_coco(coco_file)
     split = split or split_of(coco_file)
     report = ReferringReport(split)

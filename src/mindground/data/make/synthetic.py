@@ -1,31 +1,31 @@
 """A small aerial world that needs no download: coloured, sized, placed objects and sentences about them.
 
-Every scene is drawn from (seed, split, index) alone, so the same configuration gives the same
-pictures and sentences on every machine; a larger set begins with the smaller one. Objects of one
-scene share class or colour on purpose: only the words tell them apart.
+Every scene is drawn from (seed, split, index) alone, so the same numbers give the same images and
+sentences on every machine; a larger set begins with the smaller one. Objects of a referring scene
+(`make_scene`) share class or colour on purpose: only the words tell them apart. A scene for detectors
+(`make_instances`) has none to five objects. `formats/synthetic.py` makes data sets of them.
 """
 
 from __future__ import annotations
 
-import getpass
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from mindground.data.dataset import Dataset
-from mindground.errors import ConfigError, ImageError
-from mindground.files.atomic import write_bytes
-from mindground.structures import Sample
-
-if TYPE_CHECKING:
-    from mindground.config import SyntheticConfig
-
-__all__ = ["CATEGORIES", "COLOURS", "SceneObject", "build_synthetic", "draw_scene", "make_scene", "scene_sentences"]
+__all__ = [
+    "CATEGORIES",
+    "COLOURS",
+    "DRAWING",
+    "INSTANCE_PAINT",
+    "SPLITS",
+    "SceneObject",
+    "draw_scene",
+    "make_instances",
+    "make_scene",
+    "scene_sentences",
+    "sentence_generator",
+]
 
 CATEGORIES = {1: "ship", 2: "plane", 3: "tank", 4: "house"}
 COLOURS = {"red": (205, 45, 40), "blue": (40, 75, 205), "yellow": (235, 205, 50), "white": (242, 242, 238)}
@@ -33,7 +33,13 @@ GROUNDS = {"grass": (88, 112, 66), "sand": (164, 142, 104), "water": (58, 88, 10
 SPLITS = {"train": 0, "val": 1, "test": 2}
 SUPERSAMPLING = 4
 SENTENCES_PER_OBJECT = 2
-# Part of the cache folder's name: raise it whenever the same seed would draw another picture.
+# Of scenes for detectors: how often they hold none, one ... five objects, and the size of these beside those of
+# referring scenes, so that five of them find room.
+OBJECT_COUNTS = (0.1, 0.15, 0.25, 0.25, 0.15, 0.1)
+INSTANCE_SCALE = 0.7
+# Streams of random numbers of one scene, one for each purpose.
+SCENE, SENTENCES, PAINT, INSTANCES, INSTANCE_PAINT = range(5)
+# Part of the cache folder's name: raise it whenever the same seed would draw another image.
 DRAWING = "v4"
 
 
@@ -66,50 +72,9 @@ class SceneObject:
         return CATEGORIES[self.category]
 
 
-def build_synthetic(config: SyntheticConfig, split: str, root: str = "") -> Dataset:
-    """Make one split; its pictures are written once below `root` (or a temporary folder) and reused.
-
-    Args:
-        config: how many images, how large, which seed.
-        split: `train`, `val` or `test` (`test` has as many images as `val`).
-        root: where the pictures are kept; empty = a folder of this user below the system's temporary one.
-    """
-    if split not in SPLITS:
-        raise ConfigError(f"the synthetic set has no split {split!r}; choose one of {', '.join(SPLITS)}")
-    if config.image_size < 64:
-        raise ConfigError(f"data.synthetic.image_size is {config.image_size}; objects need at least 64 pixels")
-    folder = _cache_folder(root) / f"synthetic-{DRAWING}-seed{config.seed}-size{config.image_size}" / split
-    size = (config.image_size, config.image_size)
-    count = config.train_images if split == "train" else config.val_images
-    samples: list[Sample] = []
-    for index in range(count):
-        objects = make_scene(config.seed, split, index, config.image_size)
-        path = folder / f"{index:05d}.png"
-        if not path.is_file():
-            _write_picture(path, draw_scene(objects, config.seed, split, index, config.image_size))
-        for number, sentences in enumerate(scene_sentences(objects, _generator(config.seed, split, index, 1))):
-            target = objects[number]
-            for turn, sentence in enumerate(sentences):
-                samples.append(
-                    Sample(
-                        image_path=str(path),
-                        sample_id=f"{split}-{index:05d}-{number}-{turn}",
-                        image_id=f"{split}-{index:05d}",
-                        expression=sentence,
-                        boxes_xyxy=target.box[None],
-                        segmentations=([[float(v) for v in target.outline.ravel()]],),
-                        labels=np.asarray([target.category]),
-                        size=size,
-                        object_ids=(f"{split}-{index:05d}-{number}",),
-                        split=split,
-                    )
-                )
-    return Dataset(samples, CATEGORIES, "synthetic", split)
-
-
 def make_scene(seed: int, split: str, index: int, size: int) -> list[SceneObject]:
     """Place two or three objects that do not touch, in a square of `size` pixels."""
-    rng = _generator(seed, split, index, 0)
+    rng = _generator(seed, split, index, SCENE)
     wanted = 2 if rng.random() < 0.6 else 3
     objects: list[SceneObject] = []
     while len(objects) < wanted:
@@ -118,6 +83,23 @@ def make_scene(seed: int, split: str, index: int, size: int) -> list[SceneObject
         # A scene that has no room left starts over; the generator moves on, so this ends.
         objects = objects + [placed] if placed is not None else []
     return objects
+
+
+def make_instances(seed: int, split: str, index: int, size: int) -> list[SceneObject]:
+    """Place none to five objects of any class and colour that do not touch, in a square of `size` pixels."""
+    rng = _generator(seed, split, index, INSTANCES)
+    wanted = int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
+    objects: list[SceneObject] = []
+    while len(objects) < wanted:
+        category, colour = int(rng.choice(list(CATEGORIES))), str(rng.choice(list(COLOURS)))
+        placed = _place(rng, objects, category, colour, size, INSTANCE_SCALE)
+        objects = objects + [placed] if placed is not None else []
+    return objects
+
+
+def sentence_generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """The random numbers that choose among the sentences of one scene."""
+    return _generator(seed, split, index, SENTENCES)
 
 
 def _kind(rng: np.random.Generator, objects: list[SceneObject]) -> tuple[int, str]:
@@ -138,10 +120,10 @@ def _kind(rng: np.random.Generator, objects: list[SceneObject]) -> tuple[int, st
 
 
 def _place(
-    rng: np.random.Generator, objects: list[SceneObject], category: int, colour: str, size: int
+    rng: np.random.Generator, objects: list[SceneObject], category: int, colour: str, size: int, scale: float = 1.0
 ) -> SceneObject | None:
     for _ in range(30):
-        shape = _outline(rng, category) * (size / 128)
+        shape = _outline(rng, category) * (scale * (size / 128))
         low, high = shape.min(0), shape.max(0)
         room = size - (high - low) - 4
         outline = shape - low + 2 + rng.random(2) * room
@@ -229,23 +211,33 @@ def _places(target: SceneObject, rivals: list[SceneObject]) -> list[str]:
     return [place for place, beyond in tests.items() if bool(beyond.all())]
 
 
-def draw_scene(objects: list[SceneObject], seed: int, split: str, index: int, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 RGB picture: textured ground, a road or furrows, objects with shadows."""
-    rng = _generator(seed, split, index, 2)
+def draw_scene(
+    objects: list[SceneObject], seed: int, split: str, index: int, size: int, stream: int = PAINT
+) -> np.ndarray:
+    """(size, size, 3) uint8 RGB image: textured ground, a road or furrows, objects with shadows.
+
+    Args:
+        objects: what lies there.
+        seed, split, index: of the scene.
+        size: side in pixels.
+        stream: `PAINT`, or `INSTANCE_PAINT` for scenes of `make_instances`: other grounds than those of the referring
+            scene with the same number.
+    """
+    rng = _generator(seed, split, index, stream)
     large = size * SUPERSAMPLING
-    picture = _ground(rng, large)
+    image = _ground(rng, large)
     for item in objects:
         points = item.outline * SUPERSAMPLING
-        shadow = picture.copy()
+        shadow = image.copy()
         cv2.fillPoly(shadow, [np.round(points + 2.5 * SUPERSAMPLING).astype(np.int32)], (20, 22, 24), cv2.LINE_AA)
-        picture = cv2.addWeighted(shadow, 0.55, picture, 0.45, 0)
+        image = cv2.addWeighted(shadow, 0.55, image, 0.45, 0)
         base = np.asarray(COLOURS[item.colour]) * rng.uniform(0.9, 1.0)
         colour = tuple(float(value) for value in base)
-        cv2.fillPoly(picture, [np.round(points).astype(np.int32)], colour, cv2.LINE_AA)
-        _details(picture, item, points, colour)
+        cv2.fillPoly(image, [np.round(points).astype(np.int32)], colour, cv2.LINE_AA)
+        _details(image, item, points, colour)
         edge = tuple(0.45 * value for value in colour)
-        cv2.polylines(picture, [np.round(points).astype(np.int32)], True, edge, SUPERSAMPLING // 2, cv2.LINE_AA)
-    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
+        cv2.polylines(image, [np.round(points).astype(np.int32)], True, edge, SUPERSAMPLING // 2, cv2.LINE_AA)
+    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     small += rng.normal(0, 3, small.shape)
     return np.clip(np.round(small), 0, 255).astype(np.uint8)
 
@@ -260,27 +252,27 @@ def _ground(rng: np.random.Generator, large: int) -> np.ndarray:
         angle, period = rng.uniform(0, np.pi), rng.uniform(0.03, 0.06) * large
         rows, columns = np.mgrid[:large, :large].astype(np.float32)
         noise += 4 * np.sin((columns * np.cos(angle) + rows * np.sin(angle)) * (2 * np.pi / period))
-    picture = np.clip(np.asarray(GROUNDS[name], np.float32) + noise[..., None], 0, 255).astype(np.uint8)
+    image = np.clip(np.asarray(GROUNDS[name], np.float32) + noise[..., None], 0, 255).astype(np.uint8)
     if name != "water" and rng.random() < 0.6:
         position, width = int(rng.uniform(0.1, 0.9) * large), int(0.07 * large)
         start, end = ((position, 0), (position, large)) if rng.random() < 0.5 else ((0, position), (large, position))
-        cv2.line(picture, start, end, (92, 92, 94), width, cv2.LINE_AA)
+        cv2.line(image, start, end, (92, 92, 94), width, cv2.LINE_AA)
         step = np.subtract(end, start) / 12
         for dash in range(12):
             first = (start + step * dash).astype(np.int32)
             last = first + (step / 2).astype(np.int32)
-            cv2.line(picture, tuple(map(int, first)), tuple(map(int, last)), (176, 176, 170), 3)
-    return np.ascontiguousarray(picture)
+            cv2.line(image, tuple(map(int, first)), tuple(map(int, last)), (176, 176, 170), 3)
+    return np.ascontiguousarray(image)
 
 
-def _details(picture: np.ndarray, item: SceneObject, points: np.ndarray, colour: tuple[float, ...]) -> None:
+def _details(image: np.ndarray, item: SceneObject, points: np.ndarray, colour: tuple[float, ...]) -> None:
     """What makes a class look like itself from above: a ridge, a lid, a deck."""
     dark = tuple(0.62 * value for value in colour)
     middle = points.mean(0)
 
     def stroke(start: np.ndarray, end: np.ndarray, width: int) -> None:
         ends = [tuple(int(round(float(v))) for v in point) for point in (start, end)]
-        cv2.line(picture, ends[0], ends[1], dark, width * SUPERSAMPLING // 2, cv2.LINE_AA)
+        cv2.line(image, ends[0], ends[1], dark, width * SUPERSAMPLING // 2, cv2.LINE_AA)
 
     if item.name == "house":
         left, right = (points[0] + points[3]) / 2, (points[1] + points[2]) / 2
@@ -289,34 +281,13 @@ def _details(picture: np.ndarray, item: SceneObject, points: np.ndarray, colour:
             stroke(corner, left if np.linalg.norm(corner - left) < np.linalg.norm(corner - right) else right, 1)
     elif item.name == "tank":
         inner = np.round(middle + (points - middle) * 0.6).astype(np.int32)
-        cv2.polylines(picture, [inner], True, dark, SUPERSAMPLING, cv2.LINE_AA)
+        cv2.polylines(image, [inner], True, dark, SUPERSAMPLING, cv2.LINE_AA)
     elif item.name == "ship":
         deck = middle + (points - middle) * 0.45
-        cv2.fillPoly(picture, [np.round(deck).astype(np.int32)], dark, cv2.LINE_AA)
+        cv2.fillPoly(image, [np.round(deck).astype(np.int32)], dark, cv2.LINE_AA)
     else:
         stroke(points[0], points[9], 2)
 
 
 def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([int(seed), SPLITS[split], index, stream])
-
-
-def _cache_folder(root: str) -> Path:
-    if root:
-        return Path(root)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    if cache:
-        return Path(cache) / "mindground"
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"mindground-{user}"
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    # Drawn in memory and moved into place whole: two ranks may make the same file at the same time.
-    done, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ImageError(f"OpenCV could not encode {path}; check the installation of opencv-python-headless")
-    write_bytes(path, content.tobytes())

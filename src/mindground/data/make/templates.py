@@ -214,18 +214,18 @@ def make_template_source(
 
     Args:
         coco_file: COCO instances; an annotation may have `score` (1 where it has none) and `attribute`.
-        images: folder of the pictures; must exist.
+        images: folder of the images; must exist.
         detections: a detector's results as COCO writes them (`[{image_id, category_id, bbox, score}, ...]`), used in
             place of the file's annotations.
         split: its name; empty = from the file's name.
-        seed: draws the sentences of images that have too many; a picture's draw depends on its name alone.
+        seed: draws the sentences of images that have too many; an image's draw depends on its name alone.
         min_score: less confident detections are left out.
 
     Raises:
         DatasetNotFoundError, DataError.
     """
     if not images.is_dir():
-        raise DatasetNotFoundError(f"--images {images} is not a folder; name the one that holds the pictures")
+        raise DatasetNotFoundError(f"--images {images} is not a folder; name the one that holds the images")
     content, rules = load_coco(coco_file), rules or TemplateRules()
     names = {item["id"]: str(item["name"]) for item in content["categories"]}
     found = _by_image(content, names, detections, min_score)

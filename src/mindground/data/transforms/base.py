@@ -17,7 +17,7 @@ from mindground.data.transforms.color import ColorParams
 from mindground.errors import DataError
 from mindground.files.images import ImageCache, read_image
 from mindground.structures import Example, Geometry, Sample, Truth
-from mindground.text import Tokenizer, flip_expression
+from mindground.text import Tokenizer, flip_expression, flips_safely
 
 __all__ = ["Crop", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
 
@@ -162,6 +162,7 @@ class Transform:
         params = TransformParams(self.img_size)
         if self.training:
             params = self.draw_params(rng, image_shape(image), truth.boxes_xyxy, sample.expression or "")
+            params = self.unmirrored(params, sample.expression or "")
         return self.apply(params, sample, image, truth)
 
     def apply(self, params: TransformParams, sample: Sample, image: np.ndarray, truth: Truth) -> Example:
@@ -205,6 +206,14 @@ class Transform:
         if params.upside_down:
             expression = flip_expression(expression, "vertical", substrings=self.swaps_substrings)
         return expression
+
+    def unmirrored(self, params: TransformParams, expression: str) -> TransformParams:
+        """Without the mirrors after which no rewriting makes the expression surely true ("the letter E")."""
+        if self.swaps_substrings or not expression:
+            return params
+        flip = params.flip and flips_safely(expression)
+        upside_down = params.upside_down and flips_safely(expression, "vertical")
+        return replace(params, flip=flip, upside_down=upside_down)
 
     def is_seen(self, sample: Sample, image: np.ndarray, box: np.ndarray) -> bool:
         """True for a referent's box (4,) on the canvas of which something is seen."""
