@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mindground.models.vglaw.config import FLAGS, IGNORED_FLAGS
+from mindground.models.vglaw.config import (
+    FLAGS,
+    IGNORED_FLAGS,
+    LR_GROUPS,
+    OLD_PATHS,
+    OLD_RATES,
+    PRETRAINED_PARTS,
+)
 from mindground.models.vglaw.config import VGLawConfig as Config
 
 if TYPE_CHECKING:
     from mindground.models.vglaw.network import VGLaw
 
-__all__ = ["FLAGS", "IGNORED_FLAGS", "Config", "build"]
+__all__ = [
+    "FLAGS",
+    "IGNORED_FLAGS",
+    "LR_GROUPS",
+    "OLD_PATHS",
+    "OLD_RATES",
+    "PRETRAINED_PARTS",
+    "Config",
+    "build",
+]
 
 
 def build(config: Any) -> VGLaw:
