@@ -137,7 +137,10 @@ CLIP_PRESETS: dict[str, dict[str, Any]] = {
 
 # Group of parameters -> its usual factor on train.lr; CLIP's parameters are those that model.train_clip lets learn.
 LR_GROUPS = {"base": 1.0, "clip": 0.1}
-PRETRAINED_PARTS = {"model": "CLIP's two towers, or the whole network"}
+PRETRAINED_PARTS = {
+    "model": "the whole network, or whatever part of it the names in the file belong to",
+    "clip": "CLIP's two towers",
+}
 
 # Keys of schema 1: rates that were absolute -> group ("" = no parameters of this family had it); paths -> part.
 OLD_RATES = {"lr_base": "base", "lr_visual": "clip", "lr_lang": ""}

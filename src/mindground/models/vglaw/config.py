@@ -134,7 +134,11 @@ VIT_PRESETS: dict[str, dict[str, Any]] = {
 
 # Group of parameters -> its usual factor on train.lr: both encoders learn at a tenth of the rest, as published.
 LR_GROUPS = {"base": 1.0, "visual": 0.1, "lang": 0.1}
-PRETRAINED_PARTS = {"model": "the image encoder, or the whole network", "text": "the text encoder"}
+PRETRAINED_PARTS = {
+    "model": "the whole network, or whatever part of it the names in the file belong to",
+    "visual": "the image encoder",
+    "text": "the text encoder",
+}
 
 # Keys of schema 1: rates that were absolute -> group; paths -> part.
 OLD_RATES = {"lr_base": "base", "lr_visual": "visual", "lr_lang": "lang"}
