@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.transform_support import make
 from mindground.cli.exit_codes import run_command
-from mindground.config import DataConfig
 from mindground.data import Dataset
 from mindground.data.loader import Loader
-from mindground.data.transforms import ReferringTransform
+from mindground.data.transforms import ReferentWindowTransform
 from mindground.errors import ImageError
 from mindground.structures import Sample
 from mindground.text import build_wordpiece
@@ -169,8 +169,8 @@ def test_odd_images_and_sentences_give_arrays_of_one_shape(training: bool, tmp_p
         for name, size in sizes.items()
         for number, text in enumerate(SENTENCES)
     ]
-    config = DataConfig(img_size=64, max_len=12, multi_scale=True, translate=True)
-    transform = ReferringTransform(config, build_wordpiece(["the ship left"]), training)
+    words = build_wordpiece(["the ship left"])
+    transform = make(ReferentWindowTransform, words, training, max_len=12, multi_scale=True, translate=True)
     loader = Loader(Dataset(samples), transform, 6, training=training, seed=1, workers=2)
     seen = 0
     for batch in loader.epoch(0):
@@ -187,7 +187,7 @@ def test_odd_images_and_sentences_give_arrays_of_one_shape(training: bool, tmp_p
 def test_a_file_that_is_no_image_is_named(content: bytes, tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "no.jpg").write_bytes(content)
     data = Dataset([Sample(str(tmp_path / "no.jpg"), "s", "i", "ship", np.asarray([[0, 0, 1, 1]]))])
-    transform = ReferringTransform(DataConfig(img_size=64), build_wordpiece(["ship"]), True)
+    transform = make(ReferentWindowTransform, build_wordpiece(["ship"]), True)
     with pytest.raises(ImageError, match=r"no\.jpg"):
         next(iter(Loader(data, transform, 1, training=True, seed=1).epoch(0)))
     assert "absent.png" in refused("predict", "--image", tmp_path / "absent.png", "--text", "ship")

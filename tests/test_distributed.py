@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground.config import DeviceConfig
 from mindground.errors import DeviceError
 from mindground.runtime import distributed, launcher
 from mindground.runtime.distributed import SingleComm, agree, gather_objects
@@ -22,7 +21,7 @@ from mindground.runtime import device
 from mindground.runtime import distributed
 device.prepare()
 from mindground.config import DeviceConfig
-comm = distributed.get_comm(DeviceConfig())
+comm = distributed.get_comm()
 """
 
 
@@ -44,7 +43,7 @@ def test_two_ranks_sum_gather_and_agree(run_python, tmp_path: Path) -> None:
         assert comm.broadcast_object(["from", comm.rank]) == ["from", 0]
         assert comm.any(comm.rank == 1) and not comm.any(False)
         assert not comm.reduces_on_device and comm.reducer([]) is None
-        assert distributed.get_comm(DeviceConfig()) is comm is distributed.current_comm()
+        assert distributed.get_comm() is comm is distributed.current_comm()
         distributed.agree(comm, "same on both")
         try:
             distributed.agree(comm, f"mine is {comm.rank}")
@@ -177,4 +176,4 @@ def test_objects_of_any_length_through_equal_arrays() -> None:
 
 
 def test_get_comm_without_a_launcher() -> None:
-    assert distributed.get_comm(DeviceConfig()).size == 1
+    assert distributed.get_comm().size == 1

@@ -36,7 +36,7 @@ from mindground.data.formats.jsonl import read_jsonl
 from mindground.errors import ConfigError, DataError
 from mindground.files.images import read_image
 from mindground.structures import Sample, box_iou
-from mindground.structures.referent import referent_box
+from mindground.structures.truth import referent_box
 
 WRONG_BELOW = 0.1
 TRIES = 500

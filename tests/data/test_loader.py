@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from mindground.data.loader import Loader, eval_shard, shard, train_shard
-from mindground.data.transforms import Example
 from mindground.errors import ConfigError, DataError, ImageError
-from mindground.structures import Geometry, Sample
+from mindground.structures import Example, Geometry, Sample
 
 GEOMETRY = Geometry((1, 1), (1, 1), (1, 1))
 

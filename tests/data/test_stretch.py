@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data.transform_support import MEAN, STD, WithTargets, make
 from mindground.config import Config, DataConfig, validate
-from mindground.data.transforms import StretchTransform, make_transform
+from mindground.data.transforms import StretchTransform
 from mindground.errors import ConfigError
 from mindground.models import model_config_class
-from mindground.structures import Sample, cxcywh_to_xyxy, encode_mask, mask_box
+from mindground.structures import Sample, cxcywh_to_xyxy, encode_mask, instance_truth, mask_box
 from mindground.text import build_wordpiece
 
 SIDE = 64
 WORDS = build_wordpiece(["the left right top bottom white cake"])
 
 
-def recipe(training: bool, **options: object) -> StretchTransform:
-    data = DataConfig(**{"recipe": "stretch", "img_size": SIDE, "max_len": 8, **options})
-    made = make_transform("referring", data, WORDS, training)
-    assert isinstance(made, StretchTransform)
-    return made
+def recipe(training: bool, **options: object) -> WithTargets:
+    return make(StretchTransform, WORDS, training, **options)
 
 
 @pytest.fixture
@@ -65,3 +64,24 @@ def test_what_has_no_room_is_refused() -> None:
     config = Config("vglaw", model_config_class("vglaw")(), data=DataConfig(recipe="stretch", translate=True))
     with pytest.raises(ConfigError, match="data.translate.*stretch"):
         validate(config)
+
+
+def test_instances_keep_what_is_seen(scene: Sample) -> None:
+    """Objects of an image without a sentence: none is left out that is seen, and an empty image stays empty."""
+    several = replace(
+        scene,
+        expression=None,
+        boxes_xyxy=np.asarray([[20, 10, 80, 40], [300, 300, 310, 310], [150, 60, 200, 100]], np.float32),
+        segmentations=(),
+        labels=np.asarray([2, 1, 3]),
+    )
+    transform = StretchTransform(img_size=SIDE, mean=MEAN, std=STD, truth=instance_truth, training=True, flip_prob=1.0)
+    example = transform(several, np.random.default_rng(0))
+    assert example.labels.tolist() == [2, 3] and example.masks is None and set(example.arrays) == {"image", "padding"}
+    np.testing.assert_allclose(
+        example.geometry.boxes_to_original(example.boxes_xyxy), several.boxes_xyxy[[0, 2]], atol=1e-3
+    )
+    empty = Sample(scene.image_path, "empty", "i")
+    example = transform(empty, np.random.default_rng(0))
+    assert example.boxes_xyxy.shape == (0, 4) and example.masks is not None
+    assert example.masks().shape == (0, SIDE, SIDE)

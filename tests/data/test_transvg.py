@@ -10,11 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data.transform_support import WithTargets, make
 from mindground.config import Config, DataConfig, validate
-from mindground.data.transforms import Crop, Example, Plan, TransvgTransform, make_transform
-from mindground.data.transforms.transvg import crop_accepted, draw_transvg_plan, scale_sizes, transvg_geometry
+from mindground.data.transforms import RECIPES, Crop, TransformParams, TransvgTransform, build_transform
+from mindground.data.transforms.transvg import crop_accepted, draw_transvg_params, scale_sizes, transvg_geometry
 from mindground.errors import ConfigError, DataError
-from mindground.structures import Sample, clip_boxes, cxcywh_to_xyxy, encode_mask, mask_box
+from mindground.structures import (
+    Example,
+    Sample,
+    clip_boxes,
+    cxcywh_to_xyxy,
+    encode_mask,
+    mask_box,
+    referent_truth,
+)
 from mindground.text import build_wordpiece
 
 SIDE = 96
@@ -23,12 +32,8 @@ sizes = st.tuples(st.integers(1, 900), st.integers(1, 900))
 EVERYTHING = {"aug_crop": True, "aug_scale": True, "translate": True, "flip_prob": 0.5, "vertical_flip_prob": 0.5}
 
 
-def config(**options: object) -> DataConfig:
-    return DataConfig(**{"recipe": "transvg", "img_size": SIDE, "max_len": 8, "flip_prob": 0.0, **options})
-
-
-def recipe(training: bool = True, **options: object) -> TransvgTransform:
-    return TransvgTransform(config(**options), WORDS, training)
+def recipe(training: bool = True, **options: object) -> WithTargets:
+    return make(TransvgTransform, WORDS, training, **{"img_size": SIDE, "flip_prob": 0.0, **options})
 
 
 def scene(tmp_path: Path, text: str = "the white cake") -> Sample:
@@ -44,15 +49,15 @@ def scene(tmp_path: Path, text: str = "the white cake") -> Sample:
 def test_boxes_come_back_through_both_resizes_and_the_window(shape: tuple[int, int], seed: int, legacy: bool) -> None:
     rng = np.random.default_rng(seed)
     box = (np.sort(rng.random((2, 2)), 0) * (shape[1], shape[0])).reshape(-1)
-    data = config(**EVERYTHING, legacy_augmentation=legacy, img_size=224)
-    plan = draw_transvg_plan(rng, shape, box, "a white cake", data)
-    geometry = transvg_geometry(plan, shape, 224)
+    options = {**EVERYTHING, "legacy_augmentation": legacy, "img_size": 224}
+    params = draw_transvg_params(rng, shape, box, "a white cake", **options)
+    geometry = transvg_geometry(params, shape, 224)
     top, left, bottom, right = geometry.visible()
-    assert 0 <= top < bottom <= 224 and 0 <= left < right <= 224 and max(bottom - top, right - left) == plan.size
+    assert 0 <= top < bottom <= 224 and 0 <= left < right <= 224 and max(bottom - top, right - left) == params.size
     back = geometry.boxes_to_original(geometry.boxes_to_canvas(box), clip=False)[0]
     np.testing.assert_allclose(back, box, atol=1e-3 * max(shape) / 100)
     if not legacy:
-        seen = TransvgTransform(data, WORDS, True).canvas_box(plan, geometry, box)
+        seen = recipe(**options).canvas_box(params, geometry, box)
         inside = geometry.boxes_to_original(seen)[0]
         # What the window cut off is gone; its centre stayed.
         assert (inside[2:] >= inside[:2]).all() and (clip_boxes(inside, shape) == inside).all()
@@ -93,28 +98,29 @@ def test_evaluation_smooths_what_it_shrinks_and_centres_it(tmp_path: Path) -> No
     assert set(asked.arrays) == {"image", "padding", "token_ids", "token_mask"}
 
 
-def test_the_number_of_draws_never_depends_on_the_picture() -> None:
+def test_the_number_of_draws_never_depends_on_the_image() -> None:
     states = set()
-    options = {**EVERYTHING, "aug_blur": True, "color_jitter_prob": 0.8}
+    options = {**EVERYTHING, "aug_blur": True, "color_jitter_prob": 0.8, "img_size": SIDE}
     for shape, text in (((600, 800), "a cake"), ((600, 800), "the left cake"), ((3, 900), "a cake")):
         for box in ([0, 0, 1, 1], [1, 1, 3, 3]):
             rng = np.random.default_rng(4)
-            draw_transvg_plan(rng, shape, np.asarray(box, float), text, config(**options))
+            draw_transvg_params(rng, shape, np.asarray(box, float), text, **options)
             states.add(rng.integers(2**60))
     assert len(states) == 1
 
 
-def plans(text: str, count: int = 60, **options: object) -> list[Plan]:
-    box, data = np.asarray([300.0, 300, 350, 350]), config(img_size=224, **options)
-    return [draw_transvg_plan(np.random.default_rng(s), (800, 800), box, text, data) for s in range(count)]
+def drawn_params(text: str, count: int = 60, **options: object) -> list[TransformParams]:
+    box = np.asarray([300.0, 300, 350, 350])
+    options = {"img_size": 224, **options}
+    return [draw_transvg_params(np.random.default_rng(s), (800, 800), box, text, **options) for s in range(count)]
 
 
 def test_windows_as_published() -> None:
-    drawn = plans("a cake", 300, aug_crop=True)
-    cut = [plan.crop for plan in drawn if plan.crop]
-    assert 0.4 < len(cut) / len(drawn) < 0.6 and {plan.short_side for plan in drawn} == {None, 400, 500, 600}
+    drawn = drawn_params("a cake", 300, aug_crop=True)
+    cut = [params.crop for params in drawn if params.crop]
+    assert 0.4 < len(cut) / len(drawn) < 0.6 and {params.short_side for params in drawn} == {None, 400, 500, 600}
     assert min(c.width for c in cut) >= 384 and max(c.height for c in cut) <= 600 and len({c.width for c in cut}) > 50
-    assert not any(plan.crop for plan in plans("a cake"))
+    assert not any(params.crop for params in drawn_params("a cake"))
 
 
 @pytest.mark.parametrize(
@@ -129,14 +135,14 @@ def test_windows_as_published() -> None:
     ],
 )
 def test_words_of_place_forbid_a_window(text: str, cut: bool, cut_legacy: bool) -> None:
-    assert any(plan.crop for plan in plans(text, aug_crop=True)) == cut
-    assert any(plan.crop for plan in plans(text, aug_crop=True, legacy_augmentation=True)) == cut_legacy
+    assert any(params.crop for params in drawn_params(text, aug_crop=True)) == cut
+    assert any(params.crop for params in drawn_params(text, aug_crop=True, legacy_augmentation=True)) == cut_legacy
 
 
 def test_scales_relative_and_released() -> None:
-    assert {plan.size for plan in plans("a cake", aug_scale=True)} == {224, 213, 202, 190, 179, 168, 157}
-    legacy = plans("a cake", aug_scale=True, legacy_augmentation=True)
-    assert {plan.size for plan in legacy} == set(scale_sizes(224, True)) == {224, 192, 160, 128, 96, 64, 32}
+    assert {params.size for params in drawn_params("a cake", aug_scale=True)} == {224, 213, 202, 190, 179, 168, 157}
+    legacy = drawn_params("a cake", aug_scale=True, legacy_augmentation=True)
+    assert {params.size for params in legacy} == set(scale_sizes(224, True)) == {224, 192, 160, 128, 96, 64, 32}
 
 
 def test_the_released_window_test_may_lose_the_referent(tmp_path: Path) -> None:
@@ -145,11 +151,11 @@ def test_the_released_window_test_may_lose_the_referent(tmp_path: Path) -> None:
     beside = Crop(10, 0, 30, 40)
     assert crop_accepted(box, beside, legacy=True) and not crop_accepted(box, beside)
     assert not crop_accepted(np.asarray([50.0, 50, 50, 60]), window), "no area"
-    sample, plan = scene(tmp_path), Plan(SIDE, Crop(100, 0, 90, 90), short_side=150)
+    sample, params = scene(tmp_path), TransformParams(SIDE, Crop(100, 0, 90, 90), short_side=150)
     image = np.asarray(Image.open(sample.image_path))
     with pytest.raises(DataError, match="'s'.*no area"):
-        recipe().apply(plan, sample, image, None)
-    assert recipe(legacy_augmentation=True).apply(plan, sample, image, None).arrays["box"][2] == 0
+        recipe().apply(params, sample, image, referent_truth(sample))
+    assert recipe(legacy_augmentation=True).apply(params, sample, image, referent_truth(sample)).arrays["box"][2] == 0
 
 
 def test_sentences_follow_the_mirror(tmp_path: Path) -> None:
@@ -162,14 +168,20 @@ def test_sentences_follow_the_mirror(tmp_path: Path) -> None:
 
 def test_recipes_are_chosen_by_name_and_keys_of_another_are_refused() -> None:
     for name in ("transvg", "referent_window"):
-        made = make_transform("referring", DataConfig(recipe=name), WORDS, True)
-        assert isinstance(made, TransvgTransform) == (name == "transvg")
-    with pytest.raises(ConfigError, match="does not prepare instances samples"):
-        make_transform("instances", config(), WORDS, True)
+        made = build_transform(DataConfig(recipe=name), "referring", referent_truth, tokenizer=WORDS, training=True)
+        assert isinstance(made, TransvgTransform) == (name == "transvg") and isinstance(made, RECIPES[name].transform)
+    with pytest.raises(ConfigError, match="does not prepare instances samples.*stretch"):
+        build_transform(DataConfig(recipe="transvg"), "instances", referent_truth, tokenizer=WORDS)
     for data, message in (
         (DataConfig(aug_crop=True), "data.aug_crop=True belongs to data.recipe=transvg"),
-        (config(multi_scale=True), "data.multi_scale=True belongs to data.recipe=referent_window"),
-        (config(aug_scale=True, legacy_augmentation=True), "data.img_size=96 must be at least 193"),
+        (
+            DataConfig(recipe="transvg", multi_scale=True),
+            "data.multi_scale=True belongs to data.recipe=referent_window",
+        ),
+        (
+            DataConfig(recipe="transvg", img_size=96, aug_scale=True, legacy_augmentation=True),
+            "data.img_size=96 must be at least 193",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             validate(Config("vglaw", None, data=data))

@@ -11,10 +11,13 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindground.config import Config, from_dict
-from mindground.engine.assemble import Parts
+from mindground.engine.assemble import RunParts
 from mindground.models.base import GroundingModel, ParameterGroup
+from mindground.models.interface import ModelInterface
 from mindground.nn.noise import Dropout
 from mindground.structures import Batch, Geometry, Prediction, Sample
+from mindground.tasks import MetricSettings
+from mindground.tasks.referring import ReferringTask
 
 WIDTH = 6
 
@@ -46,10 +49,10 @@ class FakeModel(GroundingModel):
     def decode(self, outputs: dict[str, np.ndarray], batch: Batch) -> list[Prediction]:
         return [Prediction((8, 8), row[None], np.ones(1)) for row in outputs["box"][: batch.count]]
 
-    def parameter_groups(self, train: Any) -> list[ParameterGroup]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         return [
-            ParameterGroup("first", tuple(self.first.trainable_params()), train.lr_visual, train.weight_decay),
-            ParameterGroup("second", tuple(self.second.trainable_params()), train.lr_base, train.weight_decay),
+            ParameterGroup("first", tuple(self.first.trainable_params())),
+            ParameterGroup("second", tuple(self.second.trainable_params())),
         ]
 
 
@@ -127,6 +130,16 @@ class OneRank:
         return None
 
 
+class FakeTask(ReferringTask):
+    """A task whose score is that of `FakeMetrics`."""
+
+    def metrics(self, settings: MetricSettings) -> Any:
+        return FakeMetrics()
+
+
+TASK = FakeTask(ModelInterface("expression", ("box",)))
+
+
 def fake_config(folder: Any, **train: Any) -> Config:
     """Configuration of a fake run below `folder`."""
     settings = {
@@ -134,9 +147,8 @@ def fake_config(folder: Any, **train: Any) -> Config:
         "experiment_name": "fake",
         "batch_size": 8,
         "max_epochs": 3,
-        "lr_base": 0.01,
-        "lr_visual": 0.02,
-        "lr_lang": 0.01,
+        "lr": 0.01,
+        "lr_factors": {"first": 2.0},
         "clip_max_norm": 1.0,
         "log_freq": 1,
         "random_encoders": True,
@@ -145,10 +157,10 @@ def fake_config(folder: Any, **train: Any) -> Config:
     return from_dict({"train": settings, "device": {"device_target": "CPU"}})
 
 
-def fake_parts(config: Config, comm: Any | None = None, **loader: Any) -> Parts:
+def fake_parts(config: Config, comm: Any | None = None, **loader: Any) -> RunParts:
     """Parts of a fake run."""
     comm = comm or OneRank()
     model = FakeModel(dropout=loader.pop("dropout", 0.2))
     batches = FakeLoader(config.train.batch_size, rank=comm.rank, world=comm.size, **loader)
     scored = FakeLoader(8, rows=16, rank=comm.rank, world=comm.size)
-    return Parts(model, None, batches, scored, FakeMetrics, eval_name="val")
+    return RunParts(model, TASK, None, batches, scored, "prec@0.5", eval_name="val")

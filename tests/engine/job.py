@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> int:
 
     folder, settings, wish = argv[0], json.loads(argv[1]), json.loads(argv[2]) if len(argv) > 2 else {}
     config = fake_config(folder, **settings)
-    device.apply(config.device)
-    comm = get_comm(config.device)
+    device.apply(**vars(config.device))
+    comm = get_comm()
     if wish.get("rank", comm.rank) != comm.rank:
         wish = {}
     poison = {"poison": tuple(wish["poison"])} if "poison" in wish else {}

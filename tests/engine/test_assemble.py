@@ -8,23 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.fakes import FakeLoader, FakeMetrics, FakeModel, OneRank, fake_config, make_batch
+from engine.fakes import TASK, FakeLoader, FakeMetrics, FakeModel, OneRank, make_batch
 from mindground.config import Config, load_config
 from mindground.data import Dataset
-from mindground.data.transforms import TRANSFORMS, ReferringTransform, transform_for
+from mindground.data.transforms import ReferentWindowTransform
 from mindground.engine import assemble as module
-from mindground.engine.assemble import assemble, make_metrics
-from mindground.engine.evaluator import Forward, evaluate
+from mindground.engine.assemble import assemble, make_loader
+from mindground.engine.evaluator import evaluate
+from mindground.engine.forward import Runner
 from mindground.engine.trainer import train
 from mindground.errors import ConfigError, DeviceError
 from mindground.metrics import ReferringMetrics
 from mindground.metrics.instances import InstanceMetrics
-from mindground.runtime import device
-from mindground.runtime.device import DeviceInfo
+from mindground.models.interface import ModelInterface
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
-from mindground.text import build_wordpiece
-
-CPU = DeviceInfo("CPU", "GRAPH", "float32")
+from mindground.tasks import MetricSettings, task_for
 
 
 def small(folder: Path, *more: str) -> Config:
@@ -42,21 +40,13 @@ def small(folder: Path, *more: str) -> Config:
     )
 
 
-def instances() -> Dataset:
-    return Dataset([Sample("a.png", "a", "a", None, np.asarray([[0, 0, 4, 4]]))], name="coco", split="train")
-
-
 def test_parts_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    halved = FakeModel()
     monkeypatch.setattr(module, "build_model", lambda config: FakeModel())
-    monkeypatch.setattr(device, "mixed_precision", lambda network, info: seen.append((network, info)) or halved)
-    config, info = small(tmp_path), DeviceInfo("Ascend", "GRAPH", "bfloat16")
-    parts = assemble(config, OneRank(), info)
-    # The network that is trained is the one that computes in the precision asked for.
-    assert parts.model is halved and isinstance(seen[0][0], FakeModel) and seen[0][1] is info
-    assert isinstance(parts.loader.transform, ReferringTransform) and parts.loader.transform.training
-    assert not parts.eval_loader.transform.training and isinstance(parts.make_metrics(), ReferringMetrics)
+    config = small(tmp_path)
+    parts = assemble(config, OneRank())
+    assert isinstance(parts.loader.transform, ReferentWindowTransform) and parts.loader.transform.training
+    assert not parts.eval_loader.transform.training
+    assert isinstance(parts.task.metrics(parts.metrics), ReferringMetrics) and parts.select_by == "prec@0.5"
     assert config.model.text.vocab_size == parts.tokenizer.vocab_size > 0
 
 
@@ -68,20 +58,30 @@ def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_read(pr
     assert not (tmp_path / "data").exists()
 
 
-def test_data_without_sentences_have_their_own_metrics_and_need_their_own_transform(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    config = small(tmp_path)
-    assert isinstance(make_metrics(config, instances()), InstanceMetrics)
+def test_the_task_follows_from_data_and_model(tmp_path: Path) -> None:
+    """And nowhere else is decided what a kind of samples means."""
+    settings = MetricSettings(box_thresholds=(0.7,))
+    asks, detects = ModelInterface("expression", ("box",)), ModelInterface("nothing", ("box", "mask"), many=True)
+    referring, every = task_for("referring", asks), task_for("instances", detects)
+    assert referring.asks_expression and isinstance(referring.metrics(settings), ReferringMetrics)
+    assert not every.asks_expression and isinstance(every.metrics(settings), InstanceMetrics)
+    assert referring.metric_names(settings)[:2] == ("prec@0.5", "prec@0.7")
+    assert every.metric_names(settings)[0] == "mask_ap" and "box_ap50" in every.metric_names(settings)
+    assert "mean_iou" not in referring.metric_names(settings)
+    assert task_for("referring", ModelInterface("expression", ("mask",))).metric_names(settings)[0] == "mean_iou"
     with pytest.raises(ConfigError, match="holds instances without sentences.*make_referring"):
-        transform_for(instances(), config.data, None, True)
-    made: list[tuple[Any, ...]] = []
-    kind = ("instances", config.data.recipe)
-    monkeypatch.setitem(TRANSFORMS, kind, lambda *arguments: made.append(arguments) or "theirs")
+        task_for("instances", asks, "data.dataset='coco'")
+    with pytest.raises(ConfigError, match="finds every instance without one"):
+        task_for("referring", detects)
+    with pytest.raises(ConfigError, match="asks for a prompt"):
+        task_for("instances", ModelInterface("prompt", ("mask",)))
+
+
+def test_sentences_need_a_vocabulary(tmp_path: Path) -> None:
+    task = task_for("referring", ModelInterface("expression", ("box",)))
+    data = Dataset([Sample("a.png", "a", "a", "a ship", np.asarray([[0, 0, 1, 1]]))])
     with pytest.raises(ConfigError, match="no vocabulary"):
-        transform_for(Dataset([Sample("a.png", "a", "a", "a ship")]), config.data, None, True)
-    words = build_wordpiece(["a"])
-    assert transform_for(instances(), config.data, words, False) == "theirs" and made == [(config.data, words, False)]
+        make_loader(small(tmp_path), data, task, FakeModel(), None, OneRank(), training=False)
 
 
 def test_records_carry_the_metrics_figures() -> None:
@@ -102,13 +102,16 @@ def test_records_carry_the_metrics_figures() -> None:
             arrays = {"image": make_batch(np.arange(2)).arrays["image"]}
             yield Batch(arrays, samples, [Geometry((8, 8), (8, 8), (8, 8))] * 2, 2)
 
-    metrics, records = evaluate(Forward(OneMask(), graph=False), Loader(2, rows=2), OneRank(), ReferringMetrics())
+    metrics, records = evaluate(
+        Runner(OneMask(), graph=False), Loader(2, rows=2), OneRank(), ReferringMetrics(), TASK.record
+    )
     assert [(r["sample_id"], r["box_iou"], r["mask_iou"]) for r in records] == [("a", 1.0, None), ("b", 0.5, 0.5)]
     assert metrics["mean_iou"] == 0.5 and records[1]["boxes_xyxy"] == [[0, 0, 4, 4]]
     assert records[1]["expression"] == "a thing" and records[1]["scores"] == [0.1]
 
 
 def test_any_metrics_serve_the_evaluator() -> None:
-    metrics, records = evaluate(Forward(FakeModel(), graph=False), FakeLoader(8, rows=16), OneRank(), FakeMetrics())
+    metrics, records = evaluate(
+        Runner(FakeModel(), graph=False), FakeLoader(8, rows=16), OneRank(), FakeMetrics(), TASK.record
+    )
     assert len(records) == metrics["count"] == 16 and "prec@0.5" in metrics
-    assert fake_config("x").eval.select_by in metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -10,17 +11,22 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.fakes import OneRank, fake_config, fake_parts
+from engine.fakes import TASK, FakeModel, OneRank, fake_config, fake_parts
+from mindground.engine import trainer as trainer_module
+from mindground.engine.assemble import select_by
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.engine.logs import read_log
+from mindground.engine.signals import RunInterrupted
 from mindground.engine.trainer import Trainer
-from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError
+from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError, WriteError
+from mindground.files import atomic
 
 _TESTS = Path(__file__).resolve().parents[1]
 _MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -106,14 +112,14 @@ def test_lengthened_run_goes_on_and_a_complete_one_returns(tmp_path: Path) -> No
     run(tmp_path, max_epochs=3, resume="auto")
     before = (tmp_path / "fake" / "last.ckpt").stat().st_mtime_ns
     trainer = run(tmp_path, max_epochs=3, resume="auto")
-    assert trainer.position.step == 18
+    assert trainer.state.step == 18
     assert (tmp_path / "fake" / "last.ckpt").stat().st_mtime_ns == before
 
 
 def test_other_settings_are_refused_by_name(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    with pytest.raises(CheckpointError, match=r"train\.lr_base was 0\.01, is 0\.5") as caught:
-        run(tmp_path, resume="auto", lr_base=0.5, ema_decay=0.99, max_epochs=9)
+    with pytest.raises(CheckpointError, match=r"train\.lr was 0\.01, is 0\.5") as caught:
+        run(tmp_path, resume="auto", lr=0.5, ema_decay=0.99, max_epochs=9)
     assert "max_epochs" not in str(caught.value)
     with pytest.raises(CheckpointError, match="8 samples per step"):
         run(tmp_path, resume="auto", ema_decay=0.99, max_epochs=9, batch_size=4)
@@ -135,14 +141,24 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_full_disk_stops_the_run_and_the_last_checkpoint_stands(whole: Path, tmp_path: Path) -> None:
+def test_full_disk_stops_the_run_and_the_last_checkpoint_stands(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(tmp_path, ema_decay=0.99, max_epochs=1)
     last = tmp_path / "fake" / "last.ckpt"
     before = last.read_bytes()
-    # The unfinished file of the next save lies on a device that is really full.
-    last.with_name(".last.ckpt.tmp").symlink_to("/dev/full")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: the disk is full; the file that was there before"):
+
+    def full(**_: Any) -> tuple[int, str]:
+        """The unfinished file of the next save lies on a device that is really full."""
+        name = last.with_name(".full.tmp")
+        name.unlink(missing_ok=True)
+        name.symlink_to("/dev/full")
+        return os.open(name, os.O_WRONLY), str(name)
+
+    monkeypatch.setattr(atomic.tempfile, "mkstemp", full)
+    with pytest.raises(WriteError, match="the disk is full"):
         run(tmp_path, ema_decay=0.99, resume="auto", max_epochs=2)
+    monkeypatch.undo()
     assert last.read_bytes() == before
     run(tmp_path, ema_decay=0.99, resume="auto")
     assert same(tensors(tmp_path), tensors(whole))
@@ -153,10 +169,89 @@ def test_batch_sum_must_divide(tmp_path: Path) -> None:
         run(tmp_path, batch_sum=20)
     with pytest.raises(ConfigError, match="an epoch has 6 batches"):
         run(tmp_path, batch_sum=64)
-    with pytest.raises(ConfigError, match="nonsense"):
-        config = fake_config(tmp_path)
-        config.eval.select_by = "nonsense"
-        Trainer(config, OneRank(), fake_parts(config)).run()
+
+
+def test_the_selecting_metric_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    config = fake_config(tmp_path)
+    config.eval.select_by = "nonsense"
+    with pytest.raises(ConfigError, match="select_by='nonsense' is no metric of this run; choose one of prec@0.5"):
+        select_by(config, TASK)
+    config.eval.select_by = ""
+    assert select_by(config, TASK) == "prec@0.5"
+
+
+def test_a_broken_evaluation_shows_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> list[Any]:
+        raise RuntimeError("decode is broken")
+
+    monkeypatch.setattr(FakeModel, "decode", broken)
+    with pytest.raises(RuntimeError, match="decode is broken"):
+        run(tmp_path)
+    assert not list(read_log(tmp_path / "fake" / "log.jsonl")) and not (tmp_path / "fake" / "last.ckpt").exists()
+
+
+class _StopsAfter:
+    """A signal that arrives while step number `step` runs."""
+
+    def __init__(self, trainer: Trainer, step: int) -> None:
+        self.trainer, self.step, self.call = trainer, step, trainer.step.__call__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.call.__self__, name)
+
+    def __call__(self, group: Any, factor: float, number: int, *, stop: bool) -> dict[str, float]:
+        if number + 1 == self.step:
+            self.trainer.stop.signal, stop = int(signal.SIGTERM), True
+        return self.call(group, factor, number, stop=stop)
+
+
+@pytest.mark.parametrize("step", [12, 18], ids=["last step of an epoch", "last step of the run"])
+def test_a_signal_in_the_last_step_loses_no_evaluation(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the unbroken run has scored and kept as best, the resumed one has, too."""
+    unbroken = run(tmp_path / "unbroken", eval_step=2)
+    config = fake_config(tmp_path / "stopped", eval_step=2)
+    trainer = Trainer(config, OneRank(), fake_parts(config))
+    compiled = Trainer._compile
+
+    def compile_and_watch(self: Trainer, optimizer: Any) -> None:
+        compiled(self, optimizer)
+        self.step = _StopsAfter(self, step)
+
+    monkeypatch.setattr(Trainer, "_compile", compile_and_watch)
+    with pytest.raises(RunInterrupted):
+        trainer.run()
+    monkeypatch.undo()
+    assert trainer.state.step == step and trainer.state.evaluated_step < step
+    resumed = run(tmp_path / "stopped", eval_step=2, resume="auto")
+    assert resumed.state == unbroken.state
+    for name in ("best.ckpt", "last.ckpt"):
+        first, second = (read_checkpoint(tmp_path / part / "fake" / name).tensors for part in ("unbroken", "stopped"))
+        assert same(first, second), name
+
+
+def test_a_resumed_run_lets_go_of_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, max_epochs=1)
+    kept: list[weakref.ref[Any]] = []
+
+    def watched(path: Any) -> Any:
+        contents = read_checkpoint(path)
+        kept.append(weakref.ref(contents))
+        return contents
+
+    alive: list[bool] = []
+    epochs = Trainer._epochs
+
+    def look(self: Trainer) -> None:
+        gc.collect()
+        alive.append(kept[0]() is not None)
+        epochs(self)
+
+    monkeypatch.setattr(trainer_module, "read_checkpoint", watched)
+    monkeypatch.setattr(Trainer, "_epochs", look)
+    run(tmp_path, max_epochs=2, resume="auto")
+    assert alive == [False]
 
 
 def test_what_fills_no_step_is_named_once(
@@ -165,7 +260,7 @@ def test_what_fills_no_step_is_named_once(
     monkeypatch.setattr(logging.getLogger("mindground"), "propagate", True)
     with caplog.at_level(logging.INFO, "mindground"):
         trainer = run(tmp_path / "some", batch_sum=32, max_epochs=2)
-        assert trainer.position.step == 2
+        assert trainer.state.step == 2
         run(tmp_path / "none", batch_sum=24, max_epochs=1)
     (line,) = (record.getMessage() for record in caplog.records if "leaves out" in record.getMessage())
     assert line == "every epoch leaves out 2 of its 6 batches of 8 samples: a step takes 4 of them"
@@ -173,7 +268,7 @@ def test_what_fills_no_step_is_named_once(
 
 @pytest.mark.skipif(not _MPIRUN.exists(), reason="no mpirun beside this python")
 def test_two_ranks_are_one_process(tmp_path: Path) -> None:
-    settings = {"max_steps": 20, "max_epochs": 9, "lr_base": 0.01}
+    settings = {"max_steps": 20, "max_epochs": 9, "lr": 0.01}
     one = job(tmp_path / "one", {**settings, "batch_size": 8}, {"dropout": 0.0})
     assert one.wait(timeout=120) == 0, one.communicate()[0]
     two = job(tmp_path / "two", {**settings, "batch_size": 4}, {"dropout": 0.0}, ranks=2)

@@ -18,7 +18,7 @@ def _prepared(config: Any) -> Any:
     from mindground.models import build_model
     from mindground.runtime import device
 
-    device.apply(config.device)
+    device.apply(**vars(config.device))
     device.seed_everything(config.train.seed)
     return build_model(config)
 
@@ -27,7 +27,7 @@ def idle(config: Any) -> None:
     """Only what every process needs: MindSpore with its device selected."""
     from mindground.runtime import device
 
-    device.apply(config.device)
+    device.apply(**vars(config.device))
     import mindground.engine.step  # noqa: F401
     import mindground.models  # noqa: F401
 

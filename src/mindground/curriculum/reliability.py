@@ -21,10 +21,10 @@ import numpy as np
 from mindground.curriculum.search import BAD_BELOW, THRESHOLDS, bad, keep
 from mindground.data.dataset import Dataset
 from mindground.data.formats.jsonl import write_jsonl
-from mindground.errors import DataError
+from mindground.errors import ConfigError, DataError
 from mindground.files.atomic import write_bytes
 from mindground.structures import Batch, Prediction, box_iou, clip_boxes
-from mindground.structures.referent import referent_box
+from mindground.structures.truth import referent_box
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -122,22 +122,30 @@ def measure(
     Raises:
         MindGroundError: checkpoint or data that cannot be used.
     """
-    from mindground.config import from_dict
     from mindground.engine.assemble import make_loader
-    from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
-    from mindground.engine.evaluator import Forward, evaluate
+    from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, stored_config
+    from mindground.engine.evaluator import evaluate
+    from mindground.engine.forward import Runner
+    from mindground.engine.overrides import acting
+    from mindground.models import model_interface
     from mindground.runtime import device, distributed
+    from mindground.tasks import task_for
 
     contents = read_checkpoint(checkpoint)
-    config = from_dict(contents.config, source=str(checkpoint))
-    config = adjust(config) if adjust is not None else config
-    info = device.apply(config.device)
-    comm = distributed.get_comm(config.device)
-    loaded = load_checkpoint(contents)
-    forward = Forward(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
+    config = acting(stored_config(contents), adjust, "evaluation")
+    task = task_for(dataset.kind, model_interface(config), dataset.name)
+    if "box" not in task.interface.answers or task.interface.many:
+        raise ConfigError(
+            f"family {config.family} gives no single box for a sentence, so nothing can be measured by it"
+        )
+    device.apply(**vars(config.device))
+    comm = distributed.get_comm()
+    loaded = load_checkpoint(contents, lambda _: config)
+    del contents
+    runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
     collector = ReliabilityCollector()
-    loader = make_loader(config, dataset, loaded.tokenizer, comm, training=False)
-    evaluate(forward, loader, comm, collector, title=f"reliability of {dataset.name}")
+    loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, comm, training=False)
+    evaluate(runner, loader, comm, collector, task.record, title=f"reliability of {dataset.name}")
     by_id = {row.sample_id: row for row in collector.measured()}
     return [by_id[sample.sample_id] for sample in dataset]
 

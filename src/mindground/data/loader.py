@@ -1,8 +1,7 @@
 """Batches for one rank: read by threads, in an order that depends on seed and epoch only.
 
-Two ranks with 4 rows see, batch by batch, the samples that one process with 8 rows sees, and any
-number of threads gives the same arrays: every sample draws from its own generator, seeded by
-(seed, epoch, sample index).
+Two ranks with 4 samples see, batch by batch, what one process with 8 sees, and any number of threads gives the same
+arrays: every sample draws from its own generator, seeded by (seed, epoch, sample index).
 """
 
 from __future__ import annotations
@@ -10,16 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from mindground.errors import ConfigError, DataError, MindGroundError
-from mindground.structures import Batch, Sample
-
-if TYPE_CHECKING:
-    from mindground.data.transforms import Example
+from mindground.structures import Batch, Example, Sample
 
 __all__ = ["Loader", "collate", "eval_shard", "shard", "train_shard"]
 
@@ -68,14 +63,14 @@ def collate(examples: Sequence[Example], count: int) -> Batch:
     """
     arrays = {}
     for name, first in examples[0].arrays.items():
-        rows = [example.arrays[name] for example in examples]
-        for example, row in zip(examples, rows, strict=True):
-            if row.shape != first.shape:
+        values = [example.arrays[name] for example in examples]
+        for example, value in zip(examples, values, strict=True):
+            if value.shape != first.shape:
                 raise DataError(
-                    f"array {name!r} of sample {example.sample.sample_id!r} has shape {row.shape}, "
-                    f"others in its batch have {first.shape}; a transform must give fixed shapes"
+                    f"array {name!r} of sample {example.sample.sample_id!r} has shape {value.shape}, "
+                    f"others in its batch have {first.shape}; transforms and targets must give fixed shapes"
                 )
-        arrays[name] = np.stack(rows)
+        arrays[name] = np.stack(values)
     return Batch(arrays, [example.sample for example in examples], [example.geometry for example in examples], count)
 
 
@@ -85,14 +80,16 @@ class Loader:
     Args:
         dataset: samples.
         transform: (sample, generator) -> `Example` with arrays of fixed shape.
-        batch_size: rows per batch and rank.
-        training: shuffle; otherwise samples come in order, and rows that only fill the shape do not
+        batch_size: samples per batch and rank.
+        training: shuffle; otherwise samples come in order, and those that only fill the shape do not
             count (`Batch.count`).
         seed: of order and augmentation.
         rank, world: which of how many processes this is.
         workers: threads; 0 works in the caller's thread.
         drop_last: leave out an incomplete joint batch; None = when training.
         variants: 0 = every epoch augments anew; K = epoch n repeats the augmentations of epoch n % K.
+        encode_targets: (example, generator) -> the family's own arrays; it draws from the sample's generator.
+        encode_batch: (batch, generator) -> further arrays, where a draw belongs to the whole batch.
 
     Raises:
         ConfigError: sizes that cannot work, or fewer samples than one joint batch.
@@ -112,6 +109,8 @@ class Loader:
         workers: int = 2,
         drop_last: bool | None = None,
         variants: int = 0,
+        encode_targets: Callable[[Example, np.random.Generator], dict[str, np.ndarray]] | None = None,
+        encode_batch: Callable[[Batch, np.random.Generator], dict[str, np.ndarray]] | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0 or not 0 <= rank < world:
             raise ConfigError(
@@ -123,10 +122,10 @@ class Loader:
         self.dataset, self.transform, self.batch_size = dataset, transform, batch_size
         self.training, self.seed, self.rank, self.world, self.workers = training, seed, rank, world, workers
         self.drop_last = training if drop_last is None else drop_last
-        self.variants = variants
+        self.variants, self.encode_targets, self.encode_batch = variants, encode_targets, encode_batch
         if len(self) == 0:
             raise ConfigError(
-                f"{len(dataset)} samples are fewer than one batch of {batch_size} rows on {world} ranks; "
+                f"{len(dataset)} samples are fewer than one batch of {batch_size} on {world} ranks; "
                 "lower train.batch_size"
             )
 
@@ -141,19 +140,22 @@ class Loader:
         Raises:
             DataError: a sample cannot be read or transformed; the message names its file.
         """
-        batches = self.batches(n)[start_batch:]
+        numbered = list(enumerate(self.batches(n)))[start_batch:]
         if self.workers == 0:
-            return (collate([self.example(n, index) for index in rows], count) for rows, count in batches)
-        return self._threaded(n, batches)
+            return (
+                self.completed(n, number, collate([self.example(n, index) for index in indices], count))
+                for number, (indices, count) in numbered
+            )
+        return self._threaded(n, numbered)
 
     def batches(self, n: int) -> list[tuple[np.ndarray, int]]:
-        """(indices of the rows, number of real rows) of every batch."""
+        """(indices of the samples, how many of them are real) of every batch."""
         size, total = self.batch_size, len(self.dataset)
         if self.training:
-            rows = train_shard(
+            order = train_shard(
                 total, self.rank, self.world, seed=self.seed, epoch=n, batch_size=size, drop_last=self.drop_last
             )
-            return [(part, size) for part in rows.reshape(-1, size)]
+            return [(part, size) for part in order.reshape(-1, size)]
         indices, real = eval_shard(total, self.rank, self.world)
         parts = [indices[start : start + size] for start in range(0, len(indices), size)][: len(self)]
         # The last batch repeats its last sample, because compiled networks want one shape.
@@ -167,8 +169,13 @@ class Loader:
     def example(self, n: int, index: int) -> Example:
         """One sample as epoch `n` shows it. Raises DataError that names its file."""
         sample = self.dataset[int(index)]
+        rng = np.random.default_rng([self.seed, self.variant(n), int(index)])
         try:
-            return self.transform(sample, np.random.default_rng([self.seed, self.variant(n), int(index)]))
+            example = self.transform(sample, rng)
+            if self.encode_targets is not None:
+                example.arrays.update(self.encode_targets(example, rng))
+            example.masks = None  # it holds on to the whole image
+            return example
         except MindGroundError:
             raise
         except Exception as error:
@@ -177,25 +184,32 @@ class Loader:
                 f"{type(error).__name__}: {error}; run tools/data_check.py"
             ) from error
 
-    def _threaded(self, n: int, batches: list[tuple[np.ndarray, int]]) -> Iterator[Batch]:
+    def completed(self, n: int, number: int, batch: Batch) -> Batch:
+        """A batch with the arrays of `encode_batch`; `number` is its place in epoch `n`."""
+        if self.encode_batch is not None:
+            rng = np.random.default_rng([self.seed, self.variant(n), number, self.rank, 1])
+            batch.arrays.update(self.encode_batch(batch, rng))
+        return batch
+
+    def _threaded(self, n: int, numbered: list[tuple[int, tuple[np.ndarray, int]]]) -> Iterator[Batch]:
         # OpenCV's own threads on top of ours, times the ranks, would fight for the same cores.
         cv2.setNumThreads(1)
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="mindground-loader")
-        under_way: deque[tuple[list[Future[Example]], int]] = deque()
-        following = iter(batches)
+        under_way: deque[tuple[int, list[Future[Example]], int]] = deque()
+        following = iter(numbered)
 
         def submit() -> None:
-            for rows, count in following:
-                under_way.append(([pool.submit(self.example, n, index) for index in rows], count))
+            for number, (indices, count) in following:
+                under_way.append((number, [pool.submit(self.example, n, index) for index in indices], count))
                 return
 
         try:
             for _ in range(_PREFETCH):
                 submit()
             while under_way:
-                futures, count = under_way.popleft()
+                number, futures, count = under_way.popleft()
                 batch = collate([future.result() for future in futures], count)
                 submit()
-                yield batch
+                yield self.completed(n, number, batch)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

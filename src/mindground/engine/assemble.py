@@ -1,80 +1,108 @@
-"""From a configuration to the parts of a run: data, tokeniser, model, metrics."""
+"""From a configuration to the parts of a run: data, tokeniser, model, metrics.
+
+Here, in the `build` functions of families and in `trainer`, the configuration is read; everything below takes explicit
+arguments.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
-from mindground.data.transforms import transform_for
+from mindground.data.transforms import build_transform
 from mindground.engine.pretrained import load_pretrained
-from mindground.metrics import metrics_for
-from mindground.models import build_model
+from mindground.errors import ConfigError
+from mindground.models import build_model, model_interface
 from mindground.models.base import GroundingModel
-from mindground.runtime import device
+from mindground.tasks import MetricSettings, Task, task_for
 from mindground.text import build_tokenizer
 
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.data import Dataset
-    from mindground.metrics import ReferringMetrics
-    from mindground.metrics.instances import InstanceMetrics
-    from mindground.runtime.device import DeviceInfo
     from mindground.text import Tokenizer
 
-__all__ = ["Parts", "assemble", "fill_vocabulary", "make_loader", "make_metrics"]
+__all__ = ["RunParts", "assemble", "fill_vocabulary", "make_loader", "metric_settings"]
 
 _LOG = logging.getLogger("mindground")
 
 
 @dataclass
-class Parts:
+class RunParts:
     """What a run is made of.
 
     Attributes:
         model: freshly initialised; `load_initial` puts pretrained weights into it.
-        tokenizer: kept in checkpoints; None for a family without text.
+        task: what the data ask and the model answers.
+        tokenizer: kept in checkpoints; None for a family that asks no expressions.
         loader: training batches of this rank.
         eval_loader: batches of the split that chooses the best checkpoint, or None.
-        make_metrics: a fresh metrics object for every evaluation.
+        select_by: metric that chooses it.
+        metrics: thresholds of the metrics.
         load_initial: called once for a run that starts anew, never on resume.
         eval_name: split of `eval_loader`.
         data_fingerprint: of the training data (`Dataset.fingerprint`); kept in checkpoints.
+        categories: id -> name of the training data's classes; kept in checkpoints.
     """
 
     model: GroundingModel
+    task: Task
     tokenizer: Tokenizer | None
     loader: Any
     eval_loader: Any | None
-    make_metrics: Callable[[], Any]
+    select_by: str
+    metrics: MetricSettings = MetricSettings()
     load_initial: Callable[[], Any] | None = None
     eval_name: str = ""
     data_fingerprint: str = ""
+    categories: Mapping[int, str] = field(default_factory=dict)
 
 
 def fill_vocabulary(model_config: Any, size: int) -> None:
     """Replace every `vocab_size: 0` of a model section, which stands for "as the tokeniser", in place."""
-    for field in dataclasses.fields(model_config):
-        value = getattr(model_config, field.name)
+    for entry in dataclasses.fields(model_config):
+        value = getattr(model_config, entry.name)
         if dataclasses.is_dataclass(value):
             fill_vocabulary(value, size)
-        elif field.name == "vocab_size" and value == 0:
+        elif entry.name == "vocab_size" and value == 0:
             model_config.vocab_size = size
 
 
-def make_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer | None, comm: Any, *, training: bool) -> Loader:
-    """Batches of a data set for this rank, prepared as its samples ask.
+def metric_settings(config: Config) -> MetricSettings:
+    """Thresholds of the `eval` section."""
+    limits = config.eval
+    return MetricSettings(limits.iou_threshold, limits.mask_threshold, tuple(limits.box_thresholds))
+
+
+def make_loader(
+    config: Config,
+    dataset: Dataset,
+    task: Task,
+    model: GroundingModel,
+    tokenizer: Tokenizer | None,
+    comm: Any,
+    *,
+    training: bool,
+) -> Loader:
+    """Batches of a data set for this rank, with the arrays of the model's family.
 
     Raises:
-        ConfigError: no transform for such samples, or fewer of them than one joint batch.
+        ConfigError: no transform for such samples, no vocabulary to read them, or fewer than one joint batch.
     """
+    if task.asks_expression and tokenizer is None:
+        raise ConfigError(
+            f"data.dataset={config.data.dataset!r} holds sentences, but there is no vocabulary to read them with: "
+            "take a checkpoint that has one, or name a file in data.vocab"
+        )
+    transform = build_transform(config.data, dataset.kind, task.truth, tokenizer=tokenizer, training=training)
     return Loader(
         dataset,
-        transform_for(dataset, config.data, tokenizer, training),
+        transform,
         config.train.batch_size if training else config.eval.batch_size,
         training=training,
         seed=config.train.seed,
@@ -82,37 +110,44 @@ def make_loader(config: Config, dataset: Dataset, tokenizer: Tokenizer | None, c
         world=comm.size,
         workers=config.data.num_workers,
         variants=config.data.augment_variants if training else 1,
+        encode_targets=model.encode_targets,
+        encode_batch=model.encode_batch,
     )
 
 
-def make_metrics(config: Config, dataset: Dataset) -> ReferringMetrics | InstanceMetrics:
-    """A fresh metrics object for what the samples of a data set ask."""
-    limits = config.eval
-    return metrics_for(
-        dataset.samples,
-        iou_threshold=limits.iou_threshold,
-        mask_threshold=limits.mask_threshold,
-        box_thresholds=limits.box_thresholds,
-    )
+def select_by(config: Config, task: Task) -> str:
+    """The metric that chooses the best checkpoint: `eval.select_by`, or the task's own.
+
+    Raises:
+        ConfigError: the task, with what this model answers, has no such metric.
+    """
+    names = task.metric_names(metric_settings(config))
+    wanted = config.eval.select_by
+    if wanted and wanted not in names:
+        raise ConfigError(f"eval.select_by={wanted!r} is no metric of this run; choose one of {', '.join(names)}")
+    return wanted or names[0]
 
 
-def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:
+def assemble(config: Config, comm: Any) -> RunParts:
     """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in.
 
     Args:
         config: resolved.
-        comm: `distributed.Comm`.
-        info: what `device.apply` selected; its precision is the model's.
+        comm: `runtime.distributed.Comm`.
     """
-    data, train = config.data, config.train
+    data = config.data
     training = build_dataset(data, data.train_split)
     splits = eval_splits(data)
-    tokenizer = build_tokenizer(data, training.sentences()) if training.kind == "referring" else None
-    if tokenizer is not None:
+    task = task_for(training.kind, model_interface(config), f"data.dataset={data.dataset!r}")
+    chooses = select_by(config, task)
+    tokenizer = None
+    if task.asks_expression:
+        tokenizer = build_tokenizer(data, training.sentences())
         fill_vocabulary(config.model, tokenizer.vocab_size)
-    loader = make_loader(config, training, tokenizer, comm, training=True)
     scored = build_dataset(data, splits[0]) if splits else None
-    left = len(training) - len(loader) * train.batch_size * comm.size
+    model = build_model(config)
+    loader = make_loader(config, training, task, model, tokenizer, comm, training=True)
+    left = len(training) - len(loader) * config.train.batch_size * comm.size
     _LOG.info(
         "%s: %d training samples%s, %s",
         training.name,
@@ -120,14 +155,16 @@ def assemble(config: Config, comm: Any, info: DeviceInfo) -> Parts:
         f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
         f"{len(scored)} in {splits[0]}" if scored else "no split to evaluate",
     )
-    model = device.mixed_precision(build_model(config), info)
-    return Parts(
+    return RunParts(
         model=model,
+        task=task,
         tokenizer=tokenizer,
         loader=loader,
-        eval_loader=make_loader(config, scored, tokenizer, comm, training=False) if scored else None,
-        make_metrics=lambda: make_metrics(config, scored if scored else training),
-        load_initial=lambda: load_pretrained(model, train, config),
+        eval_loader=make_loader(config, scored, task, model, tokenizer, comm, training=False) if scored else None,
+        select_by=chooses,
+        metrics=metric_settings(config),
+        load_initial=lambda: load_pretrained(model, config.train, config),
         eval_name=splits[0] if splits else "",
         data_fingerprint=training.fingerprint,
+        categories=dict(training.categories),
     )

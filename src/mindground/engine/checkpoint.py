@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,21 @@ if TYPE_CHECKING:
     from mindground.models.base import GroundingModel
     from mindground.text import Tokenizer
 
-__all__ = ["SCHEMA", "Contents", "Loaded", "load_checkpoint", "read_checkpoint", "save_checkpoint", "weights_hash"]
+__all__ = [
+    "SCHEMA",
+    "Contents",
+    "Loaded",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+    "stored_config",
+    "weights_hash",
+]
 
 _LOG = logging.getLogger("mindground")
-SCHEMA = 1
+# 1: keys of the configuration as before `config.upgrade` 2; the position counted `rows`.
+# 2: as now.
+SCHEMA = 2
 _KEY = "mindground"
 
 
@@ -41,6 +52,7 @@ class Contents:
     tokenizer: dict[str, Any] | None
     state: dict[str, Any]
     tensors: dict[str, np.ndarray]
+    schema: int = SCHEMA
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
         """Tensors whose names start with `prefix`/, the prefix taken off."""
@@ -65,6 +77,11 @@ class Loaded:
     tokenizer: Tokenizer | None
     state: dict[str, Any] = field(default_factory=dict)
     hash: str = ""
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Id -> name of the classes that the model was trained on; empty where there were none."""
+        return {int(number): str(name) for number, name in dict(self.state.get("categories") or {}).items()}
 
 
 def save_checkpoint(
@@ -131,9 +148,21 @@ def read_checkpoint(path: str | Path) -> Contents:
         schema, config, state = payload["schema"], payload["config"], payload["state"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its description is damaged ({error}); take another copy") from error
-    if schema != SCHEMA:
-        raise CheckpointError(f"{path} has format {schema}; this version reads {SCHEMA}: update MindGround")
-    return Contents(path, config, payload.get("tokenizer"), state, tensors)
+    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
+        raise CheckpointError(f"{path} has format {schema!r}; this version reads 1 to {SCHEMA}: update MindGround")
+    return Contents(path, config, payload.get("tokenizer"), _upgraded_state(state, schema), tensors, schema)
+
+
+# What the position of a run was called -> what it is called now, by the schema in which that changed.
+_RENAMED_STATE = {2: {"rows": "samples", "rows_per_step": "samples_per_step"}}
+
+
+def _upgraded_state(state: Mapping[str, Any], schema: int) -> dict[str, Any]:
+    upgraded = dict(state)
+    for since, names in sorted(_RENAMED_STATE.items()):
+        if schema < since:
+            upgraded = {names.get(key, key): value for key, value in upgraded.items()}
+    return upgraded
 
 
 def _refusal(path: Path, error: Exception) -> MindGroundError:
@@ -155,33 +184,48 @@ def _refusal(path: Path, error: Exception) -> MindGroundError:
     )
 
 
-def load_checkpoint(path: str | Path | Contents) -> Loaded:
+def load_checkpoint(path: str | Path | Contents, adjust: Callable[[Config], Config] | None = None) -> Loaded:
     """Model, configuration and tokeniser of a checkpoint; the device must have been chosen before.
 
     Args:
         path: the file, or what `read_checkpoint` made of it.
+        adjust: lays overrides over the stored configuration before the network is built, so that they act.
 
     Raises:
         CheckpointError: the file is damaged, foreign, or does not fit the model that it describes.
+        ConfigError: an override that cannot work with this checkpoint.
     """
-    from mindground.config import from_dict
     from mindground.models import build_model
     from mindground.text import tokenizer_from_payload
 
     contents = path if isinstance(path, Contents) else read_checkpoint(path)
     path = contents.path
+    config = stored_config(contents)
+    adjusted = adjust(config) if adjust is not None else config
     try:
-        config = from_dict(contents.config, source=str(path))
         tokenizer = tokenizer_from_payload(contents.tokenizer) if contents.tokenizer is not None else None
-        model = build_model(config)
+        model = build_model(adjusted)
         weights = contents.part("model")
         load_into(model, weights, source=str(path))
     except WeightsError as error:
-        raise CheckpointError(f"{path} does not fit the model that it describes: {error}") from error
-    except MindGroundError as error:
-        raise CheckpointError(f"{path} was written by another version: {error}") from error
+        changed = "" if adjusted == config else " with the overrides laid over it"
+        raise CheckpointError(f"{path} does not fit the model that it describes{changed}: {error}") from error
     model.set_train(False)
-    return Loaded(model, config, tokenizer, contents.state, weights_hash(weights))
+    return Loaded(model, adjusted, tokenizer, contents.state, weights_hash(weights))
+
+
+def stored_config(contents: Contents) -> Config:
+    """The configuration that a checkpoint carries, brought up to the present keys.
+
+    Raises:
+        CheckpointError: it names keys or a family that this version does not know.
+    """
+    from mindground.config import from_dict
+
+    try:
+        return from_dict(contents.config, source=str(contents.path))
+    except MindGroundError as error:
+        raise CheckpointError(f"{contents.path} was written by another version: {error}") from error
 
 
 def weights_hash(weights: Mapping[str, np.ndarray]) -> str:

@@ -1,69 +1,64 @@
 """Features of frozen encoders, computed once: what does not learn need not run in every epoch.
 
-Features are found by their input's contents, so two sentences about one unaugmented picture share its features, and a
-folder of them serves every later run with the same encoders (the trainings of a curriculum, for instance).
+Every encoder is kept by itself (`models.base.Encoder`): an image encoder without text, a text encoder without images,
+or both. Features are found by their inputs' contents, so two sentences about one unaugmented image share its features,
+and a folder of them serves every later run with the same encoder (the trainings of a curriculum, for instance).
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Literal, Protocol
 
-import mindspore as ms
 import numpy as np
 
 from mindground.data.loader import Loader
 from mindground.engine.checkpoint import weights_hash
-from mindground.engine.step import batch_tensors
+from mindground.engine.forward import Runner, evaluating, to_numpy
 from mindground.errors import CheckpointError, ConfigError
 from mindground.files.atomic import atomic_file
 from mindground.models.base import GroundingModel
-from mindground.structures import Batch, Geometry, Sample
+from mindground.structures import Batch, Example
 from mindground.weights.load import parameter_arrays
 
-if TYPE_CHECKING:
-    from mindground.config import Config
-
-__all__ = ["CachedLoader", "DiskStore", "FeatureEncoder", "MemoryStore", "Store", "open_store"]
-
-_LOG = logging.getLogger("mindground")
+__all__ = ["DiskStore", "FeatureLoader", "FeatureStore", "MemoryStore", "frozen_encoders", "open_stores"]
 
 
-class Store(Protocol):
-    """Arrays by key."""
+class FeatureStore(Protocol):
+    """What one encoder gave, by the key of its inputs."""
 
     def __contains__(self, key: str) -> bool: ...
 
-    def get(self, key: str) -> np.ndarray | None: ...
+    def get(self, key: str) -> tuple[np.ndarray, ...] | None: ...
 
-    def put(self, key: str, value: np.ndarray) -> None: ...
+    def put(self, key: str, values: Sequence[np.ndarray]) -> None: ...
 
 
 class MemoryStore:
     """Features of one process, gone with it."""
 
     def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
+        self._kept: dict[str, tuple[np.ndarray, ...]] = {}
 
     def __contains__(self, key: str) -> bool:
-        return key in self._arrays
+        return key in self._kept
 
-    def get(self, key: str) -> np.ndarray | None:
-        """The array, or None."""
-        return self._arrays.get(key)
+    def get(self, key: str) -> tuple[np.ndarray, ...] | None:
+        """The arrays, or None."""
+        return self._kept.get(key)
 
-    def put(self, key: str, value: np.ndarray) -> None:
-        """Keep a copy of its own: a view would keep the whole batch alive."""
-        self._arrays[key] = np.array(value)
+    def put(self, key: str, values: Sequence[np.ndarray]) -> None:
+        """Keep copies: a view would keep the whole batch alive."""
+        self._kept[key] = tuple(np.array(value) for value in values)
 
 
 class DiskStore:
-    """One .npy file per array; a file is whole or not there, so ranks and runs may share a folder."""
+    """One .npz file per input; a file is whole or not there, so ranks and runs may share a folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -73,184 +68,196 @@ class DiskStore:
             raise ConfigError(f"train.feature_cache={str(folder)!r} cannot be made: {error}") from error
 
     def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.npy"
+        return self.folder / key[:2] / f"{key}.npz"
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).is_file()
 
-    def get(self, key: str) -> np.ndarray | None:
-        """The array, or None."""
+    def get(self, key: str) -> tuple[np.ndarray, ...] | None:
+        """The arrays, or None."""
         path = self._path(key)
         if not path.is_file():
             return None
         try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            with np.load(path, allow_pickle=False) as archive:
+                return tuple(archive[f"arr_{number}"] for number in range(len(archive.files)))
+        except (OSError, ValueError, KeyError, EOFError) as error:
             raise CheckpointError(
                 f"{path} is damaged ({error}); remove the folder {self.folder} and run again"
             ) from error
 
-    def put(self, key: str, value: np.ndarray) -> None:
+    def put(self, key: str, values: Sequence[np.ndarray]) -> None:
         """Write one file. Raises WriteError."""
         with atomic_file(self._path(key)) as stream:
-            np.save(stream, value, allow_pickle=False)
+            np.savez(stream, *values)
 
 
-def open_store(config: Config, model: GroundingModel) -> Store | None:
-    """What `train.feature_cache` asks for; None when it is off.
+def frozen_encoders(model: GroundingModel) -> tuple[str, ...]:
+    """Names of the encoders behind which nothing learns."""
+    return tuple(name for name in model.encoders if model.is_frozen(name))
+
+
+def open_stores(
+    model: GroundingModel, place: str, *, family: str, settings: Mapping[str, Any], variants: int, dtype: str
+) -> dict[str, FeatureStore]:
+    """A store for every frozen encoder; empty where `place` is.
+
+    Args:
+        place: "" = keep nothing, "memory", or a folder.
+        family: name of the family, part of a folder's key.
+        settings: the `model` section; what of it an encoder depends on is part of its folder's key.
+        variants: how many different augmentations a sample has; 0 = they never repeat.
+        dtype: in which features are kept, float32 or float16.
 
     Raises:
-        ConfigError: the encoders learn, or augmentations never repeat, so that kept features would be wrong.
+        ConfigError: no encoder is frozen, or augmentations never repeat, so that kept features would be wrong.
     """
-    place = config.train.feature_cache
     if not place:
-        return None
-    if not model.image_names:
+        return {}
+    if not model.encoders:
         raise ConfigError(
-            f"train.feature_cache={place!r}: family {config.family} has no features of image or sentence alone; leave "
-            "it empty"
+            f"train.feature_cache={place!r}: family {family} has no features of image or sentence alone; leave it empty"
         )
-    if not model.frozen_encoders:
+    frozen = frozen_encoders(model)
+    if not frozen:
         raise ConfigError(
-            f"train.feature_cache={place!r} needs encoders that do not learn, and parts of them do "
+            f"train.feature_cache={place!r} needs encoders that do not learn, and parts of all of them do "
             "(model.train_clip=nothing freezes CLIP)"
         )
-    if config.data.augment_variants < 1:
+    if variants < 1:
         raise ConfigError(
             f"train.feature_cache={place!r} needs augmentations that repeat; set data.augment_variants to how many "
             "different ones every sample gets, for instance 1"
         )
     if place == "memory":
-        return MemoryStore()
-    return DiskStore(Path(place) / _encoders_hash(config, model))
+        return {name: MemoryStore() for name in frozen}
+    return {
+        name: DiskStore(Path(place) / f"{family}-{name}-{_encoder_hash(model, name, settings)}-{dtype}")
+        for name in frozen
+    }
 
 
-def _encoders_hash(config: Config, model: GroundingModel) -> str:
-    """Changes with the encoders' weights and with anything that says how they are used."""
-    weights = {n: value for n, value in parameter_arrays(model).items() if n.startswith(model.encoder_prefixes)}
-    settings = f"{weights_hash(weights)} {config.family} {config.data.img_size} {asdict(config.model)}"
-    return hashlib.sha256(settings.encode()).hexdigest()[:16]
-
-
-class FeatureEncoder:
-    """Runs the two frozen encoders on batches of a fixed size.
-
-    Args:
-        model: a family with `image_names`.
-        rows: rows per call.
-        graph: compile.
-    """
-
-    def __init__(self, model: GroundingModel, rows: int, *, graph: bool) -> None:
-        self.model, self.rows = model, rows
-
-        def image(*inputs: ms.Tensor) -> ms.Tensor:
-            return model.encode_image(*inputs)
-
-        def text(*inputs: ms.Tensor) -> ms.Tensor:
-            return model.encode_text(*inputs)
-
-        self._image: Callable[..., ms.Tensor] = ms.jit(image) if graph else image
-        self._text: Callable[..., ms.Tensor] = ms.jit(text) if graph else text
-
-    def _run(self, function: Any, names: Sequence[str], arrays: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
-        found: list[np.ndarray] = []
-        for start in range(0, len(arrays), self.rows):
-            part = list(arrays[start : start + self.rows])
-            padded = part + [part[-1]] * (self.rows - len(part))
-            batch = Batch({name: np.stack([row[name] for row in padded]) for name in names}, [], [], len(part))
-            value = function(*batch_tensors(batch, names))
-            found += list(value.astype(ms.float32).asnumpy()[: len(part)])
-        return found
-
-    def images(self, arrays: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
-        """Features of each image."""
-        return self._run(self._image, self.model.image_names, arrays)
-
-    def texts(self, arrays: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
-        """Features of each sentence."""
-        return self._run(self._text, self.model.text_names, arrays)
+def _encoder_hash(model: GroundingModel, name: str, settings: Mapping[str, Any]) -> str:
+    """Changes with the encoder's weights and with anything that says how they are used."""
+    prefixes = model.encoders[name].parameter_prefixes
+    weights = {key: value for key, value in parameter_arrays(model).items() if key.startswith(prefixes)}
+    own = json.dumps(model.encoder_settings(name, settings), sort_keys=True, default=str)
+    return hashlib.sha256(f"{weights_hash(weights)} {own}".encode()).hexdigest()[:16]
 
 
 @dataclass
-class _Row:
-    """A sample as one variant shows it: keys of its features, and the arrays that are kept as they are."""
+class _Entry:
+    """A sample as one variant shows it: keys of its features by encoder, and the example with the other arrays."""
 
-    image: str
-    text: str
-    arrays: dict[str, np.ndarray]
-    geometry: Geometry
-    sample: Sample
+    keys: dict[str, str]
+    example: Example
 
 
-class CachedLoader:
-    """A loader whose batches hold features; after a variant's first time no picture is read for it again.
+class FeatureLoader:
+    """A loader whose batches hold features; after a variant's first time no image is read for it again.
 
     Args:
         loader: of the samples; its order, shards and draws are kept.
-        encoder: of the frozen model.
-        store: where features are kept.
+        model: a family with encoders.
+        stores: encoder -> where its features are kept.
+        graph: compile the encoders.
+        dtype: in which features are kept; batches hold float32.
     """
 
-    def __init__(self, loader: Loader, encoder: FeatureEncoder, store: Store) -> None:
-        self.loader, self.encoder, self.store = loader, encoder, store
-        model = encoder.model
-        self._names = (*model.joint_names, *model.target_names)
-        self._rows: dict[tuple[int, int], _Row] = {}
+    def __init__(
+        self,
+        loader: Loader,
+        model: GroundingModel,
+        stores: Mapping[str, FeatureStore],
+        *,
+        runner: Runner,
+        dtype: Literal["float32", "float16"] = "float32",
+    ) -> None:
+        self.loader, self.model, self.stores, self.dtype = loader, model, dict(stores), np.dtype(dtype)
+        self._runner = runner
+        # What only kept encoders read need not be remembered.
+        read = {name for kept in stores for name in model.encoders[kept].inputs}
+        self._dropped = read - {*model.names_from(tuple(stores)), *model.target_names}
+        self._entries: dict[tuple[int, int], _Entry] = {}
         self._shared: dict[bytes, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def epoch(self, n: int, start_batch: int = 0) -> Iterator[Batch]:
-        """As `Loader.epoch`, with `image_features` and `text_features` in the place of image and tokens."""
+        """As `Loader.epoch`, with features in the place of the inputs of kept encoders."""
         variant = self.loader.variant(n)
         with ThreadPoolExecutor(max(1, self.loader.workers), thread_name_prefix="mindground-features") as pool:
-            for indices, count in self.loader.batches(n)[start_batch:]:
-                new = [int(i) for i in dict.fromkeys(indices.tolist()) if (variant, int(i)) not in self._rows]
+            for number, (indices, count) in list(enumerate(self.loader.batches(n)))[start_batch:]:
+                new = [int(i) for i in dict.fromkeys(indices.tolist()) if (variant, int(i)) not in self._entries]
                 if new:
                     examples = list(pool.map(lambda index: self.loader.example(n, index), new))
-                    for index, row in zip(new, self._encode(examples), strict=True):
-                        self._rows[variant, index] = row
-                yield self._batch([self._rows[variant, int(i)] for i in indices], count)
+                    for index, entry in zip(new, self._encode(examples), strict=True):
+                        self._entries[variant, index] = entry
+                batch = self._batch([self._entries[variant, int(i)] for i in indices], count)
+                yield self.loader.completed(n, number, batch)
 
-    def _encode(self, examples: Sequence[Any]) -> list[_Row]:
-        model = self.encoder.model
-        rows = []
-        wanted: tuple[dict[str, Mapping[str, np.ndarray]], dict[str, Mapping[str, np.ndarray]]] = ({}, {})
-        for example in examples:
-            keys = []
-            for names, found in zip((model.image_names, model.text_names), wanted, strict=True):
-                key = _digest(names, example.arrays)
-                if key not in found and key not in self.store:
-                    found[key] = example.arrays
-                keys.append(key)
-            kept = {name: self._intern(example.arrays[name]) for name in self._names if name in example.arrays}
-            rows.append(_Row(keys[0], keys[1], kept, example.geometry, example.sample))
-        for found, encode in zip(wanted, (self.encoder.images, self.encoder.texts), strict=True):
-            for key, value in zip(found, encode(list(found.values())), strict=True):
-                self.store.put(key, value)
-        return rows
+    def _encode(self, examples: Sequence[Example]) -> list[_Entry]:
+        entries = [_Entry({}, example) for example in examples]
+        for name, store in self.stores.items():
+            inputs = self.model.encoders[name].inputs
+            wanted: dict[str, Mapping[str, np.ndarray]] = {}
+            for entry in entries:
+                key = _digest(inputs, entry.example.arrays)
+                entry.keys[name] = key
+                if key not in store:
+                    wanted.setdefault(key, entry.example.arrays)
+            found = self._features(name, list(wanted.values()))
+            for key, values in zip(wanted, found, strict=True):
+                store.put(key, values)
+        for entry in entries:
+            arrays = entry.example.arrays
+            entry.example.arrays = {
+                name: self._intern(array) for name, array in arrays.items() if name not in self._dropped
+            }
+        return entries
+
+    def _features(self, name: str, arrays: Sequence[Mapping[str, np.ndarray]]) -> list[list[np.ndarray]]:
+        """What an encoder gives for each of several inputs, in batches of a fixed size, in evaluation mode."""
+        inputs, size = self.model.encoders[name].inputs, self.loader.batch_size
+        found: list[list[np.ndarray]] = []
+        for start in range(0, len(arrays), size):
+            part = list(arrays[start : start + size])
+            filled = part + [part[-1]] * (size - len(part))
+            stacked = {key: np.stack([entry[key] for entry in filled]) for key in inputs}
+            with evaluating(self.model):
+                outputs = [to_numpy(value) for value in self._runner.features(name, stacked)]
+            for place in range(len(part)):
+                found.append([self._packed(value[place]) for value in outputs])
+        return found
+
+    def _packed(self, value: np.ndarray) -> np.ndarray:
+        """Floating-point numbers in the type in which they are kept."""
+        return value.astype(self.dtype) if value.dtype.kind == "f" else value
 
     def _intern(self, array: np.ndarray) -> np.ndarray:
-        """Equal arrays (the padding of pictures of one shape) are kept once."""
+        """Equal arrays (the padding of images of one shape) are kept once."""
         key = hashlib.sha256(array.tobytes() + str((array.shape, array.dtype)).encode()).digest()
         return self._shared.setdefault(key, array)
 
-    def _batch(self, rows: Sequence[_Row], count: int) -> Batch:
-        arrays = {name: np.stack([row.arrays[name] for row in rows]) for name in rows[0].arrays}
-        arrays["image_features"] = np.stack([self._feature(row.image) for row in rows])
-        arrays["text_features"] = np.stack([self._feature(row.text) for row in rows])
-        return Batch(arrays, [row.sample for row in rows], [row.geometry for row in rows], count)
+    def _batch(self, entries: Sequence[_Entry], count: int) -> Batch:
+        examples = [entry.example for entry in entries]
+        arrays = {name: np.stack([example.arrays[name] for example in examples]) for name in examples[0].arrays}
+        for name in self.stores:
+            kept = [self._kept(name, entry.keys[name]) for entry in entries]
+            for place, output in enumerate(self.model.encoders[name].outputs):
+                value = np.stack([values[place] for values in kept])
+                arrays[output] = value.astype(np.float32) if value.dtype == np.float16 else value
+        return Batch(arrays, [example.sample for example in examples], [e.geometry for e in examples], count)
 
-    def _feature(self, key: str) -> np.ndarray:
-        value = self.store.get(key)
-        if value is None:
+    def _kept(self, name: str, key: str) -> tuple[np.ndarray, ...]:
+        values = self.stores[name].get(key)
+        if values is None:
             raise CheckpointError(
-                f"the kept features {key}.npy have gone from the cache during the run; start again with "
+                f"the kept features {key} of encoder {name} have gone from the cache during the run; start again with "
                 "--train.resume=auto and leave the folder of train.feature_cache alone"
             )
-        return value
+        return values
 
 
 def _digest(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> str:

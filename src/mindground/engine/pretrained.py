@@ -46,11 +46,11 @@ def load_pretrained(model: GroundingModel, train: Any, config: Config | None = N
     """
     reports = [load_file(model, path, config) for path in (train.pretrained_path, train.text_pretrained_path) if path]
     loaded = {name for report in reports for name in report.loaded}
-    for prefix, how in type(model).pretrained_parts.items():
-        part = [name for name in parameter_shapes(model) if name.startswith(prefix)]
-        if part and not loaded.intersection(part) and not train.random_encoders:
+    for part in type(model).pretrained_parts.values():
+        names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
+        if part.required and names and not loaded.intersection(names) and not train.random_encoders:
             raise ConfigError(
-                f"{prefix.rstrip('.')} has no weights: give {how}, or train it from random weights with "
+                f"{part.prefix.rstrip('.')} has no weights: give {part.hint}, or train it from random weights with "
                 "--train.random_encoders=true"
             )
     return reports

@@ -1,27 +1,27 @@
-"""Evaluate a checkpoint on splits, with and without exchanged sentences, and say under which protocol."""
+"""Evaluate a checkpoint on splits, with and without its control, and say under which protocol."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindground.data import build_dataset, eval_splits
-from mindground.data.shuffle import shuffle_expressions
-from mindground.data.transforms import Plan, transform_for
-from mindground.engine.assemble import make_loader, make_metrics
-from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
-from mindground.engine.evaluator import Forward, evaluate
+from mindground.data import Dataset, build_dataset, eval_splits
+from mindground.data.transforms import TransformParams, build_transform
+from mindground.engine.assemble import make_loader, metric_settings
+from mindground.engine.checkpoint import Loaded, load_checkpoint, read_checkpoint
+from mindground.engine.evaluator import evaluate
+from mindground.engine.forward import Runner
+from mindground.engine.overrides import acting
 from mindground.engine.run_folder import check_same_data
-from mindground.files.atomic import write_json, write_text
+from mindground.files.atomic import write_json
 from mindground.files.images import read_image
-from mindground.metrics import ReferringMetrics
-from mindground.metrics.baselines import best_constant_box
-from mindground.structures.referent import referent_box
+from mindground.models import model_interface
+from mindground.tasks import Task, task_for
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 _LOG = logging.getLogger("mindground")
+
+
+@dataclass
+class _Scoring:
+    """What stays the same for all splits of one call."""
+
+    config: Config
+    loaded: Loaded
+    runner: Runner
+    comm: Any
 
 
 def score(
@@ -48,8 +58,8 @@ def score(
         adjust: lays command-line overrides over the checkpoint's configuration.
         splits: which to score; None takes every evaluation split of the data set.
         out: JSON file for the result.
-        records: JSON-lines file for one prediction per sample.
-        with_shuffled: score a second time with exchanged sentences and add it as `shuffled`.
+        records: file for one prediction per sample, in the form of the task (JSON lines, COCO results).
+        with_shuffled: score a second time with questions and answers taken apart and add it as `shuffled`.
         with_constant: add as `constant_box` what the best fixed box reaches on the split.
 
     Returns:
@@ -57,58 +67,62 @@ def score(
         first split's values on top as well.
 
     Raises:
-        MindGroundError: checkpoint, data set or split that cannot be used.
+        MindGroundError: checkpoint, data set, split or override that cannot be used.
     """
-    from mindground.config import fingerprint, from_dict
+    from mindground.config import fingerprint
+    from mindground.engine.checkpoint import stored_config
     from mindground.runtime import device, distributed
 
     contents = read_checkpoint(checkpoint)
-    config = from_dict(contents.config, source=str(checkpoint))
-    config = adjust(config) if adjust is not None else config
-    info = device.apply(config.device)
-    comm = distributed.get_comm(config.device)
+    config = acting(stored_config(contents), adjust, "evaluation")
+    info = device.apply(**vars(config.device))
+    comm = distributed.get_comm()
     distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(splits or [])} {with_shuffled}", "task")
-    loaded = load_checkpoint(contents)
-    forward = Forward(device.mixed_precision(loaded.model, info), graph=config.device.mode_name == "GRAPH")
+    loaded = load_checkpoint(contents, lambda _: config)
+    del contents
+    runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
+    scoring = _Scoring(config, loaded, runner, comm)
     results: dict[str, dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
     for split in splits or eval_splits(config.data):
-        results[split] = _score_split(forward, config, loaded, comm, split, config.eval.shuffle_expressions, lines)
-        results[split]["protocol"]["device"] = info.target
-        results[split]["protocol"]["checkpoint"] = str(checkpoint)
+        results[split], found = _score_split(scoring, split, config.eval.shuffle_expressions)
+        lines += found
+        results[split]["protocol"] |= {"device": info.target, "checkpoint": str(checkpoint)}
         if with_shuffled:
-            shuffled = _score_split(forward, config, loaded, comm, split, True, [])
-            results[split]["shuffled"] = {k: v for k, v in shuffled.items() if k != "protocol"}
+            shuffled, _ = _score_split(scoring, split, True)
+            results[split]["shuffled"] = {key: value for key, value in shuffled.items() if key != "protocol"}
         if with_constant:
-            results[split]["constant_box"] = _constant_box(config, split, loaded.tokenizer)
+            results[split]["constant_box"] = _constant_baseline(scoring, split)
     first = next(iter(results.values()))
     result = first if len(results) == 1 else {**first, "splits": results}
     if comm.rank == 0:
         if out:
-            write_json(Path(out), result)
+            write_json(out, result)
         if records:
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            write_text(records, text)
+            _task(config, build_dataset(config.data, next(iter(results)))).write_results(records, lines)
         for split, values in results.items():
             _LOG.info("%s", _table(split, values))
     comm.barrier()
     return result
 
 
-def _score_split(
-    forward: Forward, config: Config, loaded: Any, comm: Any, split: str, shuffled: bool, lines: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _task(config: Config, dataset: Dataset) -> Task:
+    return task_for(dataset.kind, model_interface(config), f"data.dataset={config.data.dataset!r}")
+
+
+def _score_split(scoring: _Scoring, split: str, controlled: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    config, loaded = scoring.config, scoring.loaded
     dataset = build_dataset(config.data, split)
+    task = _task(config, dataset)
     if not config.eval.allow_other_data:
         remedy = ", or set eval.allow_other_data=true for data that share nothing with it"
         check_same_data(loaded.state, dataset.fingerprint, f"score this checkpoint on {split}", remedy)
-    if shuffled:
-        dataset = shuffle_expressions(dataset, config.train.seed)
-    loader = make_loader(config, dataset, loaded.tokenizer, comm, training=False)
-    title = f"{split}, sentences exchanged" if shuffled else split
-    meter = make_metrics(config, dataset)
-    metrics, records = evaluate(forward, loader, comm, meter, title=title)
-    lines.extend({"split": split, **record} for record in records)
+    if controlled:
+        dataset = task.controlled(dataset, config.train.seed)
+    loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, scoring.comm, training=False)
+    title = f"{split}, {task.control}" if controlled else split
+    meter = task.metrics(metric_settings(config))
+    metrics, records = evaluate(scoring.runner, loader, scoring.comm, meter, task.record, title=title)
     protocol = {
         "dataset": config.data.dataset,
         "split": split,
@@ -116,28 +130,36 @@ def _score_split(
         "resolution": config.data.img_size,
         "iou_threshold": config.eval.iou_threshold,
         "mask_threshold": config.eval.mask_threshold,
-        "sentences": "exchanged" if shuffled else "as annotated",
+        "sentences": "exchanged" if controlled else "as annotated",
         "seed": config.train.seed,
         "weights": loaded.hash,
         "step": loaded.state.get("step"),
     }
+    if not task.asks_expression:
+        protocol["sentences"] = "none"
+        protocol["objects"] = "of another image" if controlled else "as annotated"
     if dataset.fingerprint:
         protocol["data"] = dataset.fingerprint[:12]
-    parts = meter.breakdown() if isinstance(meter, ReferringMetrics) else {}
-    return {**metrics, **parts, "protocol": protocol}
+    found = [{"split": split, **record} for record in records]
+    return {**metrics, **meter.breakdown(), "protocol": protocol}, found
 
 
-def _constant_box(config: Config, split: str, tokenizer: Any) -> dict[str, Any]:
-    """`prec@t` of the best fixed box on the canvas, where pictures lie as the network sees them."""
+def _constant_baseline(scoring: _Scoring, split: str) -> dict[str, Any]:
+    """What one fixed answer reaches on the canvas, where images lie as the network sees them."""
+    config = scoring.config
     dataset = build_dataset(config.data, split)
-    transform = transform_for(dataset, config.data, tokenizer, training=False)
-    boxes = []
-    for sample in dataset:
-        height, width = sample.size or read_image(sample.image_path).shape[:2]
-        geometry = transform.geometry(Plan(config.data.img_size), (height, width))
-        boxes.append(geometry.boxes_to_canvas(referent_box(sample))[0] / config.data.img_size)
-    value, box = best_constant_box(np.stack(boxes), config.eval.iou_threshold)
-    return {f"prec@{config.eval.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
+    task = _task(config, dataset)
+    transform = build_transform(config.data, dataset.kind, task.truth, tokenizer=scoring.loaded.tokenizer)
+
+    def boxes() -> np.ndarray:
+        found = []
+        for sample in dataset:
+            height, width = sample.size or read_image(sample.image_path).shape[:2]
+            geometry = transform.geometry(TransformParams(config.data.img_size), (height, width))
+            found.append(geometry.boxes_to_canvas(task.truth(sample).boxes_xyxy) / config.data.img_size)
+        return np.concatenate(found)
+
+    return task.constant_baseline(boxes, metric_settings(config))
 
 
 def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float) -> list[str]:
@@ -156,8 +178,9 @@ def _table(split: str, values: dict[str, Any]) -> str:
     shuffled = values.get("shuffled", {})
     names = [name for name in values if isinstance(values[name], float) and name != "count"]
     lines = [", ".join(f"{key} {value}" for key, value in values["protocol"].items())]
+    control = "objects of another image" if "objects" in values["protocol"] else "exchanged sentences"
     for name in names:
-        beside = f"   exchanged sentences {shuffled[name]:.4f}" if name in shuffled else ""
+        beside = f"   {control} {shuffled[name]:.4f}" if name in shuffled else ""
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")

@@ -2,50 +2,45 @@
 
 Between the two graphs stands the only transfer of the step: the loss terms and the squared gradient norm. That is
 where a non-finite loss stops the run before it can reach a parameter, and where ranks and micro-batches meet.
+
+A staged step has two parts before them: `scout`, a graph of its own without gradient, and `assign`, which matches its
+outputs to the truth on the host. What frozen encoders compute is computed once and shared by scout and loss.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mindground.engine.optim.adamw import AdamW, clip_factor, sum_of_squares
-from mindground.errors import DataError, NonFiniteLossError
-from mindground.models.base import GroundingModel
+from mindground.engine.forward import Runner, batch_tensors, evaluating
+from mindground.engine.optim import Optimizer, clip_factor, sum_of_squares
+from mindground.errors import NonFiniteLossError
+from mindground.models.base import FromFeatures, GroundingModel
+from mindground.nn.batch_norm import restored_buffers
 from mindground.nn.noise import StepNoise
+from mindground.runtime.precision import in_precision
 from mindground.structures import Batch
 
-__all__ = ["TrainStep", "batch_tensors"]
-
-
-def batch_tensors(batch: Batch, names: Sequence[str]) -> tuple[ms.Tensor, ...]:
-    """The named arrays of a batch as tensors. Raises DataError when the transforms did not make one of them."""
-    missing = [name for name in names if name not in batch.arrays]
-    if missing:
-        raise DataError(
-            f"the batch has no array {missing[0]!r}; this model needs it, the transform makes {list(batch.arrays)}"
-        )
-    return tuple(ms.Tensor(batch.arrays[name]) for name in names)
+__all__ = ["TrainStep"]
 
 
 class _LossCell(nn.Cell):
     """Inputs and targets of a batch -> (total scaled, all terms in one vector)."""
 
-    def __init__(self, model: GroundingModel, features: bool) -> None:
+    def __init__(self, model: GroundingModel, kept: Collection[str], precision: str) -> None:
         super().__init__(auto_prefix=False)
-        self.model, self.features = model, features
-        self.inputs = len(model.feature_names if features else model.input_names)
+        self.model = model
+        # The loss sees float32, whatever the network computes in.
+        self.network = in_precision(FromFeatures(model, kept) if kept else model, precision)
+        self.inputs = len(model.names_from(kept))
 
     def construct(self, scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        if self.features:
-            outputs = self.model.ground(*arrays[: self.inputs])
-        else:
-            outputs = self.model(*arrays[: self.inputs])
+        outputs = self.network(*arrays[: self.inputs])
         terms = self.model.loss(outputs, *arrays[self.inputs :])
         flat = []
         for term in terms:
@@ -59,29 +54,38 @@ class TrainStep:
     Args:
         model: in training mode from here on.
         optimizer: over the model's groups.
-        comm: `distributed.Comm`; gradients and terms are averaged over its ranks.
-        train: the `train` section (clipping, accumulation, seed).
-        graph: compile both halves; False runs them op by op.
+        comm: `runtime.distributed.Comm`; gradients and terms are averaged over its ranks.
+        graph: compile; False runs operator by operator.
+        kept: encoders whose features stand in the batches (`engine.features`).
+        clip_max_norm: global gradient norm above which gradients are scaled down; 0 = off.
+        accumulation: `mean` averages over micro-batches and ranks, then clips; `sum` sums micro-batches, clips on
+            every rank, then averages (upstream VG-LAW).
+        seed: of dropout and of draws in `assign`.
         precision: float16 scales the loss and skips steps whose gradients overflow.
-        features: batches hold kept features in the place of images and tokens (`engine.features`).
     """
 
     def __init__(
         self,
         model: GroundingModel,
-        optimizer: AdamW,
+        optimizer: Optimizer,
         comm: Any,
-        train: Any,
         *,
         graph: bool,
+        kept: Collection[str] = (),
+        clip_max_norm: float = 0.0,
+        accumulation: Literal["mean", "sum"] = "mean",
+        seed: int = 0,
         precision: str = "float32",
-        features: bool = False,
     ) -> None:
-        self.model, self.optimizer, self.comm, self.train = model, optimizer, comm, train
+        self.model, self.optimizer, self.comm = model, optimizer, comm
+        self.clip_max_norm, self.accumulation, self.seed = clip_max_norm, accumulation, seed
+        self.precision = precision
         self.names = ("total", *model.term_names)
-        self.features = features
-        self.inputs = model.feature_names if features else model.input_names
-        self.noise = StepNoise(model, train.seed)
+        # A staged step runs frozen encoders by themselves, once for scout and loss.
+        self._alone = [n for n in model.encoders if model.staged and n not in kept and model.is_frozen(n)]
+        self._kept = tuple(name for name in model.encoders if name in kept or name in self._alone)
+        self._runner = Runner(model, graph=graph, precision=precision)
+        self.noise = StepNoise(model, seed)
         self.loss_scale = 2.0**12 if precision == "float16" else 1.0
         self._adapts_scale = precision == "float16"
         self._clean_steps = 0
@@ -91,11 +95,11 @@ class TrainStep:
         model.set_train(True)
         self._gradients, self._update, self._update_as_is = self._build(graph)
 
-    def _build(self, graph: bool) -> tuple[Any, Any, Any]:
+    def _build(self, graph: bool) -> tuple[Callable[..., Any], ...]:
         reducer = self._reducer
         optimizer = self.optimizer
         value_and_grad = ms.value_and_grad(
-            _LossCell(self.model, self.features), None, tuple(optimizer.parameters), has_aux=True
+            _LossCell(self.model, self._kept, self.precision), None, tuple(optimizer.parameters), has_aux=True
         )
 
         def gradients(scale: ms.Tensor, *arrays: ms.Tensor) -> tuple[Any, ...]:
@@ -140,7 +144,7 @@ class TrainStep:
         asked = float(stop)
         if len(batches) == 1 and not self.on_host:
             terms, norm, grads = self._direct(batches[0], step)
-            scale = clip_factor(norm, self.train.clip_max_norm, self.train.accumulation == "sum") / self.loss_scale
+            scale = clip_factor(norm, self.clip_max_norm, self.accumulation == "sum") / self.loss_scale
             update = self._update
         else:
             terms, norm, asked, grads = self._gathered(batches, step, asked)
@@ -157,17 +161,26 @@ class TrainStep:
 
     def _run(self, batch: Batch, step: int, micro: int) -> tuple[np.ndarray, tuple[ms.Tensor, ...]]:
         self.noise.renew(step, micro, self.comm.rank)
-        if self.model.assigns:
-            batch = self._assigned(batch)
-        arrays = batch_tensors(batch, (*self.inputs, *self.model.target_names))
+        if self.model.staged:
+            batch = self._staged(batch, step, micro)
+        arrays = batch_tensors(batch, (*self.model.names_from(self._kept), *self.model.target_names))
         numbers, grads = self._gradients(ms.Tensor(self.loss_scale, ms.float32), *arrays)
         return numbers.asnumpy().astype(np.float64), grads
 
-    def _assigned(self, batch: Batch) -> Batch:
-        outputs = self.model(*batch_tensors(batch, self.model.input_names))
-        named = {name: value.asnumpy() for name, value in zip(self.model.output_names, outputs, strict=True)}
-        extra = self.model.assign(named, batch)
-        return Batch({**batch.arrays, **extra}, batch.samples, batch.geometries, batch.count)
+    def _staged(self, batch: Batch, step: int, micro: int) -> Batch:
+        """The batch with features of frozen encoders and the arrays that `assign` makes."""
+        model = self.model
+        arrays = dict(batch.arrays)
+        if self._alone:
+            with evaluating(model):
+                for name in self._alone:
+                    arrays.update(zip(model.encoders[name].outputs, self._runner.features(name, arrays), strict=True))
+        # The loss graph moves statistics once a step; here they only take part.
+        with restored_buffers(model):
+            outputs = self._runner.scout(arrays, self._kept)
+        rng = np.random.default_rng([self.seed, step, micro, self.comm.rank])
+        extra = model.assign(outputs, batch, self.comm, rng)
+        return Batch({**arrays, **extra}, batch.samples, batch.geometries, batch.count)
 
     def _direct(self, batch: Batch, step: int) -> tuple[list[float], float, tuple[ms.Tensor, ...]]:
         numbers, grads = self._run(batch, step, 0)
@@ -186,18 +199,18 @@ class TrainStep:
             numbers, grads = self._run(batch, step, micro)
             _pack(buffer[:-1], grads, numbers[:-1], add=micro > 0)
         buffer[-1] = stop
-        summed = self.train.accumulation == "sum"
+        summed = self.accumulation == "sum"
         buffer[count:-1] /= len(batches)
         buffer[:count] *= 1.0 / self.loss_scale if summed else 1.0 / (self.loss_scale * len(batches))
         norm = _norm(buffer[:count])
         if summed:
             # Upstream's order: sum the micro-batches, clip on every rank, then average the ranks.
-            buffer[:count] *= clip_factor(norm, self.train.clip_max_norm, upstream=True)
+            buffer[:count] *= clip_factor(norm, self.clip_max_norm, upstream=True)
         if self.on_host:
             self.comm.all_reduce_mean_(buffer)
         if not summed:
             norm = _norm(buffer[:count])
-            buffer[:count] *= clip_factor(norm, self.train.clip_max_norm)
+            buffer[:count] *= clip_factor(norm, self.clip_max_norm)
         elif self.on_host and not math.isfinite(_norm(buffer[:count])):
             norm = math.nan
         return [float(x) for x in buffer[count:-1]], norm, float(buffer[-1]), self._unpack(buffer)

@@ -12,51 +12,55 @@ from typing import TYPE_CHECKING, Any
 import mindspore as ms
 import numpy as np
 
-from mindground.engine.assemble import Parts, assemble
-from mindground.engine.checkpoint import read_checkpoint, save_checkpoint
+from mindground.engine.assemble import RunParts, assemble
+from mindground.engine.checkpoint import Contents, read_checkpoint, save_checkpoint
 from mindground.engine.ema import averaged_weights
-from mindground.engine.evaluator import Forward, evaluate
-from mindground.engine.features import CachedLoader, FeatureEncoder, open_store
+from mindground.engine.evaluator import evaluate
+from mindground.engine.features import FeatureLoader, open_stores
+from mindground.engine.forward import Runner
 from mindground.engine.logs import RunLog
-from mindground.engine.optim.adamw import AdamW, build_optimizer, scaled_rates
+from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rate
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
-from mindground.engine.schedules import lr_factor
+from mindground.engine.schedules import lr_factor, segments_of
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.engine.step import TrainStep
 from mindground.errors import CheckpointError, ConfigError
 from mindground.files.atomic import write_json
+from mindground.nn.batch_norm import average_buffers, set_batch_norm
 from mindground.weights.load import load_into
 
 if TYPE_CHECKING:
     from mindground.config import Config
 
-__all__ = ["Position", "Trainer", "train"]
+__all__ = ["TrainState", "Trainer", "train"]
 
 _LOG = logging.getLogger("mindground")
 
 
 @dataclass
-class Position:
+class TrainState:
     """Where a run stands; everything random follows from it and the seed.
 
     Attributes:
         step: optimiser steps made.
         epoch: epoch under way, from 0.
-        rows: samples of this epoch used so far, over all ranks.
-        best: highest value of `eval.select_by` so far, or None.
+        samples: of this epoch, used so far, over all ranks.
+        best: highest value of the selecting metric so far, or None.
         metrics: last evaluation.
+        evaluated_step: step after which the last evaluation was made.
     """
 
     step: int = 0
     epoch: int = 0
-    rows: int = 0
+    samples: int = 0
     best: float | None = None
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    evaluated_step: int = 0
     updates: int = 0
     loss_scale: float = 1.0
-    rows_per_step: int = 0
+    samples_per_step: int = 0
     seed: int = 0
 
 
@@ -70,12 +74,12 @@ def train(config: Config, comm: Any | None = None) -> Path:
     from mindground.config import fingerprint
     from mindground.runtime import device, distributed
 
-    info = device.apply(config.device)
-    comm = comm or distributed.get_comm(config.device)
+    info = device.apply(**vars(config.device))
+    comm = comm or distributed.get_comm()
     distributed.agree(comm, fingerprint(config))
     device.seed_everything(config.train.seed)
     _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
-    return Trainer(config, comm, assemble(config, comm, info)).run()
+    return Trainer(config, comm, assemble(config, comm)).run()
 
 
 class Trainer:
@@ -83,24 +87,25 @@ class Trainer:
 
     Args:
         config: resolved; `train` says how long and how.
-        comm: `distributed.Comm`.
+        comm: `runtime.distributed.Comm`.
         parts: model, data and metrics.
     """
 
-    def __init__(self, config: Config, comm: Any, parts: Parts) -> None:
+    def __init__(self, config: Config, comm: Any, parts: RunParts) -> None:
         self.config, self.comm, self.parts, self.settings = config, comm, parts, config.train
         self.leads = comm.rank == 0
         self.micro = self.settings.micro_steps(comm.size)
         self.steps_per_epoch = len(parts.loader) // self.micro
         if self.steps_per_epoch == 0:
             raise ConfigError(
-                f"an epoch has {len(parts.loader)} batches of {self.settings.batch_size} rows per rank, fewer than the "
-                f"{self.micro} of one step: lower train.batch_size or train.batch_sum"
+                f"an epoch has {len(parts.loader)} batches of {self.settings.batch_size} samples per rank, fewer than "
+                f"the {self.micro} of one step: lower train.batch_size or train.batch_sum"
             )
         self.total_steps = self.settings.max_steps or self.settings.max_epochs * self.steps_per_epoch
+        self.segments = segments_of(self.settings)
         self.folder = RunFolder.of(self.settings)
-        self.position = Position(
-            rows_per_step=self.micro * self.settings.batch_size * comm.size, seed=self.settings.seed
+        self.state = TrainState(
+            samples_per_step=self.micro * self.settings.batch_size * comm.size, seed=self.settings.seed
         )
         self.stop = StopRequest()
 
@@ -108,78 +113,115 @@ class Trainer:
 
     def run(self) -> Path:
         """Train to the end and return the run folder; at once if the run is complete already."""
-        source = resume_path(self.settings, self.folder)
-        source = self.comm.broadcast_object(str(source) if source else None)
-        contents = read_checkpoint(source) if source else None
-        if contents is not None:
-            check_same_run(contents.config, self.config, contents.path)
-            check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
-            self._take_position(contents.state)
-            if self.position.step >= self.total_steps:
-                _LOG.info("the run in %s is complete (%d steps)", self.folder.path, self.position.step)
-                return self.folder.path
-        elif self.parts.load_initial is not None:
-            self.parts.load_initial()
-        if contents is not None:
-            load_into(self.parts.model, contents.part("model"), source=str(source))
-        self._same_start_everywhere()
-        rated, factor = scaled_rates(self.settings, self.position.rows_per_step)
-        if factor != 1.0:
-            _LOG.info(
-                "learning rates times %g: a step has %d rows, and the rates are those of %d (train.lr_reference_batch; "
-                "0 takes the rates as they are)",
-                factor,
-                self.position.rows_per_step,
-                self.settings.lr_reference_batch,
-            )
-        optimizer = build_optimizer(self.parts.model, rated)
-        self.names = {id(p): name for name, p in self.parts.model.parameters_and_names()}
-        if contents is not None:
-            tensors = {**contents.part("optimizer"), **{f"ema/{k}": v for k, v in contents.part("ema").items()}}
-            optimizer.load_state(tensors, self.names, self.position.updates)
-        self._compile(optimizer)
-        if contents is not None:
-            self.step.loss_scale = self.position.loss_scale
-        self._open(contents is not None)
+        resumed = self._start()
+        if self.state.step >= self.total_steps and not self._owes_evaluation():
+            _LOG.info("the run in %s is complete (%d steps)", self.folder.path, self.state.step)
+            return self.folder.path
+        self._open(resumed)
         try:
             with self.stop.listening():
+                if not resumed:
+                    self._try_evaluation()
+                elif self._owes_evaluation():
+                    # The run was stopped between an epoch's last step and its evaluation.
+                    self._evaluate()
+                    self._save_last()
                 self._epochs()
         finally:
             self.log.close()
         self.comm.barrier()
         return self.folder.path
 
-    def _compile(self, optimizer: AdamW) -> None:
-        """The step, the forward pass, and loaders that keep features where frozen encoders allow it."""
-        parts, device = self.parts, self.config.device
-        graph = device.mode_name == "GRAPH"
-        store = open_store(self.config, parts.model)
-        if store is not None:
-            encoder = FeatureEncoder(parts.model, self.settings.batch_size, graph=graph)
-            parts.loader = CachedLoader(parts.loader, encoder, store)
-            if parts.eval_loader is not None:
-                parts.eval_loader = CachedLoader(parts.eval_loader, encoder, store)
-        kept = store is not None
-        self.step = TrainStep(
-            parts.model, optimizer, self.comm, self.settings, graph=graph, precision=device.precision, features=kept
-        )
-        self.forward = Forward(parts.model, graph=graph, features=kept)
+    def _start(self) -> bool:
+        """Weights, optimiser and position, fresh or from a checkpoint, which is not kept; True for a resumed run."""
+        source = resume_path(self.settings, self.folder)
+        source = self.comm.broadcast_object(str(source) if source else None)
+        contents = read_checkpoint(source) if source else None
+        if contents is not None:
+            check_same_run(contents.config, self.config, contents.path)
+            check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
+            self._take_state(contents.state)
+            if self.state.step >= self.total_steps and not self._owes_evaluation():
+                return True
+            load_into(self.parts.model, contents.part("model"), source=str(source))
+        elif self.parts.load_initial is not None:
+            self.parts.load_initial()
+        set_batch_norm(self.parts.model, self.settings.batch_norm, self.comm)
+        self._same_start_everywhere()
+        optimizer = self._optimizer()
+        if contents is not None:
+            self._restore(optimizer, contents)
+        self._compile(optimizer)
+        if contents is not None:
+            self.step.loss_scale = self.state.loss_scale
+        return contents is not None
 
-    def _take_position(self, state: dict[str, Any]) -> None:
-        known = asdict(self.position)
-        position = Position(**{key: state[key] for key in known if key in state})
-        if position.rows_per_step != self.position.rows_per_step:
+    def _optimizer(self) -> Optimizer:
+        samples = self.state.samples_per_step
+        train, factor = scaled_rate(self.settings, samples)
+        if factor != 1.0:
+            _LOG.info(
+                "learning rates times %g: a step has %d samples, and the rates are those of %d "
+                "(train.lr_reference_batch; 0 takes the rates as they are)",
+                factor,
+                samples,
+                train.lr_reference_batch,
+            )
+        optimizer = optimizer_from_config(self.parts.model, train)
+        self.names = {id(p): name for name, p in self.parts.model.parameters_and_names()}
+        return optimizer
+
+    def _restore(self, optimizer: Optimizer, contents: Contents) -> None:
+        tensors = {**contents.part("optimizer"), **{f"ema/{k}": v for k, v in contents.part("ema").items()}}
+        optimizer.load_state(tensors, self.names, self.state.updates)
+
+    def _compile(self, optimizer: Optimizer) -> None:
+        """The step, the forward pass, and loaders that keep features where frozen encoders allow it."""
+        parts, train, device = self.parts, self.settings, self.config.device
+        graph = device.mode_name == "GRAPH"
+        self.runner = Runner(parts.model, graph=graph, precision=device.precision)
+        stores = open_stores(
+            parts.model,
+            train.feature_cache,
+            family=self.config.family,
+            settings=asdict(self.config.model),
+            variants=self.config.data.augment_variants,
+            dtype=train.feature_dtype,
+        )
+        if stores:
+            keep = {"runner": self.runner, "dtype": train.feature_dtype}
+            parts.loader = FeatureLoader(parts.loader, parts.model, stores, **keep)
+            if parts.eval_loader is not None:
+                parts.eval_loader = FeatureLoader(parts.eval_loader, parts.model, stores, **keep)
+        self.step = TrainStep(
+            parts.model,
+            optimizer,
+            self.comm,
+            graph=graph,
+            kept=tuple(stores),
+            clip_max_norm=train.clip_max_norm,
+            accumulation=train.accumulation,
+            seed=train.seed,
+            precision=device.precision,
+        )
+
+    def _take_state(self, stored: dict[str, Any]) -> None:
+        known = asdict(self.state)
+        state = TrainState(**{key: stored[key] for key in known if key in stored})
+        if "evaluated_step" not in stored and state.metrics:
+            state.evaluated_step = state.step  # checkpoints of schema 1 did not say
+        if state.samples_per_step != self.state.samples_per_step:
             raise CheckpointError(
-                f"the run used {position.rows_per_step} samples per step, this continuation "
-                f"{self.position.rows_per_step}; set train.batch_sum={position.rows_per_step} "
+                f"the run used {state.samples_per_step} samples per step, this continuation "
+                f"{self.state.samples_per_step}; set train.batch_sum={state.samples_per_step} "
                 "(batch_size x ranks must divide it)"
             )
         joint = self.settings.batch_size * self.comm.size
-        if position.rows % joint:
+        if state.samples % joint:
             raise CheckpointError(
-                f"the run stopped {position.rows} samples into an epoch, no multiple of {joint} per batch"
+                f"the run stopped {state.samples} samples into an epoch, no multiple of {joint} per batch"
             )
-        self.position = position
+        self.state = state
 
     def _same_start_everywhere(self) -> None:
         """All ranks take the parameters of the first, whatever their own initialisation was."""
@@ -209,68 +251,78 @@ class Trainer:
             self.folder.open(fresh=not resumed)
             dump_yaml(self.config, self.folder.config)
         self.comm.barrier()
-        self.log = RunLog(self.folder, writes=self.leads, since=self.position.step if resumed else None)
+        self.log = RunLog(self.folder, writes=self.leads, since=self.state.step if resumed else None)
         self._name_what_is_left_out()
         for name, (rate, decay) in self.step.optimizer.groups_by_name.items():
             _LOG.info("group %s: learning rate %g, weight decay %g", name, rate, decay)
         if resumed:
-            _LOG.info("continue at step %d of %d (epoch %d)", self.position.step, self.total_steps, self.position.epoch)
+            _LOG.info("continue at step %d of %d (epoch %d)", self.state.step, self.total_steps, self.state.epoch)
+
+    def _try_evaluation(self) -> None:
+        """One batch through the whole evaluation, so that what is wrong with it shows before an epoch is trained."""
+        if self.parts.eval_loader is not None:
+            self._scores(batches=1, title=f"{self.parts.eval_name}, one batch")
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
     def _epochs(self) -> None:
-        bar = Progress(
-            "train", self.total_steps, done=self.position.step, every=self.settings.log_freq, shown=self.leads
-        )
+        bar = Progress("train", self.total_steps, done=self.state.step, every=self.settings.log_freq, shown=self.leads)
         with bar:
-            while self.position.step < self.total_steps:
+            while self.state.step < self.total_steps:
                 self._epoch(bar)
         if self.leads:
             _LOG.info("done: %s", self.folder.path)
 
     def _epoch(self, bar: Progress) -> None:
         joint = self.settings.batch_size * self.comm.size
-        batches = self.parts.loader.epoch(self.position.epoch, start_batch=self.position.rows // joint)
-        made = self.position.rows // self.position.rows_per_step
+        batches = self.parts.loader.epoch(self.state.epoch, start_batch=self.state.samples // joint)
+        made = self.state.samples // self.state.samples_per_step
         for _ in range(made, self.steps_per_epoch):
             started = time.monotonic()
             group = [next(batches) for _ in range(self.micro)]
             waited = time.monotonic() - started
-            factor = lr_factor(self.settings, self.position.step, self.steps_per_epoch, self.total_steps)
-            terms = self.step(group, factor, self.position.step, stop=bool(self.stop.signal))
+            factor = lr_factor(self.segments, self.state.step, self.steps_per_epoch, self.total_steps)
+            terms = self.step(group, factor, self.state.step, stop=bool(self.stop.signal))
             stopping = terms.pop("stop") > 0
-            self.position.step += 1
-            self.position.rows += self.position.rows_per_step
+            self.state.step += 1
+            self.state.samples += self.state.samples_per_step
             self._note(bar, terms, factor, waited, time.monotonic() - started)
-            last = self.position.step >= self.total_steps
+            last = self.state.step >= self.total_steps
             if stopping:
                 self._interrupted()
             if last:
                 break
-            if self.settings.save_steps and self.position.step % self.settings.save_steps == 0:
+            if self.settings.save_steps and self.state.step % self.settings.save_steps == 0:
                 self._save_last()
         self._end_epoch()
 
     def _turn_epoch(self) -> None:
         """What is saved after an epoch's last step says that the next has begun; a resumed run starts there."""
-        if self.position.rows >= self.steps_per_epoch * self.position.rows_per_step:
-            self.position.epoch, self.position.rows = self.position.epoch + 1, 0
+        if self.state.samples >= self.steps_per_epoch * self.state.samples_per_step:
+            self.state.epoch, self.state.samples = self.state.epoch + 1, 0
 
     def _end_epoch(self) -> None:
         self._turn_epoch()
-        last = self.position.step >= self.total_steps
-        if self.parts.eval_loader is not None and (last or self.position.epoch % self.settings.eval_step == 0):
+        if self._owes_evaluation():
             self._evaluate()
         self._save_last()
 
+    def _owes_evaluation(self) -> bool:
+        """True at the end of an epoch that is evaluated, or of the run, until the evaluation was made."""
+        state = self.state
+        if self.parts.eval_loader is None or state.evaluated_step == state.step or state.step == 0:
+            return False
+        epoch_ended = state.samples == 0 and state.epoch % self.settings.eval_step == 0
+        return epoch_ended or state.step >= self.total_steps
+
     def _note(self, bar: Progress, terms: dict[str, float], factor: float, waited: float, spent: float) -> None:
-        bar.advance(f"epoch {self.position.epoch + 1}, loss {terms['total']:.4f}")
-        if self.position.step % self.settings.log_freq == 0 or self.position.step in (1, self.total_steps):
+        bar.advance(f"epoch {self.state.epoch + 1}, loss {terms['total']:.4f}")
+        if self.state.step % self.settings.log_freq == 0 or self.state.step in (1, self.total_steps):
             self.log.record(
                 "train",
-                self.position.step,
+                self.state.step,
                 {
-                    "epoch": self.position.epoch,
+                    "epoch": self.state.epoch,
                     "lr_factor": factor,
                     **terms,
                     "seconds": round(spent, 4),
@@ -280,30 +332,49 @@ class Trainer:
 
     # ---- evaluation and checkpoints ----------------------------------------------------------------------------
 
-    def _evaluate(self) -> None:
+    def _scores(self, *, batches: int = 0, title: str = "") -> dict[str, float]:
+        """Metrics of the evaluation split with averaged weights, where there are any."""
+        parts = self.parts
+        self._average_buffers()
         with averaged_weights(self.step.optimizer):
             metrics, _ = evaluate(
-                self.forward, self.parts.eval_loader, self.comm, self.parts.make_metrics(), title=self.parts.eval_name
+                self.runner,
+                parts.eval_loader,
+                self.comm,
+                parts.task.metrics(parts.metrics),
+                parts.task.record,
+                title=title or parts.eval_name,
+                batches=batches,
             )
-        self.position.metrics = metrics
-        self.log.record(
-            "eval", self.position.step, {"epoch": self.position.epoch, "split": self.parts.eval_name, **metrics}
-        )
-        key = self.config.eval.select_by
+        return metrics
+
+    def _evaluate(self) -> None:
+        metrics = self._scores()
+        self.state.metrics, self.state.evaluated_step = metrics, self.state.step
+        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, "split": self.parts.eval_name, **metrics})
+        key = self.parts.select_by
         if key not in metrics:
-            raise ConfigError(f"eval.select_by={key!r} is no metric of this run; choose one of {', '.join(metrics)}")
+            raise ConfigError(
+                f"{self.parts.eval_name} gives no {key} (it has {', '.join(metrics)}), so no checkpoint can be "
+                "chosen by it; set eval.select_by to one of these and continue with --train.resume=auto"
+            )
         _LOG.info("%s: %s", self.parts.eval_name, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
         value = metrics[key]
         # NaN never becomes the best.
-        if math.isfinite(value) and (self.position.best is None or value > self.position.best):
-            self.position.best, self.position.best_step = value, self.position.step
+        if math.isfinite(value) and (self.state.best is None or value > self.state.best):
+            self.state.best, self.state.best_step = value, self.state.step
             if self.leads:
                 self._save(self.folder.best, full=False)
-                write_json(self.folder.metrics, {"split": self.parts.eval_name, "step": self.position.step, **metrics})
+                write_json(self.folder.metrics, {"split": self.parts.eval_name, "step": self.state.step, **metrics})
+
+    def _average_buffers(self) -> None:
+        """BatchNorm statistics become equal on all ranks, averaged ones included."""
+        average_buffers(self.parts.model, self.comm, also=self.step.optimizer.buffer_average)
 
     def _save_last(self) -> None:
-        self.position.updates = self.step.optimizer.updates
-        self.position.loss_scale = self.step.loss_scale
+        self.state.updates = self.step.optimizer.updates
+        self.state.loss_scale = self.step.loss_scale
+        self._average_buffers()
         if self.leads:
             self._save(self.folder.last, full=True)
         self.comm.barrier()
@@ -321,9 +392,10 @@ class Trainer:
             self.config,
             self.parts.tokenizer,
             {
-                **asdict(self.position),
-                "complete": self.position.step >= self.total_steps,
+                **asdict(self.state),
+                "complete": self.state.step >= self.total_steps,
                 "data_fingerprint": self.parts.data_fingerprint,
+                "categories": {str(number): name for number, name in self.parts.categories.items()},
             },
             extra=extra,
             weights=None if full else average,
@@ -334,7 +406,7 @@ class Trainer:
         self._save_last()
         number = self.comm.broadcast_object(self.stop.signal) or 15
         raise RunInterrupted(
-            f"stopped by signal {number} after step {self.position.step}, saved {self.folder.last}; "
+            f"stopped by signal {number} after step {self.state.step}, saved {self.folder.last}; "
             "continue with --train.resume=auto",
             128 + int(number),
         )

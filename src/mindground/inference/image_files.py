@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mindground.errors import DataError, ImageError
+from mindground.errors import ImageError
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.geo.geojson import to_geojson, write_geojson
-from mindground.inference.predictor import check_sentence, to_coco
+from mindground.inference.predictor import check_sentence
 from mindground.structures import Prediction
 from mindground.visualize.drawing import contact_sheet, draw, save_png
 
@@ -24,7 +24,7 @@ __all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary
 _LOG = logging.getLogger("mindground")
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-Ask = Callable[[np.ndarray, Sequence[str], float], list[Prediction]]
+Ask = Callable[[np.ndarray, Sequence[str] | None, float], Prediction | list[Prediction]]
 
 
 @dataclass
@@ -50,7 +50,8 @@ def summary(results: Results) -> list[str]:
         found = f"{query['found']} found" if query["found"] else "nothing found"
         if query["found"] and query["best_score"] < 1:  # exactly 1 says that the network has no confidence to give
             found += f", score {query['best_score']:.2f}"
-        lines.append(f"{names[query['image_id']]}: {query['text']!r}: {found}")
+        question = "" if query["text"] is None else f"{query['text']!r}: "
+        lines.append(f"{names[query['image_id']]}: {question}{found}")
     return lines
 
 
@@ -82,26 +83,31 @@ def predict_files(
     *,
     min_score: float = 0.0,
     model: str = "",
+    categories: Mapping[int, str] | None = None,
 ) -> Results:
-    """Ask every sentence of every image and write what was found below `out`.
+    """Ask every sentence of every image, or each image without one, and write what was found below `out`.
 
     `<image>.png` shows one panel per sentence, `<image>.geojson` is written for rasters that say where
     they lie, `predictions.json` holds everything as COCO-style records. An image that cannot be read
     is listed in `predictions.json` and in the result, and the others go on.
 
     Args:
-        ask: (image, sentences, min_score) -> one prediction per sentence; a `Predictor` is one.
+        ask: (image, sentences, min_score) -> one prediction per sentence, or (image, None, min_score) -> one
+            prediction; a `Predictor` is one.
+        texts: empty for a network that asks for no sentence; one that does refuses it.
+        categories: names of the labels, for `predictions.json`.
     """
-    if not texts:
-        raise DataError("there is no sentence; say with --text what to find")
     sentences = [check_sentence(text) for text in texts]
     out = Path(out)
     document: dict[str, Any] = {"model": model, "min_score": min_score, "images": [], "queries": [], "annotations": []}
+    if categories:
+        document["categories"] = [{"id": number, "name": name} for number, name in categories.items()]
     results, names = Results(document), _unique_names(images)
     for number, path in enumerate(images, 1):
         try:
             pixels, place = _read(path)
-            found = ask(pixels, sentences, min_score)
+            answer = ask(pixels, sentences or None, min_score)
+            found = [answer] if isinstance(answer, Prediction) else answer
         except ImageError as error:
             results.failures[str(path)] = str(error)
             _LOG.error("%s", error)
@@ -145,7 +151,7 @@ def _record(document: dict[str, Any], number: int, path: Path, pixels: np.ndarra
     height, width = pixels.shape[:2]
     document["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
     for prediction in found:
-        records = to_coco(prediction, number)
+        records = prediction.to_coco(number)
         best = max((record["score"] for record in records), default=None)
         document["queries"].append(
             {"image_id": number, "text": prediction.expression, "found": len(records), "best_score": best}

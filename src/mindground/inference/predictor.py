@@ -3,15 +3,15 @@
     p = Predictor.load("runs/quickstart/best.ckpt")
     p("scene.jpg", "the ship left of the pier")            -> Prediction
     p("scene.jpg", ["the ship ...", "the largest tank"])   -> list of Prediction
+    p("scene.jpg")                                         -> Prediction, for a model that finds every instance
 
-Nothing here knows a family: what a network takes stands in its `input_names`, and what its outputs
-mean in its `decode`.
+Nothing here knows a family: what a network takes stands in its `input_names`, what is kept of an image in its
+`encoders`, how it computes in its `infer` and what its outputs mean in its `decode`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from mindground.errors import CheckpointError, DataError, ImageError
 from mindground.files.images import read_image, to_rgb8
-from mindground.structures import Batch, Geometry, Prediction, Sample, xyxy_to_xywh
+from mindground.structures import Batch, Example, Prediction
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,36 +27,31 @@ if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.models.base import GroundingModel
 
-__all__ = ["Predictor", "as_rgb", "at_least", "check_sentence", "to_coco"]
-
-_LOG = logging.getLogger("mindground")
-
-
-class _Example(Protocol):
-    arrays: dict[str, np.ndarray]
-    geometry: Geometry
-    sample: Sample
+__all__ = ["Predictor", "as_rgb", "check_sentence"]
 
 
 class _Transform(Protocol):
-    def from_image(self, image: np.ndarray, expression: str) -> Any: ...
+    def from_image(self, image: np.ndarray, expression: str | None = None) -> Example: ...
 
-    def with_sentence(self, example: Any, expression: str) -> Any: ...
+    def with_expression(self, example: Example, expression: str) -> Example: ...
 
 
 # Lengths, in tokens, to which sentences are cut where a network allows it: few, because graph mode compiles for each.
 _LENGTHS = (16, 32)
-# Sentences computed together at most: of one encoded image a row is only a sentence's share, otherwise a whole network.
-_ROWS_OF_ONE_IMAGE, _WHOLE_ROWS = 16, 4
+# Sentences computed together at most: where the image is encoded once for all of them, and where a whole network runs
+# for each.
+_SHARED_IMAGE, _WHOLE_NETWORK = 16, 4
+# Arrays that come from the sentence; an encoder that reads none of them sees the image alone.
+_TEXT_ARRAYS = frozenset({"token_ids", "token_mask"})
 
 
 class Predictor:
-    """A network, its transforms and its vocabulary, ready for images and sentences.
+    """A network, its transforms and its vocabulary, ready for images and, where it asks for them, sentences.
 
     Args:
         model: the network, with its weights.
-        transform: has `from_image(image, expression)`, which gives the arrays the network takes, and
-            `with_sentence(example, expression)` for the same picture.
+        transform: makes the arrays that the network takes of an image and a sentence.
+        asks_expression: False for a network that finds every instance without a sentence.
         batch_size: sentences about one image that are computed together at most. None: 16 where the
             network keeps image and sentence apart until late, for then the image is encoded once for
             all of them, otherwise 4. A call makes its batches as large as the next power of two that
@@ -64,6 +59,7 @@ class Predictor:
         graph: compile the network once; False runs it operator by operator.
         name: what results call this model, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
+        categories: id -> name of the labels, where the model has classes.
     """
 
     def __init__(
@@ -71,23 +67,26 @@ class Predictor:
         model: GroundingModel,
         transform: _Transform,
         *,
+        asks_expression: bool = True,
         batch_size: int | None = None,
         graph: bool = True,
         name: str = "",
         config: Config | None = None,
+        categories: Mapping[int, str] | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        self.model = model
-        self.transform = transform
-        self.batch_size = batch_size or (_ROWS_OF_ONE_IMAGE if model.image_names else _WHOLE_ROWS)
-        self.name = name
-        self.config = config
-        self.model.set_train(False)
-        from mindground.engine.evaluator import Forward, SplitForward
+        from mindground.engine.forward import Runner
 
-        self._forward = Forward(model, graph=graph)
-        self._split = SplitForward(model, graph=graph) if model.image_names else None
+        self.model, self.transform, self.asks_expression = model, transform, asks_expression
+        self.name, self.config, self.categories = name, config, dict(categories or {})
+        self.model.set_train(False)
+        self._runner = Runner(model, graph=graph)
+        # What is computed once for many sentences about one image.
+        self._shared: tuple[str, ...] = ()
+        if model.shares_image_features:
+            self._shared = tuple(n for n, part in model.encoders.items() if not _TEXT_ARRAYS.intersection(part.inputs))
+        self.batch_size = batch_size or (_SHARED_IMAGE if self._shared else _WHOLE_NETWORK)
 
     @classmethod
     def load(
@@ -97,6 +96,7 @@ class Predictor:
         *,
         mode: Literal["GRAPH", "PYNATIVE"] = "GRAPH",
         batch_size: int | None = None,
+        adjust: Callable[[Config], Config] | None = None,
     ) -> Predictor:
         """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.
 
@@ -104,89 +104,109 @@ class Predictor:
             device: as `device.device_target` of the configuration; "auto" takes the best there is.
             mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
             batch_size: as of the class.
+            adjust: lays overrides over the stored configuration; what would have no effect is refused.
         Raises:
             CheckpointError: no such file, or not a checkpoint of MindGround.
+            ConfigError: an override that does not act on a prediction.
             DeviceError: this machine does not offer that device.
         """
         from mindground.runtime import device as devices
 
         devices.prepare()  # before anything imports MindSpore
-        from mindground.config import DeviceConfig
-        from mindground.data.transforms import make_transform
-        from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
+        from mindground.data.transforms import build_transform
+        from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, stored_config
+        from mindground.engine.overrides import acting
+        from mindground.models import model_interface
+        from mindground.tasks import task_of
 
         contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
-        devices.apply(DeviceConfig(device_target=device, mode_name=mode))
-        loaded = load_checkpoint(contents)
-        if loaded.tokenizer is None:
+        config = acting(stored_config(contents), adjust, "prediction")
+        devices.apply(device, mode_name=mode)
+        loaded = load_checkpoint(contents, lambda _: config)
+        task = task_of(model_interface(config))
+        if task.asks_expression and loaded.tokenizer is None:
             raise CheckpointError(
                 f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint"
             )
-        transform = make_transform("referring", loaded.config.data, loaded.tokenizer, training=False)
         return cls(
             loaded.model,
-            transform,
+            build_transform(config.data, task.kind, task.truth, tokenizer=loaded.tokenizer),
+            asks_expression=task.asks_expression,
             batch_size=batch_size,
             graph=mode == "GRAPH",
             name=Path(path).name,
-            config=loaded.config,
+            config=config,
+            categories=loaded.categories,
         )
 
     @overload
-    def __call__(self, image: Any, text: str, min_score: float = 0.0) -> Prediction: ...
+    def __call__(self, image: Any, text: str | None = None, min_score: float = 0.0) -> Prediction: ...
 
     @overload
     def __call__(self, image: Any, text: Sequence[str], min_score: float = 0.0) -> list[Prediction]: ...
 
-    def __call__(self, image: Any, text: str | Sequence[str], min_score: float = 0.0) -> Prediction | list[Prediction]:
-        """Find what a sentence, or each of several, points at.
+    def __call__(
+        self, image: Any, text: str | Sequence[str] | None = None, min_score: float = 0.0
+    ) -> Prediction | list[Prediction]:
+        """Find what a sentence, or each of several, points at; without a sentence, every instance.
 
         Args:
             image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) array.
-            text: one sentence gives one prediction, a list gives a list in its order.
+            text: one sentence gives one prediction, a list gives a list in its order. None for a network that asks
+                for no sentence.
             min_score: what the model is less sure of is left out; a prediction without boxes then
                 says that nothing was found. A network for one referent always names something, so
-                this threshold is the only "not in the picture" it can give.
+                this threshold is the only "not in the image" it can give.
         Raises:
-            ImageError: not an image. DataError: an empty sentence.
+            ImageError: not an image. DataError: an empty sentence, none where one is asked for, or one that is not.
         """
         pixels = as_rgb(image)
+        if not self.asks_expression:
+            if text is not None:
+                raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
+            return self._predict([self.transform.from_image(pixels)], {}, 1)[0].at_least(min_score)
+        if text is None:
+            raise DataError("this network looks for what a sentence names; say in words what to find")
         sentences = [text] if isinstance(text, str) else list(text)
         checked = [check_sentence(sentence) for sentence in sentences]
         if not checked:
             return []
         first = self.transform.from_image(pixels, checked[0])
-        examples = [first, *(self.transform.with_sentence(first, sentence) for sentence in checked[1:])]
-        features = None
-        if self._split is not None and len(examples) > 1:
-            features = self._split.encode(self._batch(examples[:1], 1))
-        rows = min(1 << (len(examples) - 1).bit_length(), self.batch_size)
+        examples = [first, *(self.transform.with_expression(first, sentence) for sentence in checked[1:])]
+        features = self._image_features(first) if len(examples) > 1 else {}
+        size = min(1 << (len(examples) - 1).bit_length(), self.batch_size)
         found: list[Prediction] = []
-        for start in range(0, len(examples), rows):
-            found += self._predict(examples[start : start + rows], features, rows)
+        for start in range(0, len(examples), size):
+            found += self._predict(examples[start : start + size], features, size)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
-        found = [at_least(prediction, min_score) for prediction in found]
+        found = [prediction.at_least(min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
 
-    def _predict(self, examples: Sequence[_Example], features: Any, rows: int) -> list[Prediction]:
-        """At most `rows` examples through the network; `features` of their image where it is encoded already."""
-        batch = self._batch(examples, 1 if len(examples) == 1 and features is None else rows)
-        if features is None or self._split is None:
-            outputs = self._forward(batch)
-        else:
-            outputs = self._split(features, batch)
+    def _image_features(self, example: Example) -> dict[str, Any]:
+        """What does not depend on the sentence, for one image."""
+        features: dict[str, Any] = {}
+        for name in self._shared:
+            encoder = self.model.encoders[name]
+            arrays = {key: example.arrays[key][None] for key in encoder.inputs}
+            features.update(zip(encoder.outputs, self._runner.features(name, arrays), strict=True))
+        return features
+
+    def _predict(self, examples: Sequence[Example], features: Mapping[str, Any], size: int) -> list[Prediction]:
+        """At most `size` examples through the network; `features` of their image where it is encoded already."""
+        batch = self._batch(examples, 1 if len(examples) == 1 and not features else size)
+        outputs = self.model.infer(self._runner, {**batch.arrays, **features})
         return self.model.decode(outputs, batch)
 
-    def _batch(self, examples: Sequence[_Example], rows: int) -> Batch:
-        """Examples as a batch of a fixed number of rows, sentences cut where the network allows it."""
-        padded = [*examples, *[examples[-1]] * (rows - len(examples))]
+    def _batch(self, examples: Sequence[Example], size: int) -> Batch:
+        """Examples as a batch of a fixed size, sentences cut where the network allows it."""
+        padded = [*examples, *[examples[-1]] * (size - len(examples))]
         arrays = {
             name: np.stack([example.arrays[name] for example in padded])
             for name in self.model.input_names
             if name in padded[0].arrays
         }
-        if self.model.trims_text:
+        if self.model.cuts_text:
             longest = int(arrays["token_mask"].sum(1).max())
             cut = next((length for length in _LENGTHS if longest <= length), None)
             for name in ("token_ids", "token_mask"):
@@ -242,42 +262,3 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
         return to_rgb8(np.asarray(upright))
     except (OSError, ValueError) as error:
         raise ImageError(f"the image cannot be decoded: {error}; check that its file is whole") from error
-
-
-def at_least(prediction: Prediction, min_score: float) -> Prediction:
-    """The prediction without what scores below `min_score`; it may be left empty."""
-    keep = np.flatnonzero(prediction.scores >= min_score)
-    if len(keep) == len(prediction.scores):
-        return prediction
-    labels = None if prediction.labels is None else prediction.labels[keep]
-    masks = tuple(prediction.masks[i] for i in keep) if prediction.masks else ()
-    return Prediction(
-        prediction.size,
-        prediction.boxes_xyxy[keep],
-        prediction.scores[keep],
-        labels,
-        masks,
-        prediction.expression,
-        dict(prediction.extras),
-    )
-
-
-def to_coco(prediction: Prediction, image_id: int | str = 0) -> list[dict[str, Any]]:
-    """COCO-style result records: box as [left, top, width, height], mask as RLE, all in original pixels."""
-    records = []
-    labels = np.zeros(len(prediction.scores), np.int64) if prediction.labels is None else prediction.labels
-    for index, box in enumerate(xyxy_to_xywh(prediction.boxes_xyxy)):
-        record: dict[str, Any] = {
-            "image_id": image_id,
-            "category_id": int(labels[index]),
-            "bbox": [round(float(value), 3) for value in box],
-            "area": round(float(box[2] * box[3]), 3),
-            "score": round(float(prediction.scores[index]), 6),
-        }
-        if prediction.expression is not None:
-            record["text"] = prediction.expression
-        if prediction.masks:
-            record["segmentation"] = dict(prediction.masks[index])
-            record["area"] = int(prediction.mask_arrays()[index].sum())
-        records.append(record)
-    return records

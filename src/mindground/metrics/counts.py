@@ -24,7 +24,6 @@ __all__ = [
 _log = logging.getLogger("mindground")
 
 MASK_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
-_CANVAS_EPS = 1e-10  # VG-LAW's; makes empty against empty count as 1
 
 
 def mask_counts(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,8 +45,13 @@ def mask_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
 
 
 def canvas_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """(I + 1e-10) / (U + 1e-10), VG-LAW's formula: empty against empty is 1."""
-    return (np.asarray(intersection, np.float64) + _CANVAS_EPS) / (np.asarray(union, np.float64) + _CANVAS_EPS)
+    """Intersection over union; empty against empty is 1.
+
+    VG-LAW writes (I + 1e-10) / (U + 1e-10) and computes it in float32, where 1e-10 changes nothing but 0 / 0. In double
+    precision the same epsilon would lift an IoU of exactly 0.5 above 0.5, so it is left out here.
+    """
+    intersection, union = np.asarray(intersection, np.float64), np.asarray(union, np.float64)
+    return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
 
 
 def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:
@@ -59,16 +63,28 @@ def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:
 
 
 def share_at_least(values: np.ndarray, threshold: float) -> float:
-    """Share of values >= threshold; NaN without values."""
-    return float(np.mean(np.asarray(values) >= threshold)) if np.size(values) else float("nan")
+    """Share of values >= threshold; NaN without values. A tie counts, see `share_above`."""
+    values = np.asarray(values, np.float64)
+    return float(np.mean(values >= _decimal(threshold))) if values.size else float("nan")
 
 
 def share_above(values: np.ndarray, thresholds: Sequence[float] = MASK_THRESHOLDS) -> np.ndarray:
-    """(T,) shares of values > threshold, strictly; NaN without values."""
+    """(T,) shares of values > threshold, strictly; NaN without values.
+
+    For quotients of counts the comparison is that of the rational numbers, ties included. Division rounds to the
+    nearest double, so I / U equals the double of a decimal threshold if and only if the two are the same number (two
+    different fractions of counts below 2^40 lie further apart than doubles do). That holds for one rounding only:
+    values in float32, or with an epsilon added, have no exact ties.
+    """
     values = np.asarray(values, np.float64).reshape(-1, 1)
     if values.size == 0:
         return np.full(len(thresholds), np.nan)
-    return (values > np.asarray(thresholds)).mean(0)
+    return (values > np.asarray([_decimal(threshold) for threshold in thresholds])).mean(0)
+
+
+def _decimal(threshold: float) -> float:
+    """The double nearest to the decimal number that is meant: 0.1 + 0.6 and steps of a range are a rounding away."""
+    return float(f"{threshold:.9g}")
 
 
 def box_shares(ious: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:

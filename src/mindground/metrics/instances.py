@@ -25,6 +25,8 @@ class InstanceMetrics:
 
     `compute` gives `box_ap`, `box_ap50`, `box_ap75`, `box_ap_small` ... and the same with `mask_`
     where truth and predictions have masks. A size class without objects is left out.
+
+    What is found inside an ignored region of its category (a COCO crowd) is neither right nor wrong.
     """
 
     def __init__(self) -> None:
@@ -44,8 +46,9 @@ class InstanceMetrics:
         for row in range(batch.count):
             size = batch.geometries[row].original_size
             truth, found = _truth(batch.samples[row], size), _found(predictions[row])
+            ignored = _ignored(batch.samples[row], size)
             name = batch.samples[row].sample_id
-            self._images.append({"sample_id": name, "size": size, "truth": truth, "found": found})
+            self._images.append({"sample_id": name, "size": size, "truth": truth, "ignored": ignored, "found": found})
 
     def state(self) -> dict[str, Any]:
         """What was collected, for gathering."""
@@ -80,11 +83,15 @@ class InstanceMetrics:
         ]
         return sorted(entries, key=lambda entry: entry["sample_id"])
 
+    def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
+        """COCO's size classes are among the scores already."""
+        return {}
+
     def _average_precision(self, kind: str, prefix: str) -> dict[str, float]:
         images, annotations, results = [], [], []
         for number, image in enumerate(self._images, 1):
             images.append({"id": number, "height": image["size"][0], "width": image["size"][1]})
-            annotations += [{**entry, "image_id": number} for entry in image["truth"]]
+            annotations += [{**entry, "image_id": number} for entry in (*image["truth"], *image["ignored"])]
             results += [{**entry, "image_id": number} for entry in image["found"]]
         for number, entry in enumerate(annotations, 1):
             entry["id"] = number
@@ -115,6 +122,17 @@ def _truth(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:
             entry["segmentation"] = encode_mask(masks[place])
             entry["area"] = float(np.count_nonzero(masks[place]))
         entries.append(entry)
+    return entries
+
+
+def _ignored(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Regions as crowds of COCO: pycocotools measures how much of a detection lies inside, and leaves both out."""
+    entries = []
+    for region in sample.ignored:
+        mask = region.mask(size)
+        box = xyxy_to_xywh(region.box_xyxy)
+        entry = {"category_id": int(region.label), "bbox": box.tolist(), "iscrowd": 1}
+        entries.append({**entry, "area": float(np.count_nonzero(mask)), "segmentation": encode_mask(mask)})
     return entries
 
 

@@ -42,7 +42,7 @@ from mindground.metrics.counts import (
     share_above,
 )
 from mindground.structures import Batch, Prediction, Sample, clip_boxes, intersection_and_union
-from mindground.structures.referent import referent_box, referent_mask
+from mindground.structures.truth import referent_box, referent_mask
 from mindground.text import LEGACY_DIRECTIONS, directions
 
 __all__ = ["ReferringMetrics", "is_better"]

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from mindground.models.base import GroundingModel
+    from mindground.models.interface import ModelInterface
     from mindground.weights.maps import WeightMap
 
-__all__ = ["build_model", "families", "family_facts", "family_module", "family_weight_maps", "model_config_class"]
+__all__ = [
+    "build_model",
+    "families",
+    "family_facts",
+    "family_module",
+    "family_weight_maps",
+    "model_config_class",
+    "model_interface",
+]
 
 _GROUP = "mindground.families"
 
@@ -81,6 +90,12 @@ def model_config_class(name: str) -> type:
     """The dataclass behind the `model` section of a family; does not import MindSpore."""
     config: type = family_module(name).Config
     return config
+
+
+def model_interface(config: Any) -> ModelInterface:
+    """What the network of a resolved configuration asks and answers; does not import MindSpore."""
+    interface: ModelInterface = family_module(config.family).interface(config)
+    return interface
 
 
 def family_weight_maps(name: str) -> dict[str, WeightMap]:

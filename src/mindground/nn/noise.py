@@ -2,7 +2,12 @@
 
 MindSpore's own dropout keeps its generator inside the kernel: no seed set later reaches it, and it cannot be saved.
 Here every step fills one table of uniform numbers on the host (Philox, keyed by seed, step, micro-batch and rank) and
-each dropout reads its own stretch of it, which is also cheaper than drawing inside the graph.
+each dropout reads its own numbers of it, which is also cheaper than drawing inside the graph.
+
+A small dropout reads one stretch. A large one adds two parts of the table, of lengths without a common divisor, and
+keeps the fraction: value i is frac(a[(i + s) mod m] + b[(i + t) mod n]). The sum of two uniform numbers has a uniform
+fraction. At a distance of m the first term repeats and the second does not, so all values up to m n = 2.7e11 are
+independent of each other by pairs. The places s and t are the dropout's own.
 """
 
 from __future__ import annotations
@@ -17,6 +22,10 @@ __all__ = ["Dropout", "StepNoise"]
 
 # Numbers in the table: 4 MiB, renewed in about 3 ms.
 TABLE_SIZE = 1 << 20
+# From this size on, stretches of one table would overlap between dropouts or repeat within one.
+_LARGE = 1 << 19
+# Lengths of the two parts: neighbours have no common divisor.
+_FIRST_PART, _SECOND_PART = 1 << 19, (1 << 19) - 1
 
 # One table per process, kept out of the Cells' registers so that it never enters a checkpoint.
 # Until a step renews it, it holds fixed uniform numbers, so that a Cell tried on its own drops the share it should.
@@ -37,8 +46,13 @@ class Dropout(nn.Cell):
         if not 0.0 <= p < 1.0:
             raise ValueError(f"dropout rate {p}; choose a value from 0 up to, not including, 1")
         self.rate = float(p)
-        self.start = 0
+        self.start, self.second_start = 0, 0
         object.__setattr__(self, "table", _TABLE)
+
+    def place(self, name: str) -> None:
+        """Take the numbers that belong to a dropout of this name, the same in every process."""
+        self.start = zlib.crc32(name.encode()) % TABLE_SIZE
+        self.second_start = zlib.crc32(b"second " + name.encode()) % _SECOND_PART
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """Any shape -> the same shape."""
@@ -47,30 +61,34 @@ class Dropout(nn.Cell):
         count = 1
         for size in x.shape:
             count = count * size
-        if count < TABLE_SIZE:
+        if count < _LARGE:
             start = self.start % (TABLE_SIZE - count)
             noise = self.table[start : start + count]
         else:
-            # More values than numbers: the table is repeated, each time from another place.
-            pieces = []
-            left = count
-            turn = 0
-            while left > 0:
-                start = (self.start + turn * 7919) % (TABLE_SIZE // 2)
-                size = min(left, TABLE_SIZE // 2)
-                pieces.append(self.table[start : start + size])
-                left = left - size
-                turn = turn + 1
-            noise = ops.concat(pieces)
+            sums = self._repeated(0, _FIRST_PART, self.start % _FIRST_PART, count)
+            sums = sums + self._repeated(_FIRST_PART, _SECOND_PART, self.second_start, count)
+            noise = sums - ops.floor(sums)
         kept = (noise.reshape(x.shape) >= self.rate).astype(x.dtype)
         return x * (kept * (1.0 / (1.0 - self.rate)))
+
+    def _repeated(self, first: int, length: int, start: int, count: int) -> ms.Tensor:
+        """(count,) numbers of the table's part [first, first + length), from its place `start` on, round and round."""
+        pieces = []
+        place = start
+        left = count
+        while left > 0:
+            size = min(left, length - place)
+            pieces.append(self.table[first + place : first + place + size])
+            left = left - size
+            place = 0
+        return ops.concat(pieces)
 
 
 class StepNoise:
     """Renews the table before a step, if the model has a dropout that reads it.
 
     Args:
-        model: its dropouts get their stretches by name, the same in every process.
+        model: its dropouts get their places by name, the same in every process.
         seed: of the run.
     """
 
@@ -79,7 +97,7 @@ class StepNoise:
         self.active = False
         for name, cell in model.cells_and_names():
             if isinstance(cell, Dropout) and cell.rate > 0:
-                cell.start = zlib.crc32(name.encode()) % TABLE_SIZE
+                cell.place(name)
                 self.active = True
 
     def renew(self, step: int, micro: int = 0, rank: int = 0) -> None:

@@ -14,22 +14,17 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mindground.errors import DeviceError
 from mindground.runtime.launcher import launched_local_rank, launched_local_size, launched_size
 
-if TYPE_CHECKING:
-    from mindspore import nn
-
-    from mindground.config import DeviceConfig
-
 __all__ = [
     "DeviceInfo",
+    "applied",
     "apply",
     "describe",
     "fast_cpu_kernels",
-    "mixed_precision",
     "prepare",
     "seed_everything",
     "selected_target",
@@ -231,11 +226,25 @@ def _bind(cpus: list[int]) -> None:
             return
 
 
-def apply(device_config: DeviceConfig) -> DeviceInfo:
+def apply(
+    device_target: str = "auto",
+    *,
+    mode_name: str = "GRAPH",
+    precision: str = "float32",
+    threads: int = 0,
+    run_distribute: bool = True,
+) -> DeviceInfo:
     """Selects device, mode, precision and threads.
 
     `auto` takes the first of Ascend, GPU, CPU that is there. On accelerators every rank takes the
     device of its local rank (alone: DEVICE_ID, else the first).
+
+    Args:
+        device_target: auto, Ascend, GPU or CPU.
+        mode_name: GRAPH or PYNATIVE.
+        precision: in which networks compute.
+        threads: of MindSpore's CPU kernels; 0 = MindSpore decides, several ranks on one machine share its CPUs.
+        run_distribute: False refuses to run as one of several ranks.
 
     Raises:
         DeviceError: an absent device, a precision the backend lacks, more local ranks than devices,
@@ -245,30 +254,35 @@ def apply(device_config: DeviceConfig) -> DeviceInfo:
     prepare()
     import mindspore as ms
 
-    if not device_config.run_distribute and launched_size() > 1:
+    if not run_distribute and launched_size() > 1:
         raise DeviceError(
             f"run_distribute is false, but the launcher started {launched_size()} ranks: they would write over each "
             "other; start one process (python src/train.py), or leave run_distribute true"
         )
-    if device_config.mode_name not in ("GRAPH", "PYNATIVE"):
-        raise DeviceError(f"mode_name={device_config.mode_name!r} is unknown; choose GRAPH or PYNATIVE")
-    target = _select(device_config.device_target)
+    if mode_name not in ("GRAPH", "PYNATIVE"):
+        raise DeviceError(f"mode_name={mode_name!r} is unknown; choose GRAPH or PYNATIVE")
+    target = _select(device_target)
     if _applied and _applied.target != target:
         raise DeviceError(f"this process already computes on {_applied.target}; start a new one for {target}")
-    _check_precision(target, device_config.precision)
+    _check_precision(target, precision)
     alone = launched_size() == 1
     device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if alone else launched_local_rank()
     share = 0
     if not _applied:
         _activate(target, device_id)
         share = _share_cpus(target)
-    threads = device_config.threads or share
+    threads = threads or share
     if threads:
         ms.set_context(runtime_num_threads=threads)
     # The update of a few hundred parameters is one compiled loop; MindSpore counts every turn of it as a call.
     ms.set_recursion_limit(100_000)
-    ms.set_context(mode=ms.GRAPH_MODE if device_config.mode_name == "GRAPH" else ms.PYNATIVE_MODE)
-    _applied = DeviceInfo(target, device_config.mode_name, device_config.precision, device_id)
+    ms.set_context(mode=ms.GRAPH_MODE if mode_name == "GRAPH" else ms.PYNATIVE_MODE)
+    _applied = DeviceInfo(target, mode_name, precision, device_id)
+    return _applied
+
+
+def applied() -> DeviceInfo | None:
+    """What `apply` selected, or None before that."""
     return _applied
 
 
@@ -287,20 +301,6 @@ def fast_cpu_kernels() -> bool:
     Accelerators get MindSpore's native kernels. Read when a Cell is built or compiled, never while it runs.
     """
     return selected_target() == "CPU"
-
-
-def mixed_precision(network: nn.Cell, info: DeviceInfo) -> nn.Cell:
-    """`network` computing in `info.precision`; weights, norms, softmax and losses stay in float32.
-
-    MindSpore's `auto` policy casts matrix products and convolutions and keeps its list of
-    sensitive operators in float32.
-    """
-    if info.precision == "float32":
-        return network
-    import mindspore as ms
-    from mindspore import amp
-
-    return amp.auto_mixed_precision(network, "auto", getattr(ms, info.precision))
 
 
 def seed_everything(seed: int) -> None:

@@ -33,8 +33,6 @@ from mindground.runtime.launcher import launched, launched_rank, launched_size
 if TYPE_CHECKING:
     from mindspore import Parameter, nn
 
-    from mindground.config import DeviceConfig
-
 __all__ = [
     "Comm",
     "DeviceComm",
@@ -298,10 +296,11 @@ def gather_objects(value: Any, gather: Callable[[np.ndarray], np.ndarray]) -> li
     return [pickle.loads(row[:n].astype(np.uint8).tobytes()) for row, n in zip(rows, lengths, strict=True)]
 
 
-def get_comm(device_config: DeviceConfig) -> Comm:
+def get_comm() -> Comm:
     """The engine for this job; the same object when asked again.
 
-    A process without a launcher gets `SingleComm`, and mpi4py is never imported.
+    A process without a launcher gets `SingleComm`, and mpi4py is never imported. Ranks meet on the device that
+    `device.apply` selected; before that, on the best there is.
 
     Raises:
         DeviceError: ranks, launcher and MPI library contradict each other, or `run_distribute` is false under one.
@@ -313,7 +312,7 @@ def get_comm(device_config: DeviceConfig) -> Comm:
         else:
             from mindground.runtime import device
 
-            target = device.apply(device_config).target
+            target = (device.applied() or device.apply()).target
             _current = HostComm() if target == "CPU" else DeviceComm()
     return _current
 

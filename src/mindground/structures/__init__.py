@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mindground.structures.batch import Batch
+from mindground.structures.batch import Batch, Example
 from mindground.structures.boxes import (
     box_iou,
     clip_boxes,
@@ -15,24 +15,29 @@ from mindground.structures.boxes import (
 from mindground.structures.geometry import Geometry
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask, mask_box
 from mindground.structures.prediction import Prediction
-from mindground.structures.referent import referent_box, referent_mask
-from mindground.structures.sample import Sample
+from mindground.structures.sample import IgnoredRegion, Sample
+from mindground.structures.truth import Truth, instance_truth, referent_box, referent_mask, referent_truth
 
 __all__ = [
     "Batch",
+    "Example",
     "Geometry",
+    "IgnoredRegion",
     "Prediction",
     "Sample",
     "Segmentation",
+    "Truth",
     "box_iou",
     "clip_boxes",
     "cxcywh_to_xyxy",
     "decode_segmentation",
     "encode_mask",
+    "instance_truth",
     "intersection_and_union",
     "mask_box",
     "referent_box",
     "referent_mask",
+    "referent_truth",
     "xywh_to_xyxy",
     "xyxy_to_cxcywh",
     "xyxy_to_xywh",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mindground.structures.boxes import xyxy_to_xywh
 from mindground.structures.masks import decode_segmentation
 
 __all__ = ["Prediction"]
@@ -52,3 +53,44 @@ class Prediction:
         if not self.masks:
             return np.zeros((0, *self.size), np.uint8)
         return np.stack([decode_segmentation(m, self.size) for m in self.masks])
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def select(self, indexes: np.ndarray) -> Prediction:
+        """The predictions at `indexes` (K,), in their order; whole-image extras stay."""
+        keep = np.asarray(indexes, np.int64).reshape(-1)
+        return Prediction(
+            self.size,
+            self.boxes_xyxy[keep],
+            self.scores[keep],
+            None if self.labels is None else self.labels[keep],
+            tuple(self.masks[index] for index in keep) if self.masks else (),
+            self.expression,
+            dict(self.extras),
+        )
+
+    def at_least(self, min_score: float) -> Prediction:
+        """The prediction without what scores below `min_score`; it may be left empty."""
+        keep = np.flatnonzero(self.scores >= min_score)
+        return self if len(keep) == len(self.scores) else self.select(keep)
+
+    def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
+        """COCO-style result records: box as [left, top, width, height], mask as RLE, all in original pixels."""
+        records = []
+        labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels
+        for index, box in enumerate(xyxy_to_xywh(self.boxes_xyxy)):
+            record: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": int(labels[index]),
+                "bbox": [round(float(value), 3) for value in box],
+                "area": round(float(box[2] * box[3]), 3),
+                "score": round(float(self.scores[index]), 6),
+            }
+            if self.expression is not None:
+                record["text"] = self.expression
+            if self.masks:
+                record["segmentation"] = dict(self.masks[index])
+                record["area"] = int(self.mask_arrays()[index].sum())
+            records.append(record)
+        return records

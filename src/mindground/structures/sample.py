@@ -9,7 +9,37 @@ import numpy as np
 from mindground.errors import DataError
 from mindground.structures.masks import Segmentation, decode_segmentation
 
-__all__ = ["Sample"]
+__all__ = ["IgnoredRegion", "Sample"]
+
+
+@dataclass(frozen=True)
+class IgnoredRegion:
+    """A region that holds an unknown number of objects of one category (COCO: a crowd).
+
+    It is no instance: what is found inside it is neither right nor wrong.
+
+    Attributes:
+        box_xyxy: (4,) float32 in original pixels.
+        segmentation: its outline, or None where only the box is known.
+        label: category id.
+    """
+
+    box_xyxy: np.ndarray
+    segmentation: Segmentation = None
+    label: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box_xyxy", np.asarray(self.box_xyxy, np.float32).reshape(4))
+
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8 in an image of `size` (height, width); the box, in whole pixels, where there is no outline."""
+        if self.segmentation is not None and len(self.segmentation) > 0:
+            return decode_segmentation(self.segmentation, size)
+        mask = np.zeros(size, np.uint8)
+        left, top = np.floor(np.clip(self.box_xyxy[:2], 0, None)).astype(int)
+        right, bottom = np.ceil(np.clip(self.box_xyxy[2:], 0, None)).astype(int)
+        mask[top:bottom, left:right] = 1
+        return mask
 
 
 @dataclass(frozen=True)
@@ -30,6 +60,7 @@ class Sample:
         size: original (height, width) as annotated, or None when only the image file knows.
         object_ids: N annotation ids; two sentences about one object share them.
         split: name of the split that the sample belongs to.
+        ignored: regions in which nothing counts, neither as found nor as missed.
     """
 
     image_path: str
@@ -42,6 +73,7 @@ class Sample:
     size: tuple[int, int] | None = None
     object_ids: tuple[str, ...] = ()
     split: str = ""
+    ignored: tuple[IgnoredRegion, ...] = ()
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes_xyxy, np.float32).reshape(-1, 4)
@@ -49,6 +81,7 @@ class Sample:
         object.__setattr__(self, "boxes_xyxy", boxes)
         object.__setattr__(self, "labels", labels if labels.size else np.zeros(len(boxes), np.int64))
         object.__setattr__(self, "segmentations", tuple(self.segmentations) or (None,) * len(boxes))
+        object.__setattr__(self, "ignored", tuple(self.ignored))
         if not len(boxes) == len(self.labels) == len(self.segmentations):
             raise DataError(
                 f"sample {self.sample_id!r} has {len(boxes)} boxes, {len(self.labels)} labels and "

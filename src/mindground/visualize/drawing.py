@@ -18,7 +18,7 @@ from PIL import Image
 from mindground.errors import ImageError
 from mindground.files.atomic import atomic_file
 from mindground.structures import Prediction, Sample, box_iou
-from mindground.structures.referent import referent_box, referent_mask
+from mindground.structures.truth import referent_box, referent_mask
 from mindground.visualize.lettering import Word, draw_text, fit_lines, line_height, text_width
 
 __all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "ious", "panels_of", "save_png", "side_by_side"]

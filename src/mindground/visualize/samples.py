@@ -10,14 +10,14 @@ import numpy as np
 from mindground.data import Dataset
 from mindground.errors import CheckpointError, DataError
 from mindground.files.images import read_image
-from mindground.structures import Prediction, Sample
+from mindground.structures import Prediction
 from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
 
 __all__ = ["choose_indexes", "newest_checkpoint", "parse_indexes", "show_samples"]
 
 _SHEET_PANEL_WIDTH = 420
 
-Ask = Callable[[np.ndarray, str], Prediction]
+Ask = Callable[[np.ndarray, str | None], Prediction]
 
 
 def newest_checkpoint(runs: str | Path = "runs") -> Path:
@@ -55,7 +55,7 @@ def show_samples(
     """Draw samples of a data set and return the path of the picture.
 
     Args:
-        ask: (image, expression) -> prediction; a `Predictor` is one.
+        ask: (image, expression or None) -> prediction; a `Predictor` is one.
         out: the .png file, or a folder, in which the name is chosen.
         sheet: True lays truth and prediction over each other, one small panel per sample; False shows
             truth, prediction and the family's attention maps of every sample beside each other.
@@ -69,7 +69,7 @@ def show_samples(
     for index in indexes:
         sample = dataset[index]
         image = read_image(sample.image_path)
-        prediction = ask(image, _sentence(sample))
+        prediction = ask(image, sample.expression)
         if sheet:
             panels.append(draw(image, prediction, sample, width=_SHEET_PANEL_WIDTH))
         else:
@@ -78,9 +78,3 @@ def show_samples(
     name = "contact_sheet.png" if sheet else f"samples_{'_'.join(map(str, indexes[:8]))}.png"
     out = Path(out)
     return save_png(out if out.suffix.lower() == ".png" else out / name, picture)
-
-
-def _sentence(sample: Sample) -> str:
-    if sample.expression is None:
-        raise DataError(f"sample {sample.sample_id!r} has no sentence to ask")
-    return sample.expression

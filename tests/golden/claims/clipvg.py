@@ -19,6 +19,7 @@ from mindground.engine.schedules import schedule_list, segments_of
 from mindground.engine.step import TrainStep
 from mindground.files.weights import read_weights
 from mindground.losses import box_iou_loss, box_l1_loss, paired_iou
+from mindground.models.clipvg.build import build_network
 from mindground.models.clipvg.config import ClipVGConfig, TowersConfig
 from mindground.models.clipvg.joint import JointLayer
 from mindground.models.clipvg.network import ClipVG, PatchMask, prompted
@@ -49,7 +50,7 @@ def network(case: Case, **more: Any) -> ClipVG:
         max_query_len=config["max_query_len"],
         **more,
     )
-    return ClipVG(settings, config["image_size"])
+    return build_network(settings, img_size=config["image_size"])
 
 
 class Stages(nn.Cell):

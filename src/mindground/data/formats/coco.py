@@ -12,7 +12,7 @@ import numpy as np
 from mindground.data.dataset import Dataset
 from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box
 from mindground.errors import DataError, DatasetNotFoundError
-from mindground.structures import Sample
+from mindground.structures import IgnoredRegion, Sample
 
 __all__ = ["coco_samples", "load_coco", "read_coco"]
 
@@ -80,11 +80,11 @@ def load_coco(path: Path) -> Mapping[str, Any]:
 
 
 def coco_samples(content: Mapping[str, Any], images: Path, split: str, where: str) -> list[Sample]:
-    """One sample per image, in file order; crowd regions are no instances and are left out."""
+    """One sample per image, in file order; crowd regions are no instances: they become `Sample.ignored`."""
     by_image: dict[Any, list[Mapping[str, Any]]] = {}
+    crowds: dict[Any, list[Mapping[str, Any]]] = {}
     for item in content["annotations"]:
-        if not item.get("iscrowd"):
-            by_image.setdefault(item["image_id"], []).append(item)
+        (crowds if item.get("iscrowd") else by_image).setdefault(item["image_id"], []).append(item)
     samples = []
     for image in content["images"]:
         items = by_image.get(image["id"], [])
@@ -100,9 +100,15 @@ def coco_samples(content: Mapping[str, Any], images: Path, split: str, where: st
                 size=(int(image["height"]), int(image["width"])),
                 object_ids=tuple(str(item["id"]) for item in items),
                 split=split,
+                ignored=tuple(_ignored(item, where) for item in crowds.get(image["id"], [])),
             )
         )
     return samples
+
+
+def _ignored(item: Mapping[str, Any], where: str) -> IgnoredRegion:
+    outline = clean_segmentation(item.get("segmentation"), f"{where}: annotation {item['id']}")
+    return IgnoredRegion(np.asarray(_box(item, outline, where), np.float32), outline, int(item["category_id"]))
 
 
 def _box(item: Mapping[str, Any], outline: Any, where: str) -> list[float]:

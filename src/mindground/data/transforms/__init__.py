@@ -1,77 +1,109 @@
-"""From a referring sample to the arrays a network takes; which recipe does it says `data.recipe`."""
+"""From a sample to an image on the network's canvas with its objects; `data.transform.name` chooses the recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-from mindground.data.transforms.base import Crop, Example, Plan, SentenceTransform, resized_size
-from mindground.data.transforms.referent_window import ReferringTransform, crop_ranges, draw_plan, plan_geometry
-from mindground.data.transforms.stretch import StretchTransform
-from mindground.data.transforms.transvg import TransvgTransform
+from mindground.data.transforms.base import Crop, Transform, TransformParams, resized_size
+from mindground.data.transforms.referent_window import (
+    ReferentWindowConfig,
+    ReferentWindowTransform,
+    crop_ranges,
+    draw_window_params,
+    window_geometry,
+)
+from mindground.data.transforms.stretch import StretchConfig, StretchTransform
+from mindground.data.transforms.transvg import TransvgConfig, TransvgTransform
 from mindground.errors import ConfigError
+from mindground.structures import Sample, Truth
 from mindground.text import Tokenizer
 
 if TYPE_CHECKING:
     from mindground.config import DataConfig
-    from mindground.data.dataset import Dataset
 
 __all__ = [
-    "TRANSFORMS",
+    "RECIPES",
     "Crop",
-    "Example",
-    "Plan",
-    "ReferringTransform",
-    "SentenceTransform",
+    "Recipe",
+    "ReferentWindowTransform",
     "StretchTransform",
+    "Transform",
+    "TransformParams",
     "TransvgTransform",
+    "build_transform",
     "crop_ranges",
-    "draw_plan",
-    "make_transform",
-    "plan_geometry",
+    "draw_window_params",
     "resized_size",
-    "transform_for",
+    "window_geometry",
 ]
 
-# (what the samples of a data set ask: `Dataset.kind`, `data.recipe`) -> (data section, tokeniser, training) ->
-# transform. A new recipe and the transform of another kind are entered here; everybody takes them from here.
-TRANSFORMS: dict[tuple[str, str], Callable[[DataConfig, Tokenizer, bool], SentenceTransform]] = {
-    ("referring", "referent_window"): ReferringTransform,
-    ("referring", "stretch"): StretchTransform,
-    ("referring", "transvg"): TransvgTransform,
+
+@dataclass(frozen=True)
+class Recipe:
+    """One value of `data.transform.name`.
+
+    Attributes:
+        config: dataclass of the recipe's own keys.
+        transform: takes these keys, and what `Transform` takes, as named arguments.
+        kinds: of samples that it prepares (`Dataset.kind`).
+    """
+
+    config: type
+    transform: type[Transform]
+    kinds: tuple[str, ...] = ("referring",)
+
+
+# A new recipe is one file with its dataclass and its transform, and one entry here.
+RECIPES: dict[str, Recipe] = {
+    "referent_window": Recipe(ReferentWindowConfig, ReferentWindowTransform),
+    "stretch": Recipe(StretchConfig, StretchTransform, ("referring", "instances")),
+    "transvg": Recipe(TransvgConfig, TransvgTransform),
 }
 
 
-def make_transform(kind: str, data_config: DataConfig, tokenizer: Tokenizer, training: bool) -> SentenceTransform:
-    """The transform of `data.recipe` for samples of a kind (`Dataset.kind`).
+def build_transform(
+    data_config: DataConfig,
+    kind: str,
+    truth: Callable[[Sample], Truth],
+    *,
+    tokenizer: Tokenizer | None = None,
+    training: bool = False,
+) -> Transform:
+    """The transform that a `data` section asks for.
+
+    Args:
+        data_config: the section.
+        kind: of the samples (`Dataset.kind`).
+        truth: what is true of a sample, as the task says.
+        tokenizer: None where no expressions are asked.
 
     Raises:
-        ConfigError: the recipe has none for this kind.
+        ConfigError: the recipe does not prepare samples of this kind.
     """
-    make = TRANSFORMS.get((kind, data_config.recipe))
-    if make is None:
-        recipes = sorted(recipe for its_kind, recipe in TRANSFORMS if its_kind == kind)
-        what = f"choose data.recipe among {recipes}" if recipes else "no recipe prepares them"
-        raise ConfigError(f"data.recipe={data_config.recipe!r} does not prepare {kind} samples: {what}")
-    return make(data_config, tokenizer, training)
-
-
-def transform_for(
-    dataset: Dataset, data_config: DataConfig, tokenizer: Tokenizer | None, training: bool
-) -> SentenceTransform:
-    """The transform for what the samples of a data set ask, as `metrics.metrics_for` chooses the metrics.
-
-    Raises:
-        ConfigError: no transform for this kind of samples, or sentences without a tokeniser to read them.
-    """
-    if not any(kind == dataset.kind for kind, _ in TRANSFORMS):
+    name, options = _recipe_of(data_config)
+    recipe = RECIPES[name]
+    if kind not in recipe.kinds:
+        able = [other for other, entry in RECIPES.items() if kind in entry.kinds]
         raise ConfigError(
-            f"data.dataset={data_config.dataset!r} holds {dataset.kind} without sentences, and this family looks for "
-            "what a sentence names: choose a data set with sentences, or write them with tools/make_referring.py"
+            f"data.transform.name={name!r} does not prepare {kind} samples: "
+            + (f"choose one of {', '.join(able)}" if able else "no recipe prepares them")
         )
-    if tokenizer is None:
-        raise ConfigError(
-            f"data.dataset={data_config.dataset!r} holds sentences, but there is no vocabulary to read them with: "
-            "take a checkpoint that has one, or name a file in data.vocab"
-        )
-    return make_transform(dataset.kind, data_config, tokenizer, training)
+    return recipe.transform(
+        img_size=data_config.img_size,
+        mean=data_config.mean,
+        std=data_config.std,
+        truth=truth,
+        tokenizer=tokenizer,
+        max_len=data_config.max_len,
+        training=training,
+        image_cache_mb=data_config.image_cache_mb if training else 0,
+        **options,
+    )
+
+
+def _recipe_of(data_config: DataConfig) -> tuple[str, dict[str, Any]]:
+    """Name of the recipe, and its own keys with their values."""
+    name = data_config.recipe
+    return name, {field.name: getattr(data_config, field.name) for field in fields(RECIPES[name].config)}

@@ -1,30 +1,27 @@
 """What every recipe shares: reading a sample, its arrays, the canvas, and the exact way back.
 
-Random choices (`draw`) are kept apart from what is done with them (`apply`): a recorded `Plan` gives the same arrays
-again, and every draw comes from the generator handed in.
+Random choices (`draw_params`) are kept apart from what is done with them (`apply`): recorded parameters give the same
+arrays again, and every draw comes from the generator handed in. A transform ends at geometry (`Example`); the arrays
+that a loss compares with are made by the family (`models/<family>/targets.py`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindground.data.transforms.color import PixelPlan
+from mindground.data.transforms.color import ColorParams
 from mindground.errors import DataError
 from mindground.files.images import ImageCache, read_image
-from mindground.structures import Geometry, Sample, xyxy_to_cxcywh
-from mindground.structures.referent import referent_box, referent_mask
+from mindground.structures import Example, Geometry, Sample, Truth
 from mindground.text import Tokenizer, flip_expression
 
-if TYPE_CHECKING:
-    from mindground.config import DataConfig
+__all__ = ["Crop", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
 
-__all__ = ["Crop", "Example", "Plan", "SentenceTransform", "between", "image_shape", "resized_size"]
-
-_log = logging.getLogger("mindground")
+_LOG = logging.getLogger("mindground")
 
 # Image files and annotations may disagree by a few pixels (RRSIS-D) before something is clearly wrong.
 _SIZE_TOLERANCE = 0.02
@@ -32,7 +29,7 @@ _SIZE_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of the resized picture, in pixels."""
+    """A window of the resized image, in pixels."""
 
     left: int
     top: int
@@ -41,17 +38,17 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is done to one picture.
+class TransformParams:
+    """What is done to one image.
 
     Attributes:
         size: its longer side becomes this many pixels.
-        crop: window that is kept, or None for all of it. Of the picture that `size` made; of the one that
+        crop: window that is kept, or None for all of it. Of the image that `size` made; of the one that
             `short_side` made where that is given.
         flip: mirror left to right (after the crop).
-        corner: (x, y) of the picture on the canvas, or None for the centre.
+        corner: (x, y) of the image on the canvas, or None for the centre.
         upside_down: mirror top to bottom (after the crop).
-        pixels: what is done to the colours (after everything that moves pixels).
+        color: what is done to the colours (after everything that moves pixels).
         short_side: its shorter side becomes this many pixels first, then it is cut, and `size` is the longer side of
             what is kept; None = resized once.
     """
@@ -61,17 +58,8 @@ class Plan:
     flip: bool = False
     corner: tuple[int, int] | None = None
     upside_down: bool = False
-    pixels: PixelPlan = PixelPlan()
+    color: ColorParams = ColorParams()
     short_side: int | None = None
-
-
-@dataclass
-class Example:
-    """One row of a batch: arrays without batch axis, the way back, and where it came from."""
-
-    arrays: dict[str, np.ndarray]
-    geometry: Geometry
-    sample: Sample
 
 
 def resized_size(shape: tuple[int, int], size: int) -> tuple[tuple[int, int], tuple[float, float]]:
@@ -96,135 +84,160 @@ def between(fraction: float, low: int, high: int) -> int:
     return low + int(fraction * (high - low + 1))
 
 
-class SentenceTransform:
-    """Samples with a sentence -> `Example`s for box and mask grounding; a recipe says how the picture is laid.
-
-    Arrays of one example, S = `img_size`, L = `max_len`:
-        image (3, S, S) float32, normalised, 0 on padding.
-        padding (S, S) uint8: 1 where the canvas shows no picture.
-        token_ids, token_mask (L,) int32.
-        box (4,) float32: centre x, centre y, width, height as shares of the canvas.
-        mask (1, S, S) float32 of 0 and 1, zeros when there is none; has_mask (1,) float32.
+class Transform:
+    """Samples -> `Example`s on a square canvas; a recipe says how the image is resized, cut and placed.
 
     Args:
-        data_config: the `data` section.
-        tokenizer: for `token_ids`.
-        training: draw augmentations; otherwise the picture is resized and centred.
+        img_size: side of the canvas S in pixels.
+        mean, std: of RGB in 0..1.
+        truth: what is true of a sample (`structures.referent_truth`, `structures.instance_truth`).
+        tokenizer: for expressions; None where the network asks for none.
+        max_len: tokens L of an expression, its start and end included.
+        training: draw augmentations; otherwise the image is resized and centred.
+        image_cache_mb: megabytes of decoded images that are kept.
     """
 
-    def __init__(self, data_config: DataConfig, tokenizer: Tokenizer, training: bool) -> None:
-        self.data = data_config
-        self.tokenizer = tokenizer
-        self.training = training
-        self._mean = np.asarray(data_config.mean, np.float32)
-        self._std = np.asarray(data_config.std, np.float32)
-        self._images = ImageCache(data_config.image_cache_mb if training else 0)
+    # Mirrored expressions swap "left" and "right" inside words, too, as released code does.
+    swaps_substrings = False
+
+    def __init__(
+        self,
+        *,
+        img_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        truth: Callable[[Sample], Truth],
+        tokenizer: Tokenizer | None = None,
+        max_len: int = 40,
+        training: bool = False,
+        image_cache_mb: int = 0,
+    ) -> None:
+        self.img_size, self.max_len = img_size, max_len
+        self.tokenizer, self.truth, self.training = tokenizer, truth, training
+        self._mean, self._std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        self._images = ImageCache(image_cache_mb)
         self._warned_size = False
-        # Mirrored sentences swap "left" and "right" inside words, too, as released code does.
-        self.swaps_substrings = False
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int], box_xyxy: np.ndarray, expression: str) -> Plan:
-        """Random choices for one training picture of `shape` (height, width); a recipe says which."""
-        raise TypeError(f"{type(self).__name__} does not define draw")
+    # ---- what a recipe defines -----------------------------------------------------------------------------------
 
-    def geometry(self, plan: Plan, shape: tuple[int, int]) -> Geometry:
-        """How a picture of `shape` (height, width) lies on the canvas under a plan."""
+    def draw_params(
+        self, rng: np.random.Generator, shape: tuple[int, int], boxes_xyxy: np.ndarray, expression: str
+    ) -> TransformParams:
+        """Random choices for one training image of `shape` (height, width) with objects (N, 4)."""
+        raise TypeError(f"{type(self).__name__} does not define draw_params")
+
+    def geometry(self, params: TransformParams, shape: tuple[int, int]) -> Geometry:
+        """How an image of `shape` (height, width) lies on the canvas."""
         raise TypeError(f"{type(self).__name__} does not define geometry")
 
-    def lay(
-        self, pixels: np.ndarray, plan: Plan, geometry: Geometry, *, nearest: bool
+    def resample(
+        self, pixels: np.ndarray, params: TransformParams, geometry: Geometry, *, nearest: bool
     ) -> tuple[np.ndarray, tuple[int, int]]:
         """Pixels (H, W) or (H, W, 3) uint8 in the size and sense of the canvas, and the (x, y) where they start.
 
         What sticks out of the canvas is cut by the caller.
         """
-        raise TypeError(f"{type(self).__name__} does not define lay")
+        raise TypeError(f"{type(self).__name__} does not define resample")
 
-    def canvas_box(self, plan: Plan, geometry: Geometry, box_xyxy: np.ndarray) -> np.ndarray:
+    def canvas_box(self, params: TransformParams, geometry: Geometry, box_xyxy: np.ndarray) -> np.ndarray:
         """(4,) box in original pixels -> what of it is seen, (4,) xyxy float32 in canvas pixels."""
         top, left, bottom, right = geometry.visible()
         box = geometry.boxes_to_canvas(box_xyxy)[0]
         return np.clip(box, [left, top, left, top], [right, bottom, right, bottom])
+
+    # ---- what all of them do -------------------------------------------------------------------------------------
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Example:
         """Read and transform one sample; outside training `rng` is not used.
 
         Raises:
             ImageError: the file cannot be read.
-            DataError: no sentence, no box inside the image, or image and annotation disagree.
+            DataError: an expression is asked for and absent, a referent has no area inside the image, or image and
+                annotation disagree.
         """
         image = self._read(sample)
-        if sample.expression is None:
+        if self.tokenizer is not None and sample.expression is None:
             raise DataError(f"sample {sample.sample_id!r} has no sentence; referring models need one")
-        plan = Plan(self.data.img_size)
+        truth = self.truth(sample)
+        params = TransformParams(self.img_size)
         if self.training:
-            plan = self.draw(rng, image_shape(image), referent_box(sample), sample.expression)
-        mask = referent_mask(sample, image_shape(image)) if self.data.use_mask else None
-        return self.apply(plan, sample, image, mask)
+            params = self.draw_params(rng, image_shape(image), truth.boxes_xyxy, sample.expression or "")
+        return self.apply(params, sample, image, truth)
 
-    def apply(self, plan: Plan, sample: Sample, image: np.ndarray, mask: np.ndarray | None) -> Example:
-        """Carry out a plan on an image (H, W, 3) uint8 and the referent's mask (H, W) uint8 or None."""
-        example = self._show(plan, sample, image, self.mirrored(sample.expression or "", plan))
-        geometry, side = example.geometry, self.data.img_size
-        box = self.canvas_box(plan, geometry, referent_box(sample))
-        self.require_area(sample, image, box)
-        canvas_mask = np.zeros((1, side, side), np.float32)
-        if mask is not None:
-            canvas_mask[0] = _place(*self.lay(mask, plan, geometry, nearest=True), side) != 0
-        example.arrays["box"] = xyxy_to_cxcywh(box / np.float32(side))
-        example.arrays["mask"] = canvas_mask
-        example.arrays["has_mask"] = np.asarray([mask is not None], np.float32)
+    def apply(self, params: TransformParams, sample: Sample, image: np.ndarray, truth: Truth) -> Example:
+        """Do to an image (H, W, 3) uint8 and its truth what the parameters say."""
+        expression = None if sample.expression is None else self.mirrored(sample.expression, params)
+        example = self._example(params, sample, image, expression)
+        geometry = example.geometry
+        boxes = [self.canvas_box(params, geometry, box) for box in truth.boxes_xyxy]
+        seen = np.asarray([box[2] > box[0] and box[3] > box[1] for box in boxes], bool)
+        if truth.single and not self.is_seen(sample, image, boxes[0]):
+            raise DataError(
+                f"sample {sample.sample_id!r}: its box {truth.boxes_xyxy[0].tolist()} has no area inside the image "
+                f"{sample.image_path} of {image.shape[1]} x {image.shape[0]}; run tools/data_check.py"
+            )
+        kept = np.ones(len(boxes), bool) if truth.single else seen
+        example.boxes_xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)[kept]
+        example.labels = truth.labels[kept]
+        draw = truth.masks
+
+        def masks() -> np.ndarray:
+            assert draw is not None
+            return self._canvas_masks(draw(image_shape(image))[kept], params, geometry)
+
+        example.masks = masks if draw is not None else None
         return example
 
-    def from_image(self, image: np.ndarray, expression: str) -> Example:
-        """An image (H, W, 3) uint8 RGB and a sentence without truth: for prediction.
-
-        Only `image`, `padding`, `token_ids` and `token_mask` are made.
-        """
+    def from_image(self, image: np.ndarray, expression: str | None = None) -> Example:
+        """An image (H, W, 3) uint8 RGB, and an expression where one is asked for, without truth: for prediction."""
         sample = Sample("", "0", "0", expression, size=image_shape(image))
-        return self._show(Plan(self.data.img_size), sample, image, expression)
+        return self._example(TransformParams(self.img_size), sample, image, expression)
 
-    def with_sentence(self, example: Example, expression: str) -> Example:
-        """Another sentence about the picture of an example made by `from_image`; the picture's arrays are shared."""
-        token_ids, token_mask = self.tokenizer([expression], self.data.max_len)
-        arrays = {**example.arrays, "token_ids": token_ids[0], "token_mask": token_mask[0]}
+    def with_expression(self, example: Example, expression: str) -> Example:
+        """Another expression about the image of an example made by `from_image`; the image's arrays are shared."""
+        arrays = {**example.arrays, **self._tokens(expression)}
         return Example(arrays, example.geometry, replace(example.sample, expression=expression))
 
-    def mirrored(self, expression: str, plan: Plan) -> str:
-        """The sentence that is true of the picture as the plan mirrors it."""
-        if plan.flip:
+    def mirrored(self, expression: str, params: TransformParams) -> str:
+        """The expression that is true of the image as it is mirrored."""
+        if params.flip:
             expression = flip_expression(expression, substrings=self.swaps_substrings)
-        if plan.upside_down:
+        if params.upside_down:
             expression = flip_expression(expression, "vertical", substrings=self.swaps_substrings)
         return expression
 
-    def require_area(self, sample: Sample, image: np.ndarray, box: np.ndarray) -> None:
-        """Raises DataError for a box (4,) that nothing of is seen."""
-        if not (box[2] > box[0] and box[3] > box[1]):
-            raise DataError(
-                f"sample {sample.sample_id!r}: its box {referent_box(sample).tolist()} has no area inside the image "
-                f"{sample.image_path} of {image.shape[1]} x {image.shape[0]}; run tools/data_check.py"
-            )
+    def is_seen(self, sample: Sample, image: np.ndarray, box: np.ndarray) -> bool:
+        """True for a referent's box (4,) on the canvas of which something is seen."""
+        return bool(box[2] > box[0] and box[3] > box[1])
 
-    def _show(self, plan: Plan, sample: Sample, image: np.ndarray, expression: str) -> Example:
-        side = self.data.img_size
-        geometry = self.geometry(plan, image_shape(image))
-        laid, corner = self.lay(image, plan, geometry, nearest=False)
-        pixels = plan.pixels.apply(laid).astype(np.float32)
+    def _example(self, params: TransformParams, sample: Sample, image: np.ndarray, expression: str | None) -> Example:
+        side = self.img_size
+        geometry = self.geometry(params, image_shape(image))
+        resampled, corner = self.resample(image, params, geometry, nearest=False)
+        pixels = params.color.apply(resampled).astype(np.float32)
         pixels /= np.float32(255)
         pixels -= self._mean
         pixels /= self._std
         padding = np.ones((side, side), np.uint8)
         top, left, bottom, right = geometry.visible()
         padding[top:bottom, left:right] = 0
-        token_ids, token_mask = self.tokenizer([expression], self.data.max_len)
-        arrays = {
-            "image": np.ascontiguousarray(_place(pixels, corner, side).transpose(2, 0, 1)),
-            "padding": padding,
-            "token_ids": token_ids[0],
-            "token_mask": token_mask[0],
-        }
+        arrays = {"image": np.ascontiguousarray(_paste(pixels, corner, side).transpose(2, 0, 1)), "padding": padding}
+        if expression is not None and self.tokenizer is not None:
+            arrays |= self._tokens(expression)
         return Example(arrays, geometry, sample)
+
+    def _tokens(self, expression: str) -> dict[str, np.ndarray]:
+        if self.tokenizer is None:
+            raise DataError("this transform has no tokeniser, so it cannot take a sentence; leave the sentence out")
+        token_ids, token_mask = self.tokenizer([expression], self.max_len)
+        return {"token_ids": token_ids[0], "token_mask": token_mask[0]}
+
+    def _canvas_masks(self, masks: np.ndarray, params: TransformParams, geometry: Geometry) -> np.ndarray:
+        """(N, H, W) in original pixels -> (N, S, S) uint8 on the canvas."""
+        canvas = np.zeros((len(masks), self.img_size, self.img_size), np.uint8)
+        for index, mask in enumerate(masks):
+            canvas[index] = _paste(*self.resample(mask, params, geometry, nearest=True), self.img_size) != 0
+        return canvas
 
     def _read(self, sample: Sample) -> np.ndarray:
         image = self._images.read(sample.image_path)
@@ -241,12 +254,12 @@ class SentenceTransform:
             raise DataError(f"sample {sample.sample_id!r}: {text}; run tools/data_check.py to list such images")
         if not self._warned_size:
             self._warned_size = True
-            _log.warning("%s; masks are resized, boxes kept; run tools/data_check.py to list such images", text)
+            _LOG.warning("%s; masks are resized, boxes kept; run tools/data_check.py to list such images", text)
         return image
 
 
-def _place(pixels: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarray:
-    """Paste a picture on a square canvas of zeros with its corner at (x, y); what lies outside is cut."""
+def _paste(pixels: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarray:
+    """Paste an image on a square canvas of zeros with its corner at (x, y); what lies outside is cut."""
     canvas = np.zeros((side, side, *pixels.shape[2:]), pixels.dtype)
     x, y = corner
     top, left, bottom, right = max(0, y), max(0, x), min(side, y + pixels.shape[0]), min(side, x + pixels.shape[1])

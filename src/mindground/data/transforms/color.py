@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-__all__ = ["PixelPlan", "draw_pixel_plan"]
+__all__ = ["ColorParams", "draw_color_params"]
 
 _ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
@@ -25,7 +25,7 @@ _BLUR = (0.1, 2.0)
 
 
 @dataclass(frozen=True)
-class PixelPlan:
+class ColorParams:
     """What is done to the colours of one picture.
 
     Attributes:
@@ -48,7 +48,7 @@ class PixelPlan:
         return np.asarray(picture)
 
 
-def draw_pixel_plan(rng: np.random.Generator, color_jitter_prob: float, blur_prob: float = 0.0) -> PixelPlan:
+def draw_color_params(rng: np.random.Generator, color_jitter_prob: float, blur_prob: float = 0.0) -> ColorParams:
     """Random colours for one training picture; the number of draws is always the same."""
     jitter, blur, radius, *factors = rng.random(6)
     order = rng.permutation(len(_ENHANCERS))
@@ -56,4 +56,4 @@ def draw_pixel_plan(rng: np.random.Generator, color_jitter_prob: float, blur_pro
     if jitter < color_jitter_prob:
         names = list(_ENHANCERS)
         enhance = tuple((names[at], float(_FACTORS[0] + factors[at] * (_FACTORS[1] - _FACTORS[0]))) for at in order)
-    return PixelPlan(enhance, float(_BLUR[0] + radius * (_BLUR[1] - _BLUR[0])) if blur < blur_prob else None)
+    return ColorParams(enhance, float(_BLUR[0] + radius * (_BLUR[1] - _BLUR[0])) if blur < blur_prob else None)

@@ -15,6 +15,7 @@ from mindground.models.clipvg.config import (
     REFUSED_FLAGS,
 )
 from mindground.models.clipvg.config import ClipVGConfig as Config
+from mindground.models.interface import ModelInterface
 
 if TYPE_CHECKING:
     from mindground.files.weights import WeightFile
@@ -32,7 +33,13 @@ __all__ = [
     "Config",
     "build",
     "describe_source",
+    "interface",
 ]
+
+
+def interface(config: Any) -> ModelInterface:
+    """One referent per expression: its box."""
+    return ModelInterface("expression", ("box",))
 
 
 def build(config: Any) -> ClipVG:
@@ -50,7 +57,7 @@ def build(config: Any) -> ClipVG:
             f"data.max_len={config.data.max_len} exceeds the {config.model.max_query_len} words that the joint "
             "position table holds (model.max_query_len); CLIP's text tower reads 77 at most"
         )
-    from mindground.models.clipvg.network import build as build_network
+    from mindground.models.clipvg.build import build as build_network
 
     return build_network(config)
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mindground.backbones.clip import Clip, ClipText, ClipVision
+from mindground.backbones.clip import Clip
 from mindground.errors import ConfigError
 from mindground.losses import attention_loss, box_iou_loss, box_l1_loss
-from mindground.models.base import GroundingModel, ParameterGroup
-from mindground.models.clipvg.config import ClipVGConfig
+from mindground.models.base import Encoder, GroundingModel, ParameterGroup, PretrainedPart
 from mindground.models.clipvg.decode import decode_box
 from mindground.models.clipvg.joint import JointEncoder
+from mindground.models.clipvg.targets import encode_box
 from mindground.models.clipvg.weights import WEIGHT_MAPS
 from mindground.nn import init
 from mindground.nn.linear import Linear
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.resize import BilinearResize, shrink_matrix
+from mindground.structures import Batch, Example, Prediction
 
-__all__ = ["ClipVG", "PatchMask", "build", "prompted"]
+__all__ = ["ClipVG", "PatchMask", "prompted"]
 
 # Far below every attention logit, and still a float16.
 _MASKED = -1e4
@@ -64,68 +65,88 @@ class ClipVG(GroundingModel):
     """The network of the paper and its two ablations.
 
     Args:
-        config: the family's section; `clip.vocab_size` must be set.
+        clip: the two towers.
+        make_joint: () -> the encoder over both, of width D; called where its start values are drawn.
+        width: D.
+        visual_width, embed_dim: of the image tower, and of the space that both towers share.
+        blocks: image blocks (from 0) whose outputs are used, ascending.
+        variant: multi_level, last_layer or prompt (config.py).
+        prompt_ids: token ids put in front of every sentence by the variant `prompt`.
+        max_query_len: positions of the joint table that are for words; sentences may be shorter.
         img_size: side of the square canvas in pixels, a multiple of the patch size.
+        train_clip: what of CLIP learns: nothing, visual_positions or all.
+        padding_mask: legacy or antialias (`PatchMask`).
+        box_code: cxcywh or dior_legacy (decode.py).
+        box_weight, giou_weight, attention_weight: of the loss terms; attention 0 leaves that term out.
+        sincos_positions: patches start with sines and cosines of row and column, for training from random weights.
     """
 
-    image_names: ClassVar[tuple[str, ...]] = ("image",)
-    text_names: ClassVar[tuple[str, ...]] = ("token_ids",)
-    joint_names: ClassVar[tuple[str, ...]] = ("token_mask", "padding")
-    input_names = (*image_names, *text_names, *joint_names)
+    encoders: ClassVar[Mapping[str, Encoder]] = {
+        "image": Encoder(("image",), ("image_features",), ("clip.visual.",)),
+        "text": Encoder(("token_ids",), ("text_features",), ("clip.text.",)),
+    }
+    head_inputs: ClassVar[tuple[str, ...]] = ("token_mask", "padding")
+    input_names = ("image", "token_ids", *head_inputs)
     target_names = ("box",)
-    encoder_prefixes: ClassVar[tuple[str, ...]] = ("clip.",)
-    trims_text: ClassVar[bool] = True
-    pretrained_parts: ClassVar[Mapping[str, str]] = {
-        "clip.": "--train.pretrained_path with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
-        "model.safetensors of the same model, or a CLIP-VG checkpoint"
+    shares_image_features: ClassVar[bool] = True
+    cuts_text: ClassVar[bool] = True
+    pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {
+        "clip": PretrainedPart(
+            "clip.",
+            "--train.pretrained.model with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
+            "model.safetensors of the same model, or a CLIP-VG checkpoint",
+        ),
     }
 
-    def __init__(self, config: ClipVGConfig, img_size: int) -> None:
+    def __init__(
+        self,
+        *,
+        clip: Clip,
+        make_joint: Callable[[], JointEncoder],
+        width: int,
+        visual_width: int,
+        embed_dim: int,
+        blocks: Sequence[int],
+        variant: Literal["multi_level", "last_layer", "prompt"] = "multi_level",
+        prompt_ids: Sequence[int] = (),
+        max_query_len: int = 77,
+        img_size: int,
+        train_clip: Literal["nothing", "visual_positions", "all"] = "visual_positions",
+        padding_mask: Literal["legacy", "antialias"] = "legacy",
+        box_code: Literal["cxcywh", "dior_legacy"] = "cxcywh",
+        box_weight: float = 1.0,
+        giou_weight: float = 1.0,
+        attention_weight: float = 0.0,
+        sincos_positions: bool = False,
+    ) -> None:
         super().__init__()
-        towers, width = config.towers(), config.width()
-        self.config, self.width, self.blocks = config, width, tuple(config.blocks())
-        vision = ClipVision(
-            img_size,
-            towers.patch_size,
-            towers.vision_width,
-            towers.vision_layers,
-            towers.vision_heads,
-            towers.embed_dim,
-        )
-        text = ClipText(
-            towers.context_length,
-            towers.vocab_size,
-            towers.text_width,
-            towers.text_layers,
-            towers.text_heads,
-            towers.embed_dim,
-        )
-        self.clip = Clip(vision, text)
+        self.width, self.blocks, self.variant = width, tuple(blocks), variant
+        self.max_query_len, self.box_code = max_query_len, box_code
+        self.box_weight, self.giou_weight, self.attention_weight = box_weight, giou_weight, attention_weight
+        grid = clip.visual.grid
+        # The names of the attributes are the names in every checkpoint; start values are drawn in this order.
+        self.clip = clip
         start = "kaiming_uniform"
         # Only the last-layer variant uses it; elsewhere it is a part of every checkpoint, always 512 wide.
-        self.visu_proj = Linear(towers.embed_dim if config.variant == "last_layer" else 512, width, start=start)
-        self.text_proj = Linear(towers.embed_dim, width, start=start)
-        self.several_levels = config.variant != "last_layer"
+        self.visu_proj = Linear(embed_dim if variant == "last_layer" else 512, width, start=start)
+        self.text_proj = Linear(embed_dim, width, start=start)
+        self.several_levels = variant != "last_layer"
         if self.several_levels:
-            self.ml_visu_proj = Linear(len(self.blocks) * towers.vision_width, width, start=start)
-        self.prompt = None
-        if config.variant == "prompt":
-            self.prompt = ms.Tensor(np.asarray(config.prompt_ids, np.int32))
+            self.ml_visu_proj = Linear(len(self.blocks) * visual_width, width, start=start)
+        self.prompt = ms.Tensor(np.asarray(prompt_ids, np.int32)) if variant == "prompt" else None
         self.reg_token = init.parameter(init.normal((1, width), 1.0), "reg_token")
-        rows = 1 + config.max_query_len + 1 + vision.grid**2
-        self.vl_pos_embed = init.parameter(init.normal((rows, width), 1.0), "vl_pos_embed")
-        self.vl_transformer = JointEncoder(
-            width, config.vl_nheads, config.vl_dim_feedforward, config.vl_enc_layers, config.vl_dropout
-        )
+        positions = 1 + max_query_len + 1 + grid**2
+        self.vl_pos_embed = init.parameter(init.normal((positions, width), 1.0), "vl_pos_embed")
+        self.vl_transformer = make_joint()
         self.bbox_embed = MultiLayerPerceptron((width, width, width, 4))
-        self.patch_mask = PatchMask(img_size, vision.grid, config.padding_mask)
+        self.patch_mask = PatchMask(img_size, grid, padding_mask)
         # [REG] is watched where its attention is taught.
-        self.watched = config.attention_loss_coef > 0
+        self.watched = attention_weight > 0
         self.output_names: tuple[str, ...] = ("box", "attention") if self.watched else ("box",)
         self.term_names = ("bbox", "giou", "attention") if self.watched else ("bbox", "giou")
-        if config.position_start == "sincos":
-            self._start_positions(vision.grid)
-        self._freeze()
+        if sincos_positions:
+            self._start_positions(grid)
+        self._freeze(train_clip)
 
     def _start_positions(self, grid: int) -> None:
         """Sines and cosines of row and column for the patches, small numbers for the rest of the joint table."""
@@ -135,18 +156,18 @@ class ClipVG(GroundingModel):
             value[rows - grid**2 :] = init.sincos_positions(grid, grid, width, standardised=True)
             table.set_data(ms.Tensor(value))
 
-    def _freeze(self) -> None:
+    def _freeze(self, train_clip: str) -> None:
         """What takes no part, and what of CLIP the configuration keeps as it is."""
         used = {"multi_level": ("ml_visu_proj",), "prompt": ("ml_visu_proj",), "last_layer": ("visu_proj",)}
         idle = {"clip.logit_scale"}
         if self.several_levels:
             idle |= {"clip.visual.proj", "clip.visual.ln_post.gamma", "clip.visual.ln_post.beta"}
-        last = self.blocks[-1] if self.several_levels else self.config.towers().vision_layers
+        last = self.blocks[-1] if self.several_levels else len(self.clip.visual.transformer.resblocks)
         for name, parameter in self.parameters_and_names():
-            learns = not name.startswith("clip.") or self.config.train_clip == "all"
+            learns = not name.startswith("clip.") or train_clip == "all"
             if name == "clip.visual.positional_embedding":
-                learns = self.config.train_clip != "nothing"
-            if name.startswith("visu_proj") and name.split(".")[0] not in used[self.config.variant]:
+                learns = train_clip != "nothing"
+            if name.startswith("visu_proj") and name.split(".")[0] not in used[self.variant]:
                 learns = False
             if name.startswith("clip.visual.transformer.resblocks.") and int(name.split(".")[4]) > last:
                 learns = False
@@ -189,14 +210,14 @@ class ClipVG(GroundingModel):
         first = ops.broadcast_to(self.reg_token.expand_dims(0), (batch, 1, self.width))
         x = ops.concat((first, words, visual), 1)
         table = self.vl_pos_embed
-        if length < self.config.max_query_len:
-            table = ops.concat((table[: 1 + length], table[1 + self.config.max_query_len :]), 0)
+        if length < self.max_query_len:
+            table = ops.concat((table[: 1 + length], table[1 + self.max_query_len :]), 0)
         return x, ops.broadcast_to(table.expand_dims(0), x.shape)
 
-    def ground(
+    def head(
         self, image_features: ms.Tensor, text_features: ms.Tensor, token_mask: ms.Tensor, padding: ms.Tensor
     ) -> tuple[ms.Tensor, ...]:
-        """Kept features to outputs. One image for several sentences may come as a single row."""
+        """Kept features to outputs. The image may come once for several sentences."""
         visual, words = self.project_image(image_features), self.text_proj(text_features)
         batch, shared = words.shape[0], 0
         if visual.shape[0] != batch:
@@ -213,53 +234,52 @@ class ClipVG(GroundingModel):
     ) -> tuple[ms.Tensor, ...]:
         """image (B, 3, S, S), tokens and mask (B, L), padding (B, S, S) -> box (B, 4) cxcywh in [0, 1].
 
-        With `attention_loss_coef` also the attention of [REG] on the patches (B, N).
+        Where attention has a loss, also the attention of [REG] on the patches (B, N).
         """
-        return self.ground(self.encode_image(image), self.encode_text(token_ids), token_mask, padding)
+        return self.head(self.encode_image(image), self.encode_text(token_ids), token_mask, padding)
 
-    # ---- loss, decoding, optimisation ----------------------------------------------------------------------------
+    # ---- targets, loss, decoding, optimisation -------------------------------------------------------------------
+
+    def encode_targets(self, example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """`box`; see `targets`."""
+        return encode_box(example)
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """-> (total, bbox, giou[, attention]); terms are unweighted, the total is weighted."""
         bbox, giou = box_l1_loss(outputs[0], targets[0]), box_iou_loss(outputs[0], targets[0])
-        total = bbox * self.config.bbox_loss_coef + giou * self.config.giou_loss_coef
+        total = bbox * self.box_weight + giou * self.giou_weight
         if not self.watched:
             return total, bbox, giou
         where = attention_loss(outputs[1], targets[0])
-        return total + where * self.config.attention_loss_coef, bbox, giou, where
+        return total + where * self.attention_weight, bbox, giou, where
 
-    def decode(self, outputs: Mapping[str, np.ndarray], batch: Any) -> list[Any]:
-        """Raw outputs -> one `Prediction` per real row, in original pixels."""
-        return decode_box(outputs["box"], batch, self.config.box_code)
+    def decode(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> list[Prediction]:
+        """Raw outputs -> one `Prediction` per real sample, in original pixels."""
+        return decode_box(outputs["box"], batch, self.box_code)
 
-    def parameter_groups(self, train: Any) -> list[ParameterGroup]:
-        """CLIP's parameters, where they learn, at the visual rate, the rest at the base rate; decay on everything.
+    def encoder_settings(self, encoder: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `GroundingModel.encoder_settings`: the towers, and what each encoder reads of them."""
+        own = ("extract_layers", "variant") if encoder == "image" else ("variant", "prompt_ids")
+        return {key: settings.get(key) for key in ("clip_model", "clip", *own)}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """CLIP's parameters, where they learn (`clip`), and the rest (`base`).
 
         Raises:
             ConfigError: `box_code` is one that only decodes.
         """
-        if self.config.box_code != "cxcywh":
+        if self.box_code != "cxcywh":
             raise ConfigError(
-                f"model.box_code={self.config.box_code} decodes old checkpoints, and targets are never written in it; "
+                f"model.box_code={self.box_code} decodes old checkpoints, and targets are never written in it; "
                 "train with --model.box_code=cxcywh"
             )
         parts: dict[str, list[ms.Parameter]] = {"clip": [], "base": []}
         for name, parameter in self.parameters_and_names():
             if parameter.requires_grad:
                 parts["clip" if name.startswith("clip.") else "base"].append(parameter)
-        rates = {"clip": train.lr_visual, "base": train.lr_base}
-        return [
-            ParameterGroup(name, tuple(members), rates[name], train.weight_decay)
-            for name, members in parts.items()
-            if members
-        ]
+        return [ParameterGroup(name, tuple(members)) for name, members in parts.items() if members]
 
     @classmethod
     def weight_maps(cls) -> dict[str, Any]:
         """Files that CLIP-VG starts from or is exported to."""
         return WEIGHT_MAPS
-
-
-def build(config: Any) -> ClipVG:
-    """Network of a resolved configuration (`mindground.config.Config`)."""
-    return ClipVG(config.model, config.data.img_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mindground.models.interface import ModelInterface
 from mindground.models.vglaw.config import (
     FLAGS,
     IGNORED_FLAGS,
@@ -26,11 +27,17 @@ __all__ = [
     "PRETRAINED_PARTS",
     "Config",
     "build",
+    "interface",
 ]
+
+
+def interface(config: Any) -> ModelInterface:
+    """One referent per expression: its box and, with `data.use_mask`, its mask."""
+    return ModelInterface("expression", ("box", "mask") if config.data.use_mask else ("box",))
 
 
 def build(config: Any) -> VGLaw:
     """VG-LAW of a resolved configuration; MindSpore is imported only now."""
-    from mindground.models.vglaw.network import build as build_network
+    from mindground.models.vglaw.build import build as build_network
 
     return build_network(config)

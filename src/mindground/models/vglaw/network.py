@@ -2,135 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
+from mindspore import ops
 
 from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
 from mindground.losses import attention_loss, box_iou_loss, box_l1_loss, dice_loss, sigmoid_focal_loss
-from mindground.models.base import GroundingModel, ParameterGroup
-from mindground.models.vglaw.config import VGLawConfig, VisualConfig
+from mindground.models.base import GroundingModel, ParameterGroup, PretrainedPart
 from mindground.models.vglaw.decode import decode_referent
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
-from mindground.models.vglaw.law import law_linear, law_size
+from mindground.models.vglaw.targets import encode_box, encode_mask
 from mindground.models.vglaw.weights import WEIGHT_MAPS
-from mindground.nn import init
-from mindground.nn.linear import Linear
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.resize import BilinearResize
+from mindground.structures import Batch, Example, Prediction
 
-__all__ = ["VGLaw", "build"]
+__all__ = ["LossWeights", "VGLaw"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms; `attention` 0 leaves that term, and the output it needs, out."""
+
+    box: float = 1.0
+    iou: float = 1.0
+    focal: float = 1.0
+    dice: float = 1.0
+    attention: float = 0.0
 
 
 class VGLaw(GroundingModel):
     """The network of the paper, multi-task or box-only.
 
     Args:
-        config: the family's section; `config.text.vocab_size` must be set.
-        img_size: side of the square canvas in pixels, a multiple of the patch size.
-        use_mask: build the mask head and its two losses.
+        text_encoder, visual_encoder: the two backbones.
+        weight_generator: makes what adapts the blocks in `adapted`; None where none is adapted.
+        shares_decomposition: the generator's S and D belong to every adapted block.
+        pool: image features to one vector, guided by the sentence.
+        box_head, mask_head: None leaves masks and their two losses out.
+        img_size, patch_size: of the square canvas, in pixels.
+        iou_kind: of the second box term: iou, giou, diou or ciou.
         mask_threshold: probability above which a pixel belongs to the mask.
     """
 
     input_names = ("image", "token_ids", "token_mask")
-    pretrained_parts: ClassVar[Mapping[str, str]] = {
-        "text_encoder.": "--train.text_pretrained_path (bert-base-uncased's model.safetensors or pytorch_model.bin, "
-        "from its public model page)"
+    pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {
+        "text": PretrainedPart(
+            "text_encoder.",
+            "--train.pretrained.text (bert-base-uncased's model.safetensors or pytorch_model.bin, from its public "
+            "model page)",
+        ),
+        "visual": PretrainedPart("visual_encoder.", "--train.pretrained.visual (a ViTDet or MAE file)", required=False),
     }
 
-    def __init__(self, config: VGLawConfig, img_size: int, use_mask: bool = True, mask_threshold: float = 0.35) -> None:
+    def __init__(
+        self,
+        *,
+        text_encoder: Bert,
+        visual_encoder: ViTDet,
+        weight_generator: WeightGenerator | None,
+        adapted: Sequence[int],
+        shares_decomposition: bool,
+        pool: AdaptivePool,
+        box_head: MultiLayerPerceptron,
+        mask_head: MaskHead | None,
+        img_size: int,
+        patch_size: int,
+        iou_kind: str = "giou",
+        loss_weights: LossWeights | None = None,
+        mask_threshold: float = 0.35,
+    ) -> None:
         super().__init__()
-        vit, text = config.visual(), config.text
-        self.config, self.use_mask, self.mask_threshold = config, use_mask, mask_threshold
-        self.img_size = img_size
-        groups = config.block_groups()
-        self.adapted = [index for index, group in enumerate(groups) if group]
-        self.depth = vit.depth
-        self.shared = config.law_type == "svd" and config.share_decomposition
-        self.text_encoder = Bert(
-            vocab_size=text.vocab_size,
-            hidden_size=text.hidden_size,
-            num_hidden_layers=text.num_hidden_layers,
-            num_attention_heads=text.num_attention_heads,
-            intermediate_size=text.intermediate_size,
-            max_position_embeddings=text.max_position_embeddings,
-            dropout=text.dropout,
-        )
-        # The pooler takes no part in the forward pass; it is kept so that files can be read and written whole.
-        for parameter in self.text_encoder.pooler.get_parameters():
-            parameter.requires_grad = False
-
-        def qkv(index: int) -> nn.Cell:
-            own = not config.share_decomposition
-            return law_linear(config.law_type, vit.embed_dim, groups[index], config.law_rank, own)
-
-        self.visual_encoder = ViTDet(
-            img_size=img_size,
-            patch_size=vit.patch_size,
-            embed_dim=vit.embed_dim,
-            depth=vit.depth,
-            num_heads=vit.num_heads,
-            mlp_ratio=vit.mlp_ratio,
-            window_size=vit.window_size,
-            window_block_indexes=vit.window_block_indexes,
-            drop_path_rate=vit.drop_path_rate,
-            norm_eps=vit.norm_eps,
-            pretrain_img_size=vit.pretrain_img_size,
-            qkv_layers=qkv,
-        )
-        self._start(vit, text.start_gain)
-        if self.adapted:
-            self.weight_generator = self._generator(config, vit.embed_dim, groups)
-        self.ada_gap = AdaptivePool(text.hidden_size, vit.embed_dim, config.pool_dim)
-        self.bbox_pred = MultiLayerPerceptron((vit.embed_dim, config.box_hidden, config.box_hidden, 4))
-        terms = [("bbox", config.bbox_loss_coef), (config.xiou_loss_type, config.xiou_loss_coef)]
+        weights = loss_weights or LossWeights()
+        self.img_size, self.mask_threshold, self.iou_kind = img_size, mask_threshold, iou_kind
+        self.adapted, self.shared = list(adapted), shares_decomposition
+        self.depth = len(visual_encoder.blocks)
+        self.use_mask, self.shows_attention = mask_head is not None, weights.attention > 0
+        # The names of the attributes are the names in every checkpoint.
+        self.text_encoder = text_encoder
+        self.visual_encoder = visual_encoder
+        if weight_generator is not None:
+            self.weight_generator = weight_generator
+        self.ada_gap = pool
+        self.bbox_pred = box_head
+        terms = [("bbox", weights.box), (iou_kind, weights.iou)]
         self.output_names: tuple[str, ...] = ("box",)
         self.target_names: tuple[str, ...] = ("box",)
-        if use_mask:
-            self.up_sample = MaskHead(vit.embed_dim, text.hidden_size, config.up_channels)
-            grid = 4 * (img_size // vit.patch_size)
+        if mask_head is not None:
+            self.up_sample = mask_head
+            grid = 4 * (img_size // patch_size)
             self.mask_resize = BilinearResize((grid, grid), (img_size, img_size), align_corners=True)
             self.output_names = ("box", "mask_logits")
             self.target_names = ("box", "mask", "has_mask")
-            terms += [("focal", config.focal_loss_coef), ("dice", config.dice_loss_coef)]
-        if config.attention_loss_coef > 0:
+            terms += [("focal", weights.focal), ("dice", weights.dice)]
+        if self.shows_attention:
             self.output_names += ("attention",)
-            terms.append(("attention", config.attention_loss_coef))
+            terms.append(("attention", weights.attention))
         self.term_names = tuple(name for name, _ in terms)
         self.coefficients = tuple(float(value) for _, value in terms)
-
-    def _start(self, vit: VisualConfig, gain: float) -> None:
-        """Start values for training from random weights, where the configuration asks for others than published."""
-        if vit.position_start == "sincos":
-            side = vit.pretrain_img_size // vit.patch_size
-            table = np.concatenate([np.zeros((1, vit.embed_dim)), init.sincos_positions(side, side, vit.embed_dim)])
-            self.visual_encoder.pos_embed.set_data(ms.Tensor(table[None].astype(np.float32)))
-        linears = [cell for _, cell in self.text_encoder.cells_and_names() if isinstance(cell, Linear)]
-        for cell in linears if gain else ():
-            cell.weight.set_data(init.trunc_normal(cell.weight.shape, gain * cell.in_features**-0.5))
-
-    @staticmethod
-    def _generator(config: VGLawConfig, width: int, groups: list[int]) -> WeightGenerator:
-        law, rank = config.law_type, config.law_rank
-        generator = WeightGenerator(
-            [law_size(law, width, group, rank) for group in groups if group],
-            config.text.hidden_size,
-            config.generator_heads,
-            config.generator_norm_eps,
-            config.use_activation,
-            neutral=0.0 if law == "svd" else 1.0,
-            # A ReLU on top of zeros passes no gradient, so that pair would never learn from a zero start.
-            last_std=0.02 if law == "svd" and config.use_activation else 0.0,
-        )
-        if law == "svd" and config.share_decomposition:
-            generator.S = init.parameter(init.kaiming_uniform((3 * width, rank, 1), rank), "S")
-            generator.D = init.parameter(init.kaiming_uniform((rank, width, 1), width), "D")
-        return generator
 
     def generate(self, text_feat: ms.Tensor, token_mask: ms.Tensor) -> tuple[tuple[ms.Tensor, ...], ...]:
         """What each ViT block's qkv projection receives beside its input; empty where not adapted."""
@@ -153,7 +128,7 @@ class VGLaw(GroundingModel):
     def construct(self, image: ms.Tensor, token_ids: ms.Tensor, token_mask: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """image (B, 3, S, S), tokens and mask (B, L) int32 -> box (B, 4) cxcywh in [0, 1], mask_logits (B, 1, S, S).
 
-        With `attention_loss_coef` also the pooling attention (B, G*G).
+        Where attention has a loss, also the pooling attention (B, G*G).
         """
         text_feat = self.text_encoder(token_ids, token_mask)
         extras = self.generate(text_feat, token_mask)
@@ -168,52 +143,43 @@ class VGLaw(GroundingModel):
         if self.use_mask:
             logits = self.up_sample(features, sentence).expand_dims(1)
             outputs = outputs + (self.mask_resize(logits),)
-        if self.config.attention_loss_coef > 0:
+        if self.shows_attention:
             outputs = outputs + (attention,)
         return outputs
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """-> (total, bbox, iou kind[, focal, dice][, attention]); terms are unweighted, the total is weighted."""
-        terms = (
-            box_l1_loss(outputs[0], targets[0]),
-            box_iou_loss(outputs[0], targets[0], self.config.xiou_loss_type),
-        )
+        terms = (box_l1_loss(outputs[0], targets[0]), box_iou_loss(outputs[0], targets[0], self.iou_kind))
         if self.use_mask:
             batch = outputs[1].shape[0]
             logits, mask = outputs[1].reshape(batch, -1), targets[1].reshape(batch, -1)
             has_mask = targets[2].reshape(batch)
             terms = terms + (sigmoid_focal_loss(logits, mask, has_mask), dice_loss(logits, mask, has_mask))
-        if self.config.attention_loss_coef > 0:
+        if self.shows_attention:
             terms = terms + (attention_loss(outputs[-1], targets[0]),)
         total = terms[0] * self.coefficients[0]
         for index in range(1, len(terms)):
             total = total + terms[index] * self.coefficients[index]
         return (total, *terms)
 
-    def decode(self, outputs: Mapping[str, np.ndarray], batch: Any) -> list[Any]:
-        """Raw outputs -> one `Prediction` per real row, in original pixels."""
+    def encode_targets(self, example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """`box` and, with a mask head, `mask` and `has_mask`; see `targets`."""
+        return encode_box(example) | (encode_mask(example) if self.use_mask else {})
+
+    def decode(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> list[Prediction]:
+        """Raw outputs -> one `Prediction` per real sample, in original pixels."""
         return decode_referent(outputs, batch, self.mask_threshold)
 
-    def parameter_groups(self, train: Any) -> list[ParameterGroup]:
-        """Text encoder, visual encoder and the rest, each at its own rate (spec of the published recipe)."""
-        rates = {"text_encoder": train.lr_lang, "visual_encoder": train.lr_visual, "": train.lr_base}
-        members: dict[str, list[ms.Parameter]] = {prefix: [] for prefix in rates}
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Text encoder (`lang`), visual encoder (`visual`) and the rest (`base`)."""
+        names = {"text_encoder": "lang", "visual_encoder": "visual", "": "base"}
+        members: dict[str, list[ms.Parameter]] = {prefix: [] for prefix in names}
         for parameter in self.trainable_params():
             prefix = parameter.name.split(".", 1)[0]
-            members[prefix if prefix in rates else ""].append(parameter)
-        names = {"text_encoder": "lang", "visual_encoder": "visual", "": "base"}
-        return [
-            ParameterGroup(names[prefix], tuple(members[prefix]), lr, train.weight_decay)
-            for prefix, lr in rates.items()
-            if members[prefix]
-        ]
+            members[prefix if prefix in names else ""].append(parameter)
+        return [ParameterGroup(name, tuple(members[prefix])) for prefix, name in names.items() if members[prefix]]
 
     @classmethod
     def weight_maps(cls) -> dict[str, Any]:
         """Files that VG-LAW starts from or is exported to."""
         return WEIGHT_MAPS
-
-
-def build(config: Any) -> VGLaw:
-    """Network of a resolved configuration (`mindground.config.Config`)."""
-    return VGLaw(config.model, config.data.img_size, config.data.use_mask, config.eval.mask_threshold)

@@ -1,0 +1,98 @@
+"""The interface of a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from mindground.data.dataset import Dataset
+from mindground.models.interface import ModelInterface
+from mindground.structures import Batch, Prediction, Sample, Truth
+
+__all__ = ["MetricSettings", "Metrics", "Task"]
+
+
+class Metrics(Protocol):
+    """Collects what predictions are worth; states of several ranks can be merged."""
+
+    def update(self, predictions: Sequence[Prediction], batch: Batch) -> None: ...
+
+    def state(self) -> Any: ...
+
+    def merge(self, states: Sequence[Any]) -> None: ...
+
+    def compute(self) -> dict[str, float]: ...
+
+    def records(self) -> list[dict[str, Any]]: ...
+
+    def breakdown(self) -> dict[str, dict[str, dict[str, float]]]: ...
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """Thresholds of the metrics, as in the `eval` section."""
+
+    iou_threshold: float = 0.5
+    mask_threshold: float = 0.35
+    box_thresholds: Sequence[float] = field(default_factory=tuple)
+
+
+class Task(ABC):
+    """One kind of question, for a model with a given interface.
+
+    Class attributes:
+        kind: of the data sets that pose it (`Dataset.kind`).
+        asks_expression: a tokeniser is needed, and a predictor wants a sentence.
+        control: what `controlled` does to a data set, for protocols and messages.
+    """
+
+    kind: ClassVar[str] = ""
+    asks_expression: ClassVar[bool] = False
+    control: ClassVar[str] = ""
+
+    def __init__(self, interface: ModelInterface) -> None:
+        self.interface = interface
+
+    @abstractmethod
+    def truth(self, sample: Sample) -> Truth:
+        """What is true of a sample."""
+
+    @abstractmethod
+    def metrics(self, settings: MetricSettings) -> Metrics:
+        """A fresh metrics object."""
+
+    @abstractmethod
+    def metric_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """Names that `eval.select_by` may be; the first is its default."""
+
+    @abstractmethod
+    def record(self, sample: Sample, prediction: Prediction) -> dict[str, Any]:
+        """What a result file says of one sample."""
+
+    @abstractmethod
+    def write_results(self, path: str | Path, records: Sequence[Mapping[str, Any]]) -> Path:
+        """Write the records of a split in the task's own format. Raises WriteError."""
+
+    @abstractmethod
+    def controlled(self, dataset: Dataset, seed: int) -> Dataset:
+        """The data set with questions and answers taken apart: a model that looks and reads fails on it.
+
+        Raises:
+            DataError: it cannot be done with this data set.
+        """
+
+    @abstractmethod
+    def constant_baseline(self, boxes: Callable[[], np.ndarray], settings: MetricSettings) -> dict[str, Any]:
+        """What one answer reaches that looks at nothing.
+
+        Args:
+            boxes: () -> (N, 4) xyxy of all samples, relative to the canvas.
+
+        Raises:
+            DataError: the task has no such answer.
+        """
