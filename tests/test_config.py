@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindground import config as cf
+from mindground.config import registry
+from mindground.config.keys import flat
+from mindground.config.registry import transform_class
 from mindground.config.resolve import coerce, keys_of
+from mindground.config.upgrade import old_keys
 from mindground.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,12 +26,17 @@ CONFIGS = sorted((ROOT / "configs" / "vglaw").glob("*.yaml"))
 CLIPVG = sorted((ROOT / "configs" / "clipvg").glob("*.yaml"))
 
 
+def rates(config: cf.Config) -> dict[str, float]:
+    """Learning rate of every group of parameters."""
+    return {group: config.train.lr * factor for group, factor in config.train.lr_factors.items()}
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_no_arguments_give_the_embedded_default() -> None:
+def test_no_arguments_give_the_default_of_vglaw() -> None:
     config = cf.load_config()
     assert (config.family, config.data.dataset, config.data.eval_splits) == ("vglaw", "synthetic", ["val"])
     assert config.train.experiment_name == "quickstart"
@@ -35,10 +45,24 @@ def test_no_arguments_give_the_embedded_default() -> None:
     assert cf.load_config(tiny) == config
 
 
-def test_another_data_set_without_a_file_is_the_published_network() -> None:
+@pytest.mark.parametrize("family", ["vglaw", "clipvg"])
+def test_every_family_has_its_default_and_its_own_run_folder(family: str) -> None:
+    default = cf.load_config(overrides=[f"--family={family}"])
+    assert (default.family, default.data.dataset, default.train.random_encoders) == (family, "synthetic", True)
+    assert cf.load_config(ROOT / "configs" / family / "tiny_synthetic.yaml") == default
+    others = {other: cf.load_config(overrides=[f"--family={other}"]) for other in registry.families()}
+    assert len({config.train.experiment_name for config in others.values()}) == len(others)
+    # Small: a width of the published networks would take hours.
+    widths = [value for name, value in flat(cf.to_dict(default)).items() if name.endswith(("embed_dim", "_width"))]
+    assert widths and max(widths) <= 128
+
+
+def test_another_data_set_without_a_file_is_the_published_recipe() -> None:
     config = cf.load_config(overrides=["--dataset=refcocog"])
-    assert config.model.vit.embed_dim == 768
+    assert config.model.visual().embed_dim == 768
     assert (config.data.splitBy, config.data.eval_splits, config.data.img_size) == ("umd", ["val", "test"], 448)
+    assert (config.train.batch_sum, config.train.warmup_steps, config.data.transform.translate) == (256, 125, True)
+    assert cf.load_config(overrides=["--family=clipvg", "--dataset=unc"]).train.lr_reference_batch == 320
 
 
 @pytest.mark.parametrize("path", [*CONFIGS, *CLIPVG], ids=lambda p: f"{p.parent.name}-{p.stem}")
@@ -63,10 +87,10 @@ def test_published_recipes(name: str, split_by: str, splits: list[str]) -> None:
     config = cf.load_config(next(p for p in CONFIGS if p.stem == name))
     train = config.train
     assert (config.data.dataset, config.data.splitBy, config.data.eval_splits) == (name, split_by, splits)
-    assert (train.lr_base, train.lr_visual, train.lr_lang) == (1e-4, 1e-5, 1e-5)
+    assert rates(config) == {"base": 1e-4, "visual": 1e-5, "lang": 1e-5}
     assert (train.max_epochs, train.drop_epochs, train.drop_rate, train.batch_sum) == (20, [10], 0.1, 256)
     assert (train.clip_max_norm, train.weight_decay, train.eps, train.bias_correction) == (0.15, 1e-4, 1e-6, False)
-    assert config.data.translate and config.data.use_mask and config.model.law_type == "svd"
+    assert config.data.transform.translate and config.data.use_mask and config.model.law_type == "svd"
 
 
 @pytest.mark.parametrize(
@@ -82,14 +106,18 @@ def test_published_recipes(name: str, split_by: str, splits: list[str]) -> None:
 )
 def test_published_recipes_of_clipvg(name: str, data_set: str, splits: list[str]) -> None:
     config = cf.load_config(next(p for p in CLIPVG if p.stem == name))
-    data, train, model = config.data, config.train, config.model
-    assert (data.dataset, data.eval_splits, data.recipe, data.img_size, data.max_len) == (
+    data, train, model, transform = config.data, config.train, config.model, config.data.transform
+    assert (data.dataset, data.eval_splits, transform.name, data.img_size, data.max_len) == (
         *(data_set, splits),
         *("transvg", 224, 77),
     )
-    assert (data.aug_crop, data.aug_scale, data.translate, data.aug_blur) == (True, True, True, False)
-    assert (data.flip_prob, data.color_jitter_prob, data.tokenizer) == (0, 0.8, "clip_bpe")
-    assert train.lr_base == train.lr_visual and math.isclose(train.lr_base / train.lr_reference_batch, 2.5e-4 / 320)
+    assert (transform.aug_crop, transform.aug_scale, transform.translate, transform.aug_blur) == (
+        *(True, True),
+        *(True, False),
+    )
+    assert (transform.flip_prob, transform.color_jitter_prob, data.tokenizer) == (0, 0.8, "clip_bpe")
+    assert train.lr_factors == {"base": 1, "clip": 1}
+    assert math.isclose(train.lr / train.lr_reference_batch, 2.5e-4 / 320)
     assert (train.lr_scheduler, train.lr_by_epoch, train.warmup_steps, train.max_epochs) == ("cosine", True, 0, 110)
     assert (train.beta1, train.beta2, train.eps, train.weight_decay) == (0.9, 0.999, 1e-8, 1e-4)
     assert (train.bias_correction, train.clip_max_norm, train.seed) == (True, 0, 13)
@@ -102,7 +130,8 @@ def test_frozen_recipe_repeats_what_it_keeps() -> None:
     data, model = config.data, config.model
     assert (model.train_clip, model.clip_model, config.train.feature_cache) == ("nothing", "ViT-B/16", "features")
     assert data.augment_variants == 1
-    assert not any((data.aug_crop, data.aug_scale, data.translate, data.aug_blur, data.color_jitter_prob))
+    keys = cf.to_dict(config)["data"]["transform"]
+    assert keys.pop("name") == "transvg" and not any(keys.values())
 
 
 CLIPVG_LINE = (
@@ -116,20 +145,21 @@ CLIPVG_LINE = (
 
 def test_flags_of_clipvg_mean_what_they_say() -> None:
     config = cf.load_config(overrides=CLIPVG_LINE.split())
-    data, train, model = config.data, config.train, config.model
+    data, train, model, transform = config.data, config.train, config.model, config.data.transform
     assert (model.clip_model, model.vl_nheads, model.vl_hidden_dim, model.vl_dim_feedforward) == (
         *("ViT-B/32", 16),
         *(512, 1024),
     )
     assert (model.vl_enc_layers, model.vl_dropout, data.img_size, data.max_len) == (3, 0.2, 448, 40)
-    assert (train.max_epochs, train.batch_size, train.lr_base, train.lr_visual) == (90, 32, 1e-4, 1e-4)
+    assert (train.max_epochs, train.batch_size, train.optimizer) == (90, 32, "adamw")
+    assert rates(config) == {"base": 1e-4, "clip": 1e-4}
     assert (train.lr_scheduler, train.drop_epochs, train.poly_power, train.lr_exponential) == ("step", [60], 0.8, 0.7)
     assert (train.weight_decay, train.clip_max_norm, train.seed, train.resume) == (1e-3, 1, 3, "auto")
     assert (data.image_root, data.root, data.num_workers, train.output_dir) == ("pictures", "lists", 1, "out")
-    assert data.aug_blur and data.aug_crop and data.aug_scale and data.translate
+    assert transform.aug_blur and transform.aug_crop and transform.aug_scale and transform.translate
     # The same name is another key elsewhere, and what is not typed is the published recipe.
     assert cf.load_config(overrides=["--dataset=refcoco", "--data_root=x"]).data.root == "x"
-    assert (data.recipe, data.tokenizer, train.eps, train.lr_reference_batch) == ("transvg", "clip_bpe", 1e-8, 320)
+    assert (transform.name, data.tokenizer, train.eps, train.lr_reference_batch) == ("transvg", "clip_bpe", 1e-8, 320)
 
 
 @pytest.mark.parametrize(
@@ -140,12 +170,12 @@ def test_flags_of_clipvg_mean_what_they_say() -> None:
         ("--dataset dior_rs", "--dataset=dior_rsvg"),
         ("--device cuda:1", "--device_target=auto"),
         ("--device=cpu", "--device_target=CPU"),
-        ("--optimizer sgd", "AdamW"),
+        ("--optimizer rmsprop", "adamw, adam or sgd"),
         ("--prompt a{pseudo_query}", "export_jsonl"),
         ("--eval", "src/eval.py"),
         ("--eval_set testA", "--split=testA"),
         ("--eval_model x.pth", "import_weights.py x.pth"),
-        ("--retrain x.pth", "--train.pretrained_path=x.pth"),
+        ("--retrain x.pth", "--train.pretrained.model=x.pth"),
         ("--model RN50", "ViT-B/16"),
     ],
 )
@@ -162,9 +192,21 @@ def test_an_explained_configuration_reads_back_and_names_its_origins(tmp_path: P
     assert cf.load_config(write(tmp_path / "c.yaml", text)) == line.config()
     told = {words.split(":")[0].strip(): words for words in text.splitlines()}
     assert told["vl_nheads"].endswith("# command line; published: 8")
-    assert "dior_rsvg.yaml; published: 0.00025" in told["lr_base"]
-    assert "published.yaml" in told["recipe"] and "published:" not in told["recipe"]
+    assert "dior_rsvg.yaml; published: 0.00025" in told["lr"]
+    assert "published.yaml" in told["name"] and "published:" not in told["name"]
+    assert "published.yaml" in told["clip"] and "#" not in told["base"]
     assert "#" not in told["vertical_flip_prob"]
+    assert "schema: 2" in text.splitlines()[0]
+
+
+def test_an_explained_schedule_says_which_keys_are_not_read(tmp_path: Path) -> None:
+    line = cf.parse_command_line(["--train.schedule=[{kind: cosine, end: 0.1}]", "--pretrained_path=w.pkl"])
+    text = line.explained()
+    assert cf.load_config(write(tmp_path / "c.yaml", text)) == line.config()
+    told = {words.split(":")[0].strip(): words for words in text.splitlines()}
+    assert all("not read, train.schedule is" in told[name] for name in ("warmup_steps", "lr_scheduler"))
+    assert "kind: cosine" in told["schedule"] and told["model"].endswith("# command line")
+    assert "not read" not in cf.parse_command_line([]).explained()
 
 
 README_LINE = (
@@ -179,7 +221,7 @@ def test_upstream_flags_mean_what_they_say() -> None:
     config = cf.load_config(overrides=README_LINE.split())
     train, data, device = config.train, config.data, config.device
     assert (train.batch_size, config.eval.batch_size, train.batch_sum) == (4, 4, 256)
-    assert (data.dataset, data.splitBy, data.img_size, data.translate, data.use_mask) == (
+    assert (data.dataset, data.splitBy, data.img_size, data.transform.translate, data.use_mask) == (
         "refcoco+",
         "unc",
         448,
@@ -187,10 +229,10 @@ def test_upstream_flags_mean_what_they_say() -> None:
         True,
     )
     assert (train.experiment_name, train.short_comment, train.output_dir) == ("refcoco", "try1", "out")
-    assert (train.lr_lang, train.lr_visual, train.lr_base, train.lr_scheduler) == (1e-5, 1e-5, 1e-4, "step")
+    assert rates(config) == {"base": 1e-4, "visual": 1e-5, "lang": 1e-5} and train.lr_scheduler == "step"
     assert (train.max_epochs, train.drop_epochs, train.log_freq) == (20, [10, 15], 10)
     assert (config.model.law_type, config.model.vit_model) == ("svd", "vitdet_b_mrcnn")
-    assert train.pretrained_path == "w.pkl"
+    assert train.pretrained == {"model": "w.pkl"}
     assert (device.mode_name, device.device_target, device.run_distribute) == ("PYNATIVE", "GPU", False)
 
 
@@ -245,12 +287,38 @@ def test_assignments_without_dashes_and_the_last_word_wins() -> None:
         ("--law_type swd", "svd"),
         ("--imsize 224", "--family clipvg"),
         ("--sup_type full", "--family clipvg"),
+        ("--train.lr_factors.visul=1", "--train.lr_factors.visual"),
+        ("--train.lr_factors={visul: 1}", "vglaw has base, visual, lang; did you mean 'train.lr_factors.visual'"),
+        ("--train.lr_factors=3", "a mapping"),
+        ("--train.lr_factors={visual: fast}", "finite number"),
+        ("--train.lr_factors.visual=-1", "at least 0"),
+        ("--train.pretrained.modle=x", "--train.pretrained.model"),
+        ("--train.pretrained={model: 3}", "in quotes"),
+        ("--lr_base=-1", "at least 0"),
+        ("--train.lr=1 --lr_base=2", "leave one out"),
+        ("--lr_base=1 --train.lr_factors.base=0.5 --train.lr=2", "leave one out"),
+        ("--recipe=stretch --data.transform.name=transvg", "leave one out"),
+        ("--data.transform.name=strech", "'stretch'"),
+        ("--data.transform.flip_probe=1", "--data.transform.flip_prob"),
+        ("--data.transform.flip_prob=yes", "finite number"),
+        ("--train.schedule=[{kind: linar}]", "'linear'"),
+        ("--train.schedule=[{kind: linear, stesp: 3}]", "'train.schedule[0].steps'"),
+        ("--train.schedule=[{kind: cosine}, {kind: constant}]", "never reached"),
+        ("--train.schedule=[cosine]", "a mapping with keys among kind, steps"),
+        ("--train.schedule=[{kind: cosine}", "a list such as"),
+        ("--train.schedule=[&a{kind: cosine},*a]", "a list such as"),
+        ("--train.schedule=[{kind: cosine}] --warmup_steps=3", "train.warmup_steps both describe"),
+        ("--train.optimizer=rmsprop", "adamw, adam, sgd"),
+        ("--train.optimizer=sgd --train.amsgrad", "choose adam or adamw"),
+        ("--train.nesterov", "choose sgd"),
+        ("--train.optimizer=sgd --train.nesterov --train.momentum=0", "momentum above 0"),
+        ("--train.batch_norm=global", "local, sync, frozen"),
         ("stray", "belongs to no option"),
     ],
 )
 def test_mistakes_are_named_with_the_cure(words: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        cf.load_config(overrides=words.split())
+        cf.load_config(overrides=re.split(r" (?=--)", words) if "{" in words else words.split())
     assert says in str(caught.value)
 
 
@@ -268,6 +336,16 @@ def test_mistakes_are_named_with_the_cure(words: str, says: str) -> None:
         ("data: {eval_splits: {a: 1}}", "a list"),
         ("train: 4", "section"),
         ("data: {synthetic: 4}", "section"),
+        ("data: {transform: 4}", "section"),
+        ("data: {transform: {name: 4}}", "data.transform.name=4 is unknown"),
+        ("data: {transform: {flip_probe: 1}}", "'data.transform.flip_prob'"),
+        ("data: {transform: {aug_crop: false}}", "belongs to data.transform.name=transvg"),
+        ("train: {schedule: [{kind: cosine}], lr_scheduler: poly}", "train.lr_scheduler both describe"),
+        ("train: {lr_factors: {visul: 1}}", "'train.lr_factors.visual'"),
+        ("schema: 3", "update MindGround"),
+        ("schema: x", "whole number"),
+        ("schema: 2\ntrain: {lr_base: 1.0}", "it is called train.lr now"),
+        ("schema: 2\ndata: {recipe: stretch}", "it is called data.transform.name now"),
         ("- a", "mapping"),
         ("train: {seed: 1, seed: 2}", "stands twice"),
         ("a: &x [1]\nb: *x", "aliases"),
@@ -292,14 +370,14 @@ def test_bad_files_are_named(text: str, says: str, tmp_path: Path) -> None:
 def test_bases_are_relative_to_their_file_and_the_child_wins(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     write(tmp_path / "grand.yaml", "train: {batch_size: 2, max_epochs: 7, drop_epochs: [1, 2]}\ndata: {img_size: 64}")
-    write(tmp_path / "deep" / "base.yaml", "base: ../grand.yaml\ntrain: {batch_size: 3, lr_base: 1e-3}")
+    write(tmp_path / "deep" / "base.yaml", "base: ../grand.yaml\ntrain: {batch_size: 3, lr: 1e-3}")
     child = write(tmp_path / "child.yaml", "base: [deep/base.yaml]\ntrain: {drop_epochs: [5]}")
     config = cf.load_config(child, ["--train.max_epochs=9"])
-    assert (config.train.batch_size, config.train.lr_base, config.train.max_epochs) == (3, 1e-3, 9)
+    assert (config.train.batch_size, config.train.lr, config.train.max_epochs) == (3, 1e-3, 9)
     assert (config.train.drop_epochs, config.data.img_size) == ([5], 64)
 
 
-def test_a_door_keeps_its_own_options() -> None:
+def test_a_command_keeps_its_own_options() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ckpt")
     parser.add_argument("--texts", nargs="*")
@@ -321,6 +399,9 @@ def test_overrides_on_a_checkpoint_keep_the_rest(tmp_path: Path) -> None:
     assert (config.eval.mask_threshold, config.eval.batch_size) == (0.5, 3)
     assert cf.apply_overrides(saved, ["--dataset", "refcocog"]).data.eval_splits == ["val", "test"]
     assert saved.eval.batch_size != 3
+    write(tmp_path / "other.yaml", "family: clipvg\neval: {batch_size: 2}")
+    with pytest.raises(ConfigError, match="of family 'clipvg', the checkpoint of 'vglaw'"):
+        cf.parse_command_line(["--config", str(tmp_path / "other.yaml")]).applied_to(saved)
 
 
 def test_historical_flags_are_named_once_and_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -333,11 +414,13 @@ def test_historical_flags_are_named_once_and_change_nothing(caplog: pytest.LogCa
 
 
 def test_every_flag_leads_to_a_key() -> None:
-    from mindground.models import families, family_module
-
-    for family in families():
-        keys = {key for name, cls in cf.overrides.SECTIONS.items() for key in keys_of(cls, f"{name}.")}
-        keys |= {"family", *keys_of(family_module(family).Config, "model.")}
+    for family in registry.families():
+        facts = registry.family(family)
+        keys = set(flat(cf.to_dict(cf.load_config(overrides=[f"--family={family}"])))) | set(old_keys(facts))
+        keys |= {f"data.transform.{k}" for name in registry.recipe_names() for k in keys_of(transform_class(name))}
+        keys |= {"train.lr_factors", "train.pretrained"} | {
+            f"train.pretrained.{part}" for part in facts.pretrained_parts
+        }
         assert {key for found in cf.overrides.known_names(family).values() for key in found} <= keys
 
 
@@ -379,3 +462,14 @@ def test_import_is_light(run_python) -> None:
     runs = [run_python(["-c", code]).stdout.split() for _ in range(3)]
     assert {tuple(words[:2]) for words in runs} == {("False", "False")}
     assert min(float(words[2]) for words in runs) < 0.5
+
+
+def test_importing_mindground_imports_neither_models_nor_data(run_python) -> None:
+    code = (
+        "import sys, time; start = time.process_time(); import mindground; spent = time.process_time() - start\n"
+        "loaded = [n for n in sys.modules if n.startswith(('mindground.data', 'mindground.models', 'numpy', 'cv2'))]\n"
+        "print(spent, *loaded)"
+    )
+    runs = [run_python(["-c", code]).stdout.split() for _ in range(3)]
+    assert all(len(words) == 1 for words in runs), runs
+    assert min(float(words[0]) for words in runs) < 0.3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mindground.config import registry as _registry
+
 if TYPE_CHECKING:
     from mindground.engine.checkpoint import load_checkpoint
     from mindground.inference.predictor import Predictor
@@ -21,10 +23,26 @@ _HOMES = {
 }
 
 
+def _of(module: str, name: str) -> Any:
+    """An attribute of a module that is imported now."""
+    return getattr(importlib.import_module(module), name)
+
+
+# What a configuration knows of models and data; their modules are imported when it first asks.
+_registry.hand_in(
+    _registry.Sources(
+        families=lambda: _of("mindground.models", "families")(),
+        family=lambda name: _of("mindground.models", "family_facts")(name),
+        formats=lambda: _of("mindground.data.formats.registry", "FORMATS"),
+        recipes=lambda: _of("mindground.data.transforms", "RECIPES"),
+    )
+)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'mindground' has no attribute {name!r}")
     from mindground.runtime import device
 
     device.prepare()  # some of these homes import MindSpore, which reads its start-up settings then
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return _of(_HOMES[name], name)

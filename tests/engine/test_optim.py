@@ -11,7 +11,6 @@ import pytest
 from engine.fakes import FakeModel
 from mindground.config import TrainConfig
 from mindground.engine.optim.adamw import AdamW, build_optimizer, clip_factor, scaled_rates, sum_of_squares
-from mindground.engine.schedules import lr_factor, schedule_list
 from mindground.errors import ConfigError
 from mindground.models.base import ParameterGroup
 
@@ -105,22 +104,6 @@ def test_clipping_formulas() -> None:
     assert clip_factor(3.0, 0.15, upstream=True) == 0.15 / 3.0
     assert clip_factor(0.1, 0.15) == clip_factor(0.1, 0.15, upstream=True) == 1.0
     assert clip_factor(9.0, 0.0) == 1.0
-
-
-def test_schedules() -> None:
-    step = TrainConfig(lr_scheduler="step", warmup_steps=4, drop_epochs=[2, 3], drop_rate=0.1)
-    assert [round(f, 4) for f in schedule_list(step, 3, 12)] == [
-        0.01, 0.2575, 0.505, 0.7525, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01,
-    ]  # fmt: skip
-    cosine = TrainConfig(lr_scheduler="cosine", min_lr_ratio=0.1)
-    assert lr_factor(cosine, 0, 3, 10) == 1.0
-    assert lr_factor(cosine, 5, 3, 10) == pytest.approx(0.55)
-    assert lr_factor(cosine, 10, 3, 10) == pytest.approx(0.1)
-    poly = TrainConfig(lr_scheduler="poly", poly_power=0.9)
-    assert lr_factor(poly, 100, 3, 400) == pytest.approx(0.75**0.9)
-    assert lr_factor(TrainConfig(lr_scheduler="constant"), 99, 3, 10) == 1.0
-    with pytest.raises(ConfigError, match="noam"):
-        lr_factor(TrainConfig(lr_scheduler="noam"), 0, 1, 1)
 
 
 def test_hundreds_of_parameters_compile() -> None:

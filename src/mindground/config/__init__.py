@@ -1,13 +1,14 @@
 """Typed configuration: YAML files with inheritance, every key overridable on the command line.
 
     config = load_config("configs/vglaw/refcoco.yaml", ["--train.batch_size=4"])
-    line = parse_command_line(sys.argv[1:], parser)     # a door: line.options.ckpt, line.config()
+    line = parse_command_line(sys.argv[1:], parser)     # of a command: line.options.ckpt, line.config()
 
-Order, later wins: defaults of the dataclasses, files from the furthest `base:` down, the command line.
-With no file the embedded default is used (`default.yaml` in this folder: a small VG-LAW on the
-synthetic set), unless another data set is asked for: then the published recipe of the family, which is
-`published.yaml` in its folder or, without one, what the defaults of the dataclasses say. Importing
-this package does not import MindSpore.
+Order, later wins: defaults of the dataclasses, files from the furthest `base:` down, the command line. With no file the
+family's `default.yaml` is used (minutes on two cores, on the synthetic set; VG-LAW's where no family is named), unless
+another data set is asked for: then its `published.yaml` or, without one, the defaults of the dataclasses.
+
+Families, data sets and transform recipes are handed in (`config.registry`); importing this package imports no model,
+no data and no MindSpore. Keys of older versions stay readable (`config.upgrade`).
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ from typing import Any
 
 import yaml
 
+from mindground.config import registry
+from mindground.config.layers import SECTIONS, Layer, Merged, family_of, merge_layers, swaps_of
 from mindground.config.overrides import (
     FLAGS,
     IGNORED_FLAGS,
-    SECTIONS,
     CommandParser,
     Overrides,
     resolve_overrides,
     split_arguments,
 )
-from mindground.config.resolve import build, check_tree, coerce, merge, nearest, read_yaml
+from mindground.config.resolve import build, read_yaml
+from mindground.config.schedule import Segment
 from mindground.config.schema import (
     Config,
     DataConfig,
@@ -39,23 +42,29 @@ from mindground.config.schema import (
     EvalConfig,
     SyntheticConfig,
     TrainConfig,
+    TransformConfig,
     complete,
-    validate,
+    transform_config,
 )
+from mindground.config.upgrade import SCHEMA, schema_of
+from mindground.config.validate import validate
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_text
-from mindground.models import model_config_class, published_file
 
 __all__ = [
     "CommandLine",
+    "CommandParser",
     "Config",
     "DataConfig",
     "DeviceConfig",
     "EvalConfig",
     "FLAGS",
     "IGNORED_FLAGS",
+    "SCHEMA",
+    "Segment",
     "SyntheticConfig",
     "TrainConfig",
+    "TransformConfig",
     "apply_overrides",
     "dump_yaml",
     "family_of_file",
@@ -65,10 +74,10 @@ __all__ = [
     "parse_command_line",
     "to_dict",
     "to_yaml",
+    "transform_config",
     "value_of",
 ]
 
-_DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 _DEFAULT_FAMILY = "vglaw"
 _EVERY_KEY = (
     "Every key of the configuration may follow, for instance --train.batch_size=4 --data.root=DIR. The config.yaml of "
@@ -77,8 +86,10 @@ _EVERY_KEY = (
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Nested plain mapping (JSON- and YAML-able); `from_dict` is its inverse."""
+    """Nested plain mapping (JSON- and YAML-able) in keys of SCHEMA; `from_dict` is its inverse."""
     plain = dataclasses.asdict(config)
+    transform = plain["data"]["transform"]
+    plain["data"]["transform"] = {"name": transform.pop("name"), **transform}
     return _lists(plain)
 
 
@@ -88,10 +99,20 @@ def _lists(value: Any) -> Any:
     return [_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def from_dict(tree: Mapping[str, Any], source: str = "") -> Config:
-    """Typed configuration of a nested mapping; raises ConfigError for unknown keys and wrong types."""
-    family = _family_of(tree, source) or _DEFAULT_FAMILY
-    return _finish(_check(tree, family, source), family)
+def from_dict(tree: Mapping[str, Any], source: str = "", schema: int | None = None) -> Config:
+    """Typed configuration of a nested mapping, of this or an older schema.
+
+    Args:
+        tree: sections; absent keys take their defaults.
+        source: file named in errors.
+        schema: of the keys, as the checkpoint says; None = what the mapping says, where keys of schema 1 are read too.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a later schema.
+    """
+    facts = registry.family(family_of(tree, source) or _DEFAULT_FAMILY)
+    layer = Layer(source, tree, schema_of(tree, schema, source), quiet=not source)
+    return _finish(merge_layers([layer], facts).tree, facts.name)
 
 
 def load_config(paths: str | Path | Sequence[str | Path] | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -113,7 +134,7 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A door's command line, sorted: its own options, a configuration file, overrides."""
+    """The line of a command, sorted: its own options, a configuration file, overrides."""
 
     options: argparse.Namespace
     config_file: str | None
@@ -129,33 +150,32 @@ class CommandLine:
         from mindground.config.explain import explain
 
         config = self.config()
-        family, layers = _resolved(self.config_file, self.overrides, self.option_names)
-        published = published_file(family)
-        recipe = {} if published is None else to_dict(load_config(published, [f"--family={family}"]))
-        return explain(to_dict(config), layers, recipe or to_dict(_finish({}, family)))
+        family, merged = _resolved(self.config_file, self.overrides, self.option_names)
+        published = registry.family(family).published_file
+        recipe = from_dict({"family": family}) if published is None else load_config(published, [f"--family={family}"])
+        return explain({"schema": SCHEMA, **to_dict(config)}, merged.layers, to_dict(recipe))
 
     def applied_to(self, config: Config) -> Config:
         """`config` of a checkpoint with this line's file, then its overrides, on top."""
         if self.config_file is not None:
-            layers = read_yaml(Path(self.config_file))
-            tree = to_dict(config)
-            for source, layer in layers:
-                tree = merge(tree, _check(layer, config.family, source))
-            config = from_dict(tree)
+            family = family_of_file(self.config_file)
+            if family != config.family and any("family" in tree for _, tree in read_yaml(Path(self.config_file))):
+                raise ConfigError(f"{self.config_file} is of family {family!r}, the checkpoint of {config.family!r}")
+            config = _over(config, _file_layers([self.config_file]))
         return _apply(config, self.overrides, self.option_names)
 
 
 def parse_command_line(
     argv: Sequence[str], parser: argparse.ArgumentParser | None = None, *, explains: bool = False
 ) -> CommandLine:
-    """Sorts a door's arguments; the configuration itself is resolved later by the returned object.
+    """Sorts a command's arguments; the configuration itself is resolved later by the returned object.
 
     Args:
         argv: `sys.argv[1:]`.
-        parser: the door's own options (`--ckpt`, `--out`, ...); `--config` is added to it.
-        explains: adds `--explain-config`, for a door that then prints `CommandLine.explained()`.
+        parser: the command's own options (`--ckpt`, `--out`, ...); `--config` is added to it.
+        explains: adds `--explain-config`, for a command that then prints `CommandLine.explained()`.
     Raises:
-        ConfigError: an argument that belongs to nothing, or a mistake in the door's own options.
+        ConfigError: an argument that belongs to nothing, or a mistake in the command's own options.
     """
     parser = parser or CommandParser()
     parser.allow_abbrev = False
@@ -163,7 +183,7 @@ def parse_command_line(
     if explains:
         parser.add_argument("--explain-config", action="store_true", help="print where every key comes from, and stop")
     if "--config" not in parser._option_string_actions:
-        parser.add_argument("--config", metavar="FILE", help="YAML file; without it the embedded default")
+        parser.add_argument("--config", metavar="FILE", help="YAML file; without it the family's default")
     words = split_arguments(argv, parser)
     options = parser.parse_args(list(words.rest))
     names = tuple(name.lstrip("-") for name in parser._option_string_actions if name.startswith("--"))
@@ -172,7 +192,7 @@ def parse_command_line(
 
 def to_yaml(config: Config) -> str:
     """The whole configuration as YAML that `load_config` reads back."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump({"schema": SCHEMA, **to_dict(config)}, sort_keys=False, allow_unicode=True)
 
 
 def dump_yaml(config: Config, path: str | Path) -> None:
@@ -195,39 +215,16 @@ def value_of(config: Config, key: str) -> Any:
 
 def family_of_file(path: str | Path) -> str:
     """Family that a configuration file, or the nearest of its bases, names."""
-    named = [_family_of(layer, source) for source, layer in read_yaml(Path(path))]
+    named = [family_of(layer, source) for source, layer in read_yaml(Path(path))]
     return next((family for family in reversed(named) if family), _DEFAULT_FAMILY)
 
 
-def _family_of(tree: Mapping[str, Any], source: str) -> str | None:
-    family = tree.get("family")
-    if family is None or isinstance(family, str):
-        return family
-    raise ConfigError(f"{source + ': ' if source else ''}family={family!r} must be a text")
-
-
-def _check(tree: Mapping[str, Any], family: str, source: str) -> dict[str, Any]:
-    """One layer with every key known and typed; a `model` section of another family is left out."""
-    where = f"{source}: " if source else ""
-    checked: dict[str, Any] = {}
-    for name, section in tree.items():
-        if name == "family":
-            checked[name] = coerce(section, str, f"{where}family")
-            continue
-        if name not in SECTIONS and name != "model":
-            raise ConfigError(f"{where}unknown section {name!r}{nearest(str(name), ['family', 'model', *SECTIONS])}")
-        if name == "model" and (_family_of(tree, source) or family) != family:
-            continue
-        if not isinstance(section, Mapping):
-            raise ConfigError(f"{where}{name} is a section with keys of its own, found {section!r}")
-        cls = model_config_class(family) if name == "model" else SECTIONS[name]
-        checked[name] = check_tree(section, cls, source=source, prefix=f"{name}.")
-    return checked
-
-
 def _finish(tree: Mapping[str, Any], family: str) -> Config:
-    sections = {name: build(tree.get(name, {}), cls) for name, cls in SECTIONS.items()}
-    config = Config(family=family, model=build(tree.get("model", {}), model_config_class(family)), **sections)
+    swaps = swaps_of(tree)
+    sections = {name: build(tree.get(name, {}), cls, swaps) for name, cls in SECTIONS.items()}
+    # A part without a file is no part: an empty path takes back what a layer below said.
+    sections["train"].pretrained = {part: path for part, path in sections["train"].pretrained.items() if path}
+    config = Config(family=family, model=build(tree.get("model", {}), registry.family(family).config), **sections)
     complete(config.data)
     validate(config)
     return config
@@ -238,51 +235,66 @@ def _last(overrides: Overrides, *names: str) -> str | None:
     return found[-1] if found else None
 
 
-def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides) -> list[tuple[str, dict[str, Any]]]:
+def _file_layers(paths: Sequence[str | Path]) -> list[Layer]:
+    layers = [layer for path in paths for layer in read_yaml(Path(path))]
+    return [Layer(source, tree, schema_of(tree, source=source)) for source, tree in layers]
+
+
+def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides) -> list[Layer]:
     if paths is None:
+        facts = registry.family(_last(overrides, "family") or _DEFAULT_FAMILY)
         synthetic = (_last(overrides, "dataset", "data.dataset") or "synthetic") == "synthetic"
-        published = published_file(_last(overrides, "family") or _DEFAULT_FAMILY)
-        if synthetic:
-            return read_yaml(_DEFAULT_FILE)
-        return read_yaml(published) if published else []
-    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    return [layer for path in paths for layer in read_yaml(Path(path))]
+        file = facts.default_file if synthetic else facts.published_file
+        return _file_layers([file] if file else [])
+    return _file_layers([paths] if isinstance(paths, (str, Path)) else list(paths))
 
 
 def _resolved(
     paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()
-) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
-    """Family, and every layer with its source, checked; later ones win."""
+) -> tuple[str, Merged]:
+    """Family, and all layers as one tree and one by one."""
     layers = _layers(paths, overrides)
     family = _DEFAULT_FAMILY
     owner = ""  # whose `model` section a file without `family` of its own continues
-    for source, layer in layers:
-        family = _family_of(layer, source) or family
+    for layer in layers:
+        family = family_of(layer.tree, layer.source) or family
     family = _last(overrides, "family") or family
-    checked: list[tuple[str, dict[str, Any]]] = []
-    for source, layer in layers:
-        owner = _family_of(layer, source) or owner or family
-        checked.append((source, _check({**layer, "family": owner}, family, source)))
-    return family, [*checked, ("command line", resolve_overrides(overrides, family, options))]
+    owned: list[Layer] = []
+    for layer in layers:
+        owner = family_of(layer.tree, layer.source) or owner or family
+        owned.append(dataclasses.replace(layer, tree={**layer.tree, "family": owner}))
+    owned.append(_command_line(overrides, family, options))
+    return family, merge_layers(owned, registry.family(family))
+
+
+def _command_line(overrides: Overrides, family: str, options: Sequence[str]) -> Layer:
+    """What was typed; every name that was ever a key may be."""
+    return Layer("command line", resolve_overrides(overrides, family, options), schema=1, quiet=True)
 
 
 def _load(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()) -> Config:
-    family, layers = _resolved(paths, overrides, options)
-    tree: dict[str, Any] = {}
-    for _, layer in layers:
-        tree = merge(tree, layer)
-    return _finish(tree, family)
+    family, merged = _resolved(paths, overrides, options)
+    return _finish(merged.tree, family)
+
+
+def _over(config: Config, layers: Sequence[Layer]) -> Config:
+    """A new configuration: `config` with layers on top."""
+    tree = to_dict(config)
+    asked: set[str] = set()
+    for layer in layers:
+        data = layer.tree.get("data")
+        asked |= set(data) if isinstance(data, Mapping) else set()
+    if {"dataset", "splitBy"} & asked:
+        # What was usual for the old data set need not exist for the new one.
+        tree["data"].pop("eval_splits")
+        if "dataset" in asked:
+            tree["data"].pop("splitBy")
+    under = Layer("configuration", tree, SCHEMA, quiet=True)
+    return _finish(merge_layers([under, *layers], registry.family(config.family)).tree, config.family)
 
 
 def _apply(config: Config, overrides: Overrides, options: Sequence[str] = ()) -> Config:
-    asked = resolve_overrides(overrides, config.family, options)
-    if asked.get("family", config.family) != config.family:
-        raise ConfigError(f"family {asked['family']!r} asked of a configuration of family {config.family!r}")
-    tree = to_dict(config)
-    data = asked.get("data", {})
-    if {"dataset", "splitBy"} & set(data):
-        # What was usual for the old data set need not exist for the new one.
-        tree["data"].pop("eval_splits")
-        if "dataset" in data:
-            tree["data"].pop("splitBy")
-    return from_dict(merge(tree, asked))
+    layer = _command_line(overrides, config.family, options)
+    if layer.tree.get("family", config.family) != config.family:
+        raise ConfigError(f"family {layer.tree['family']!r} asked of a configuration of family {config.family!r}")
+    return _over(config, [layer])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from mindground.config.keys import flat
+from mindground.config.schedule import SHORT_KEYS
 
 __all__ = ["explain"]
 
@@ -25,36 +28,32 @@ def explain(
     """
     origins: dict[str, str] = {}
     for source, layer in layers:
-        origins.update(dict.fromkeys(_leaves(layer), source if source == "command line" else _short(source)))
-    return "\n".join(_lines(config, origins, dict(_values(published)), "", "")) + "\n"
+        origins.update(dict.fromkeys(flat(layer), source if source == "command line" else _short(source)))
+    unread = {f"train.{name}" for name in SHORT_KEYS} if config["train"]["schedule"] else set()
+    return "\n".join(_lines(config, origins, flat(published), unread, "", "")) + "\n"
 
 
 def _lines(
-    tree: Mapping[str, Any], origins: Mapping[str, str], published: Mapping[str, Any], prefix: str, indent: str
+    tree: Mapping[str, Any],
+    origins: Mapping[str, str],
+    published: Mapping[str, Any],
+    unread: Container[str],
+    prefix: str,
+    indent: str,
 ) -> Iterator[str]:
     for name, value in tree.items():
         key = prefix + name
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield f"{indent}{name}:"
-            yield from _lines(value, origins, published, f"{key}.", indent + "  ")
+            yield from _lines(value, origins, published, unread, f"{key}.", indent + "  ")
             continue
         text = f"{indent}{name}: {_plain(value)}"
         remarks = [origins[key]] if key in origins else []
         if key in published and published[key] != value:
             remarks.append(f"published: {_plain(published[key])}")
+        if key in unread:
+            remarks.append("not read, train.schedule is")
         yield f"{text:<{_WIDTH}}# {'; '.join(remarks)}" if remarks else text
-
-
-def _values(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _values(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _leaves(tree: Mapping[str, Any]) -> Iterator[str]:
-    return (key for key, _ in _values(tree))
 
 
 def _plain(value: Any) -> str:

@@ -1,31 +1,33 @@
-"""Command line -> configuration: dotted keys, VG-LAW's own short flags, and a door's own options.
+"""Command line -> configuration: dotted keys, short flags of upstreams, and a command's own options.
 
 Accepted forms: `--train.batch_size=4`, `--train.batch_size 4`, `--batch_size 4`, `--drop_epochs 10 15`,
-`--eval_splits=[val,testA]`, and bare `--use_mask` for a switch. `--config FILE` names a YAML file.
+`--eval_splits=[val,testA]`, `--train.lr_factors.visual=0.1`, `--train.lr_factors='{visual: 0.1}'`, and bare
+`--use_mask` for a switch. `--config FILE` names a YAML file.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
+from mindground.config import registry
+from mindground.config.layers import SECTIONS
+from mindground.config.registry import Family
 from mindground.config.resolve import coerce, field_types, keys_of, nearest
-from mindground.config.schema import DataConfig, DeviceConfig, EvalConfig, TrainConfig
+from mindground.config.upgrade import old_keys
 from mindground.errors import ConfigError
-from mindground.models import families, family_module
 from mindground.runtime.launcher import launched_rank
 
 __all__ = ["FLAGS", "IGNORED_FLAGS", "Overrides", "known_names", "resolve_overrides", "split_arguments"]
 
 logger = logging.getLogger("mindground")
-
-SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "device": DeviceConfig}
 
 # Short flags that every family understands -> dotted key(s). A family's own: models/<family>/config.py.
 FLAGS: dict[str, str | tuple[str, ...]] = {
@@ -39,9 +41,9 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
     **{
         name: f"train.{name}"
         for name in (
-            "batch_sum max_epochs max_steps lr_base lr_lang lr_visual lr_scheduler warmup_steps warmup_ratio "
-            "drop_epochs drop_rate poly_power weight_decay clip_max_norm ema_decay seed log_freq eval_step save_steps "
-            "resume output_dir experiment_name short_comment pretrained_path text_pretrained_path random_encoders"
+            "batch_sum max_epochs max_steps optimizer lr lr_scheduler warmup_steps warmup_ratio drop_epochs drop_rate "
+            "poly_power weight_decay clip_max_norm ema_decay seed log_freq eval_step save_steps resume output_dir "
+            "experiment_name short_comment random_encoders"
         ).split()
     },
     **{name: f"device.{name}" for name in "device_target mode_name precision threads run_distribute".split()},
@@ -73,7 +75,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+|[A-Za-z_]\w*)=(.*)", re.DOTAL
 
 @dataclass(frozen=True)
 class Words:
-    """Arguments sorted: overrides of the configuration, and what a door's parser reads itself."""
+    """Arguments sorted: overrides of the configuration, and what a command's parser reads itself."""
 
     overrides: Overrides
     rest: tuple[str, ...]
@@ -118,32 +120,47 @@ def split_arguments(argv: Sequence[str], parser: argparse.ArgumentParser | None 
 
 def known_names(family: str) -> dict[str, tuple[str, ...]]:
     """Every name that may stand behind `--` for a family -> the dotted keys it sets."""
-    module = family_module(family)
-    names: dict[str, tuple[str, ...]] = {
-        key: (key,) for section, cls in SECTIONS.items() for key in keys_of(cls, f"{section}.")
-    }
-    names |= {key: (key,) for key in keys_of(module.Config, "model.")}
+    facts = registry.family(family)
+    names: dict[str, tuple[str, ...]] = {key: (key,) for key in [*_keys(facts), *old_keys(facts)]}
     # The family's table comes last: two upstreams may mean different things by one name.
-    for table in (FLAGS, getattr(module, "FLAGS", {})):
+    for table in (FLAGS, facts.flags):
         names |= {flag: (keys,) if isinstance(keys, str) else tuple(keys) for flag, keys in table.items()}
     return names
 
 
-def _kind(key: str, family: str) -> Any:
-    """Type of a dotted key."""
-    if key == "family":
-        return str
-    section, *path = key.split(".")
-    cls: Any = family_module(family).Config if section == "model" else SECTIONS[section]
+def _keys(facts: Family) -> dict[str, Any]:
+    """Dotted key -> its type, or None where only all layers together tell it (a recipe's own keys)."""
+    found: dict[str, Any] = {"family": str}
+    for section, cls in [*SECTIONS.items(), ("model", facts.config)]:
+        found |= {key: _kind(cls, key.split(".")[1:]) for key in keys_of(cls, f"{section}.")}
+    for recipe in registry.recipe_names():
+        for name in field_types(registry.transform_class(recipe)):
+            found[f"data.transform.{name}"] = str if name == "name" else None
+    found |= {f"train.lr_factors.{group}": float for group in facts.lr_groups}
+    return found | {f"train.pretrained.{part}": str for part in facts.pretrained_parts}
+
+
+def _kind(cls: Any, path: Sequence[str]) -> Any:
     for name in path:
         cls = field_types(cls)[name]
     return cls
 
 
-def _value(name: str, words: tuple[str, ...], key: str, family: str) -> Any:
-    kind = _kind(key, family)
-    if kind is bool and not words:
+def _open_names(name: str, facts: Family) -> dict[str, Any]:
+    """The key that a name is where the network alone knows groups and parts -> its type."""
+    section, _, entry = name.rpartition(".")
+    kind = {
+        "train.lr_factors": None if facts.lr_groups else float,
+        "train.pretrained": None if facts.pretrained_parts else str,
+    }
+    return {name: kind[section]} if entry and kind.get(section) else {}
+
+
+def _value(name: str, words: tuple[str, ...], kind: Any) -> Any:
+    if not words and kind in (bool, None):
         return True
+    if get_origin(kind) is dict or (get_origin(kind) is list and dataclasses.is_dataclass(get_args(kind)[0])):
+        return coerce(" ".join(words), kind, name)
     if get_origin(kind) in (list, tuple):
         if len(words) > 1:
             return coerce([w.rstrip(",") for w in words], kind, name)
@@ -152,13 +169,13 @@ def _value(name: str, words: tuple[str, ...], key: str, family: str) -> Any:
         raise ConfigError(f"--{name} needs a value: --{name}=...")
     if len(words) > 1:
         raise ConfigError(f"--{name} takes one value, found {' '.join(words)}")
-    return coerce(words[0], kind, name)
+    return words[0] if kind is None else coerce(words[0], kind, name)
 
 
 def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str]) -> NoReturn:
-    for other in families():
-        theirs = {key for table in ("FLAGS", "REFUSED_FLAGS") for key in getattr(family_module(other), table, {})}
-        if other != family and name in theirs:
+    for other in registry.families():
+        facts = registry.family(other)
+        if other != family and name in {*facts.flags, *facts.refused_flags}:
             raise ConfigError(f"--{name} belongs to family {other}; this is {family} (--family {other} changes it)")
     hint = nearest(name, [*names, *options])
     raise ConfigError(f"unknown option --{name}{hint.replace(chr(39), '--', 1).replace(chr(39), '')}")
@@ -166,7 +183,7 @@ def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str
 
 def _refuse_old_spelling(name: str, words: tuple[str, ...], family: str) -> None:
     """Raises ConfigError with the new spelling of a flag or value that upstream had and that is not read here."""
-    table: Mapping[str, Mapping[str, str]] = getattr(family_module(family), "REFUSED_FLAGS", {})
+    table = registry.family(family).refused_flags
     if name not in table:
         return
     typed = " ".join(words)
@@ -182,8 +199,9 @@ def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] 
     Raises ConfigError for an unknown name (with the nearest known one), for a wrong type, and for what the family's
     REFUSED_FLAGS list (flag -> value, or "*" for any, -> what to write instead; "" lets a value pass).
     """
-    names = known_names(family)
-    ignored: Mapping[str, str] = IGNORED_FLAGS | getattr(family_module(family), "IGNORED_FLAGS", {})
+    facts = registry.family(family)
+    names, kinds = known_names(family), {**old_keys(facts), **_keys(facts)}
+    ignored = IGNORED_FLAGS | dict(facts.ignored_flags)
     tree: dict[str, Any] = {}
     without_effect: dict[str, str] = {}
     for name, words in overrides:
@@ -192,18 +210,23 @@ def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] 
         if typed not in names and typed in ignored:
             without_effect[typed] = ignored[typed]
             continue
-        if typed not in names:
-            _unknown(name, names, family, options)
-        for key in names[typed]:
-            node = tree
-            *path, leaf = key.split(".")
-            for part in path:
-                node = node.setdefault(part, {})
-            node[leaf] = _value(typed, words, key, family)
+        kinds |= (others := _open_names(typed, facts))
+        if typed not in names and not others:
+            _unknown(name, [key for key in names if key not in old_keys(facts)], family, options)
+        for key in names.get(typed, (typed,)):
+            _set(tree, key, _value(typed, words, kinds[key]))
     if without_effect and launched_rank() == 0:
         told = "; ".join(f"--{name} ({why})" for name, why in without_effect.items())
         logger.warning("accepted without effect: %s", told)
     return tree
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key; a mapping is set whole by an earlier word and in part by a later one."""
+    *path, leaf = key.split(".")
+    for part in path:
+        tree = tree.setdefault(part, {})
+    tree[leaf] = value
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -19,9 +19,13 @@ from typing import Any
 
 import yaml
 
+from mindground.config.keys import choices_of
 from mindground.errors import ConfigError
 
-__all__ = ["build", "check_tree", "coerce", "field_types", "keys_of", "merge", "nearest", "read_yaml"]
+__all__ = ["Swaps", "build", "check_tree", "coerce", "field_types", "keys_of", "merge", "nearest", "read_yaml"]
+
+# Type written in a dataclass -> the one that stands for it in this configuration: a section that another key chooses.
+Swaps = Mapping[type, type]
 
 _MAX_BYTES = 1 << 20
 _MAX_BASES = 8
@@ -82,11 +86,12 @@ def field_types(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
 
-def keys_of(cls: type, prefix: str = "") -> Iterable[str]:
+def keys_of(cls: type, prefix: str = "", swaps: Swaps = types.MappingProxyType({})) -> Iterable[str]:
     """Dotted keys of a dataclass, nested sections walked."""
     for name, kind in field_types(cls).items():
+        kind = swaps.get(kind, kind) if isinstance(kind, type) else kind
         if dataclasses.is_dataclass(kind):
-            yield from keys_of(typing.cast(type, kind), f"{prefix}{name}.")
+            yield from keys_of(typing.cast(type, kind), f"{prefix}{name}.", swaps)
         else:
             yield prefix + name
 
@@ -149,8 +154,48 @@ def _str(value: Any, key: str) -> str:
 _SCALARS = {bool: _bool, int: _int, float: _float, str: _str}
 
 
+def _parsed(value: Any, key: str, wanted: str) -> Any:
+    """A text of the command line as YAML, where a mapping or a list of mappings is wanted."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.load(value[:_MAX_BYTES], Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError, ConfigError) as error:
+        raise _mismatch(key, value, wanted) from error
+
+
+def _mapping(value: Any, kind: Any, key: str) -> dict[str, Any]:
+    wanted = "a mapping such as {a: 1, b: 2}"
+    value = _parsed(value, key, wanted)
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise _mismatch(key, value, wanted)
+    return {name: coerce(entry, kind, f"{key}.{name}") for name, entry in value.items()}
+
+
+def _section(value: Any, cls: type, key: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _mismatch(key, value, f"a mapping with keys among {', '.join(keys_of(cls))}")
+    return check_tree(value, cls, prefix=f"{key}.")
+
+
+def _choice(value: Any, choices: Iterable[Any], key: str) -> Any:
+    """One of several texts, whatever its capitals."""
+    choices = list(choices)
+    if value in choices and isinstance(value, str):
+        return value
+    close = [choice for choice in choices if str(choice).lower() == str(value).lower()]
+    if close:
+        return close[0]
+    raise ConfigError(
+        f"{key}={value!r} is unknown; choose one of {', '.join(map(str, choices))}"
+        + nearest(str(value), [str(choice) for choice in choices])
+    )
+
+
 def _list(value: Any, kind: Any, key: str) -> list[Any]:
-    if isinstance(value, str):
+    if dataclasses.is_dataclass(kind):
+        value = _parsed(value, key, "a list such as [{kind: linear, steps: 50}]")
+    elif isinstance(value, str):
         inner = value.strip()
         if inner.startswith("[") != inner.endswith("]"):
             raise _mismatch(key, value, "a list such as [a,b] or a,b")
@@ -167,15 +212,11 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
         return _SCALARS[kind](value, key)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
-        if value in arguments and isinstance(value, str):
-            return value
-        close = [a for a in arguments if str(a).lower() == str(value).lower()]
-        if close:
-            return close[0]
-        raise ConfigError(
-            f"{key}={value!r} is unknown; choose one of {', '.join(map(str, arguments))}"
-            + nearest(str(value), [str(a) for a in arguments])
-        )
+        return _choice(value, arguments, key)
+    if dataclasses.is_dataclass(kind):
+        return _section(value, typing.cast(type, kind), key)
+    if origin is dict:
+        return _mapping(value, arguments[1], key)
     if origin is list:
         return _list(value, arguments[0], key)
     if origin is tuple:
@@ -192,7 +233,7 @@ def coerce(value: Any, kind: Any, key: str) -> Any:
 
 
 def check_tree(
-    tree: Mapping[Any, Any], cls: type, *, source: str = "", prefix: str = "", known: Iterable[str] = ()
+    tree: Mapping[Any, Any], cls: type, *, source: str = "", prefix: str = "", swaps: Swaps = types.MappingProxyType({})
 ) -> dict[str, Any]:
     """A nested mapping with every key known and every value typed; absent keys stay absent.
 
@@ -200,26 +241,27 @@ def check_tree(
         tree: what a file or an override says about the section `cls`.
         source: file named in errors.
         prefix: dotted path of the section.
-        known: further keys to suggest for a misspelt one.
+        swaps: sections that other keys chose.
     """
     kinds, checked = field_types(cls), {}
     where = f"{source}: " if source else ""
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if name not in kinds:
-            candidates = [*keys_of(cls, prefix), *known]
-            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, candidates)}")
+            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, keys_of(cls, prefix, swaps))}")
         kind = kinds[name]
+        kind = swaps.get(kind, kind) if isinstance(kind, type) else kind
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}{key} is a section with keys of its own, found {value!r}")
             section = typing.cast(type, kind)
-            checked[name] = check_tree(value, section, source=source, prefix=f"{key}.", known=known)
-        else:
-            try:
-                checked[name] = coerce(value, kind, key)
-            except ConfigError as error:
-                raise ConfigError(f"{where}{error}") from error
+            checked[name] = check_tree(value, section, source=source, prefix=f"{key}.", swaps=swaps)
+            continue
+        try:
+            choices = choices_of(cls, name)
+            checked[name] = coerce(value, kind, key) if choices is None else _choice(value, choices, key)
+        except ConfigError as error:
+            raise ConfigError(f"{where}{error}") from error
     return checked
 
 
@@ -232,9 +274,16 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return joint
 
 
-def build(tree: Mapping[str, Any], cls: type) -> Any:
+def build(tree: Mapping[str, Any], cls: type, swaps: Swaps = types.MappingProxyType({})) -> Any:
     """A checked mapping (`check_tree`) as an instance of `cls`; absent keys take their defaults."""
     kinds = field_types(cls)
-    return cls(
-        **{k: build(v, kinds[k]) if dataclasses.is_dataclass(kinds[k]) else v for k, v in tree.items() if k in kinds}
-    )
+    return cls(**{name: _built(value, kinds[name], swaps) for name, value in tree.items() if name in kinds})
+
+
+def _built(value: Any, kind: Any, swaps: Swaps) -> Any:
+    kind = swaps.get(kind, kind) if isinstance(kind, type) else kind
+    if dataclasses.is_dataclass(kind):
+        return build(value, typing.cast(type, kind), swaps)
+    if typing.get_origin(kind) is list and dataclasses.is_dataclass(typing.get_args(kind)[0]):
+        return [build(entry, typing.get_args(kind)[0], swaps) for entry in value]
+    return value

@@ -1,183 +1,189 @@
 """The sections of a configuration: what a key means is written here, once.
 
-Plain dataclasses; `typing.Literal` names the choices of a key. The `model` section belongs to the
-family (`models/<family>/config.py`). Importing this module does not import MindSpore.
+Plain dataclasses; `typing.Literal` names the choices of a key, and `key(..., affects=...)` says what a change of it
+changes. Two sections belong to others: `model` to the family (`models/<family>/config.py`), `data.transform` to the
+recipe that its `name` chooses (`data/transforms/<recipe>.py`). Importing this module does not import MindSpore.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from mindground.config import registry
+from mindground.config.keys import key
+from mindground.config.schedule import Segment
 from mindground.errors import ConfigError
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "Config",
     "DataConfig",
     "DeviceConfig",
     "EvalConfig",
     "SyntheticConfig",
     "TrainConfig",
+    "TransformConfig",
     "complete",
-    "validate",
+    "transform_config",
 ]
+
+DEFAULT_RECIPE = "referent_window"
 
 
 @dataclass
 class SyntheticConfig:
     """The synthetic aerial set: it is drawn, not downloaded."""
 
-    train_images: int = 400
-    val_images: int = 80
+    train_images: int = key(400, affects="numbers")
+    val_images: int = key(80, affects="numbers")
     # Side of a drawn image in pixels.
-    image_size: int = 128
-    seed: int = 0
+    image_size: int = key(128, affects="numbers")
+    seed: int = key(0, affects="numbers")
+
+
+@dataclass
+class TransformConfig:
+    """Stands for the section of the recipe that is called `name`; the recipe's own keys stand beside it."""
+
+    name: str = key(DEFAULT_RECIPE, affects="numbers", choices=registry.recipe_names)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def transform_config(name: str = DEFAULT_RECIPE, **keys: Any) -> TransformConfig:
+    """The `data.transform` section of a recipe; keys that are not given take their defaults."""
+    section: TransformConfig = registry.transform_class(name)(**keys)
+    return section
 
 
 @dataclass
 class DataConfig:
     """Which samples, and what they look like when they reach the network."""
 
-    dataset: Literal[
-        "refcoco",
-        "refcoco+",
-        "refcocog",
-        "refclef",
-        "dior_rsvg",
-        "unc",
-        "unc+",
-        "gref",
-        "gref_umd",
-        "referit",
-        "flickr",
-        "jsonl",
-        "coco",
-        "synthetic",
-    ] = "synthetic"
+    # docs/data.md describes the data sets.
+    dataset: str = key("synthetic", affects="numbers", choices=registry.dataset_names)
     # Whose division into splits: unc, google, umd or berkeley; official or image_disjoint (dior_rsvg).
     # Empty = the usual one of the data set.
-    splitBy: str = ""  # noqa: N815 - the name that users of the refer family type
+    splitBy: str = key("", affects="numbers")  # noqa: N815 - the name that users of the refer family type
     # Folder that holds the annotations (docs/data.md): <root>/<dataset>/ for the refer family and the lists of pairs,
     # Annotations/ and the index lists for dior_rsvg, the .jsonl or .json files otherwise.
-    root: str = ""
+    root: str = key("", affects="place")
     # Folder of the images; empty = the usual place below root.
-    image_root: str = ""
+    image_root: str = key("", affects="place")
     # Folder of <dataset>(<splitBy>)/<ref_id>.npy masks made by others; empty = masks are drawn from the annotations.
-    mask_path: str = ""
-    train_split: str = "train"
+    mask_path: str = key("", affects="place")
+    train_split: str = key("train", affects="numbers")
     # Splits to evaluate, the first one chooses the best checkpoint. Empty = the usual ones of the data set.
-    eval_splits: list[str] = field(default_factory=list)
+    eval_splits: list[str] = key([], affects="report")
     # Side of the square canvas in pixels.
-    img_size: int = 448
+    img_size: int = key(448, affects="numbers")
     # Tokens of a sentence, its start and end included; longer ones are cut.
-    max_len: int = 40
-    # Path of a vocab.txt (wordpiece) or BPE file (clip_bpe); empty = built from the training sentences.
-    vocab: str = ""
-    tokenizer: Literal["wordpiece", "clip_bpe"] = "wordpiece"
+    max_len: int = key(40, affects="numbers")
+    # Path of a vocab.txt (wordpiece) or BPE file (clip_bpe); empty = built from the training sentences. A checkpoint
+    # holds the whole vocabulary.
+    vocab: str = key("", affects="place")
+    tokenizer: Literal["wordpiece", "clip_bpe"] = key("wordpiece", affects="numbers")
     # Of RGB in 0..1.
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
-    # How pictures are resized and augmented: referent_window (VG-LAW; OpenCV's resize, a window around the referent),
-    # transvg (CLIP-VG; Pillow's resize, which smooths what it shrinks, and random windows) or stretch (both sides fill
-    # the canvas, nothing is padding).
-    recipe: Literal["referent_window", "stretch", "transvg"] = "referent_window"
-    # Training (referent_window): resize to one of nine sizes around img_size, then crop around the referent.
-    multi_scale: bool = False
-    # Training (transvg): for every second picture whose sentence names no place, a random window of it.
-    aug_crop: bool = False
-    # Training (transvg): the longer side becomes 1.0, 0.95 ... or 0.7 of img_size.
-    aug_scale: bool = False
-    # Training (transvg): for every second picture, a Gaussian blur of 0.1 to 2 pixels.
-    aug_blur: bool = False
-    # Training (transvg): the released code's place words, window test and scales, slips included (docs/data.md).
-    legacy_augmentation: bool = False
-    # Training: put the picture at a random place of the canvas instead of its centre.
-    translate: bool = False
-    flip_prob: float = 0.5
-    # Training: mirror top to bottom, for pictures from above, where every side may be up.
-    vertical_flip_prob: float = 0.0
-    # Training: brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = 0.0
+    mean: list[float] = key([0.485, 0.456, 0.406], affects="numbers")
+    std: list[float] = key([0.229, 0.224, 0.225], affects="numbers")
+    # How images are resized and augmented: a recipe by its name, and the recipe's own keys.
+    transform: TransformConfig = field(default_factory=transform_config)
     # Training: 0 = every epoch augments anew; K = the augmentations of K epochs are used in turn, which lets
     # train.feature_cache keep what frozen encoders make of them.
-    augment_variants: int = 0
+    augment_variants: int = key(0, affects="numbers")
     # Threads that read and transform images, per rank; 0 = in the training thread.
-    num_workers: int = 2
-    # Training: megabytes of decoded pictures that every rank keeps, for sets with many sentences per picture.
-    image_cache_mb: int = 0
+    num_workers: int = key(2, affects="speed")
+    # Training: megabytes of decoded images that every rank keeps, for sets with many sentences per image.
+    image_cache_mb: int = key(0, affects="speed")
     # False trains and scores boxes only.
-    use_mask: bool = True
+    use_mask: bool = key(True, affects="numbers")
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
 @dataclass
 class TrainConfig:
-    """Optimisation, logging and where a run is kept. The defaults are VG-LAW's published recipe."""
+    """Optimisation, logging and where a run is kept."""
 
-    # Rows per rank and micro-step.
-    batch_size: int = 8
-    # Rows per optimiser step over all ranks; 0 = batch_size x ranks.
-    batch_sum: int = 0
-    max_epochs: int = 20
+    # Samples per rank and micro-step.
+    batch_size: int = key(8, affects="numbers")
+    # Samples per optimiser step over all ranks; 0 = batch_size x ranks.
+    batch_sum: int = key(0, affects="numbers")
+    max_epochs: int = key(20, affects="length")
     # Optimiser steps; 0 = counted in epochs.
-    max_steps: int = 0
-    lr_base: float = 1e-4
-    lr_visual: float = 1e-5
-    lr_lang: float = 1e-5
-    # Above 0: the rates are those of steps of so many rows; with others they are multiplied by rows / this number.
-    lr_reference_batch: int = 0
+    max_steps: int = key(0, affects="length")
+    optimizer: Literal["adamw", "adam", "sgd"] = key("adamw", affects="numbers")
+    # The learning rate, and per group of parameters a factor on it; the family names its groups (docs/models/).
+    lr: float = key(1e-4, affects="numbers")
+    lr_factors: dict[str, float] = key({}, affects="numbers")
+    # Above 0: the rates are those of steps of so many samples; with others they are multiplied by samples / this.
+    lr_reference_batch: int = key(0, affects="numbers")
+    # The rate over time: segments (config/schedule.py). Empty = what the keys from lr_scheduler to min_lr_ratio say.
+    schedule: list[Segment] = key([], affects="numbers")
     # step: times drop_rate after each of drop_epochs; exponential: times lr_exponential after every epoch; halfdecay:
     # half after every tenth of the epochs.
-    lr_scheduler: Literal["step", "cosine", "poly", "constant", "exponential", "halfdecay"] = "step"
+    lr_scheduler: Literal["step", "cosine", "poly", "constant", "exponential", "halfdecay"] = key(
+        "step", affects="numbers"
+    )
     # Optimiser steps of linear warm-up, starting at warmup_ratio of the rate.
-    warmup_steps: int = 0
-    warmup_ratio: float = 0.01
+    warmup_steps: int = key(0, affects="numbers")
+    warmup_ratio: float = key(0.01, affects="numbers")
     # Epochs after which the rate is multiplied by drop_rate (lr_scheduler: step).
-    drop_epochs: list[int] = field(default_factory=lambda: [10])
-    drop_rate: float = 0.1
-    poly_power: float = 0.9
-    lr_exponential: float = 0.9
+    drop_epochs: list[int] = key([10], affects="numbers")
+    drop_rate: float = key(0.1, affects="numbers")
+    poly_power: float = key(0.9, affects="numbers")
+    lr_exponential: float = key(0.9, affects="numbers")
     # True = cosine and poly stand still within an epoch, as torch's schedulers do when called once per epoch.
-    lr_by_epoch: bool = False
+    lr_by_epoch: bool = key(False, affects="numbers")
     # Lowest rate of cosine and poly, as a share of the full rate.
-    min_lr_ratio: float = 0.0
-    weight_decay: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-6
-    # False = moments are used as they are (MindSpore's AdamWeightDecay, the upstream optimiser).
-    bias_correction: bool = True
+    min_lr_ratio: float = key(0.0, affects="numbers")
+    weight_decay: float = key(1e-4, affects="numbers")
+    # Of adamw and adam.
+    beta1: float = key(0.9, affects="numbers")
+    beta2: float = key(0.999, affects="numbers")
+    eps: float = key(1e-6, affects="numbers")
+    # False = moments are used as they are (MindSpore's AdamWeightDecay, the optimiser of upstream VG-LAW).
+    bias_correction: bool = key(True, affects="numbers")
+    # True = divide by the largest second moment so far.
+    amsgrad: bool = key(False, affects="numbers")
+    # Of sgd.
+    momentum: float = key(0.9, affects="numbers")
+    nesterov: bool = key(False, affects="numbers")
     # True = no weight decay for norms and biases.
-    no_decay_norm: bool = False
+    no_decay_norm: bool = key(False, affects="numbers")
     # Global gradient norm above which gradients are scaled down; 0 = off.
-    clip_max_norm: float = 0.15
+    clip_max_norm: float = key(0.15, affects="numbers")
     # mean: average over micro-steps and ranks, then clip. sum: sum micro-steps, clip per rank, then average (upstream).
-    accumulation: Literal["mean", "sum"] = "mean"
+    accumulation: Literal["mean", "sum"] = key("mean", affects="numbers")
     # Decay of the averaged weights that are evaluated and saved beside the others; 0 = off.
-    ema_decay: float = 0.0
-    seed: int = 42
+    ema_decay: float = key(0.0, affects="numbers")
+    # local: every rank normalises its own samples. sync: all ranks together. frozen: by the stored statistics.
+    batch_norm: Literal["local", "sync", "frozen"] = key("local", affects="numbers")
+    seed: int = key(42, affects="numbers")
     # Optimiser steps between log lines.
-    log_freq: int = 10
+    log_freq: int = key(10, affects="report")
     # Epochs between evaluations.
-    eval_step: int = 1
+    eval_step: int = key(1, affects="report")
     # Optimiser steps between saves of last.ckpt; 0 = at the end of every epoch.
-    save_steps: int = 0
+    save_steps: int = key(0, affects="report")
     # "" = start anew, "auto" = continue the run in the run folder if there is one, else a checkpoint's path.
-    resume: str = ""
-    output_dir: str = "runs"
-    experiment_name: str = "default"
+    resume: str = key("", affects="start")
+    output_dir: str = key("runs", affects="place")
+    experiment_name: str = key("default", affects="place")
     # Appended to the name of the run folder.
-    short_comment: str = ""
-    # Weights of the image encoder, or of the whole network.
-    pretrained_path: str = ""
-    # Weights of the text encoder.
-    text_pretrained_path: str = ""
+    short_comment: str = key("", affects="place")
+    # Files of weights to start from, by the part that they are for; the family names its parts (docs/models/).
+    pretrained: dict[str, str] = key({}, affects="start")
+    # True = such a file may fill only some of its part; the rest keeps its random weights, and the log names it.
+    partial: bool = key(False, affects="start")
     # True = encoders that a family wants pretrained may start from random weights; otherwise that is an error.
-    random_encoders: bool = False
+    random_encoders: bool = key(False, affects="start")
     # Keep the features of frozen encoders: "" = no, "memory", or a folder, which later runs use as well.
-    feature_cache: str = ""
+    feature_cache: str = key("", affects="speed")
+    # Type of the kept features; float16 takes half the space and rounds them.
+    feature_dtype: Literal["float32", "float16"] = key("float32", affects="numbers")
 
     def micro_steps(self, ranks: int) -> int:
         """Micro-steps per optimiser step on `ranks` ranks. Raises ConfigError when batch_sum does not divide."""
@@ -194,33 +200,33 @@ class TrainConfig:
 class EvalConfig:
     """How a checkpoint is scored."""
 
-    batch_size: int = 8
+    batch_size: int = key(8, affects="report")
     # A box with at least this IoU counts as found.
-    iou_threshold: float = 0.5
+    iou_threshold: float = key(0.5, affects="report")
     # Further thresholds of which prec@t is told; papers on DIOR-RSVG give 0.5, 0.6 ... 0.9.
-    box_thresholds: list[float] = field(default_factory=list)
+    box_thresholds: list[float] = key([], affects="report")
     # Probability above which a pixel belongs to the mask.
-    mask_threshold: float = 0.35
+    mask_threshold: float = key(0.35, affects="report")
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
-    shuffle_expressions: bool = False
-    # Metric of the first evaluation split that chooses best.ckpt.
-    select_by: str = "prec@0.5"
+    shuffle_expressions: bool = key(False, affects="report")
+    # Metric of the first evaluation split that chooses best.ckpt. Empty = the usual one of the task.
+    select_by: str = key("", affects="report")
     # Score on data whose numbering is not the one of the training; its test samples may have been trained on.
-    allow_other_data: bool = False
+    allow_other_data: bool = key(False, affects="report")
 
 
 @dataclass
 class DeviceConfig:
     """Where and how the network computes."""
 
-    device_target: Literal["auto", "Ascend", "GPU", "CPU"] = "auto"
+    device_target: Literal["auto", "Ascend", "GPU", "CPU"] = key("auto", affects="place")
     # GRAPH compiles the whole step; PYNATIVE runs operator by operator (for debugging).
-    mode_name: Literal["GRAPH", "PYNATIVE"] = "GRAPH"
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    mode_name: Literal["GRAPH", "PYNATIVE"] = key("GRAPH", affects="speed")
+    precision: Literal["float32", "float16", "bfloat16"] = key("float32", affects="numbers")
     # CPU threads of MindSpore's kernels per rank; 0 = MindSpore decides, several ranks on one machine share its CPUs.
-    threads: int = 0
+    threads: int = key(0, affects="speed")
     # False refuses to run as one of several ranks.
-    run_distribute: bool = True
+    run_distribute: bool = key(True, affects="place")
 
 
 @dataclass
@@ -235,89 +241,8 @@ class Config:
     device: DeviceConfig = field(default_factory=DeviceConfig)
 
 
-# Data set -> {whose split: evaluation splits}; the first is the usual one.
-USUAL_SPLITS: dict[str, dict[str, list[str]]] = {
-    "refcoco": {"unc": ["val", "testA", "testB"], "google": ["val", "test"]},
-    "refcoco+": {"unc": ["val", "testA", "testB"]},
-    "refcocog": {"umd": ["val", "test"], "google": ["val"]},
-    "refclef": {"berkeley": ["val", "test"], "unc": ["val", "testA", "testB", "testC"]},
-    "dior_rsvg": {"official": ["val", "test"], "image_disjoint": ["val", "test"]},
-    "unc": {"": ["val", "testA", "testB"]},
-    "unc+": {"": ["val", "testA", "testB"]},
-    "gref": {"": ["val"]},
-    "gref_umd": {"": ["val", "test"]},
-    "referit": {"": ["val", "test"]},
-    "flickr": {"": ["val", "test"]},
-}
-
-
 def complete(data: DataConfig) -> None:
-    """Fills empty `splitBy` and `eval_splits` with what is usual for the data set, in place.
-
-    A division into splits that is not among the usual ones is somebody's own, evaluated on `val`.
-    """
-    known = USUAL_SPLITS.get(data.dataset, {"": ["val"]})
+    """Fills empty `splitBy` and `eval_splits` with what is usual for the data set, in place."""
+    known = registry.usual_splits(data.dataset)
     data.splitBy = data.splitBy or next(iter(known))
     data.eval_splits = data.eval_splits or list(known.get(data.splitBy, ["val"]))
-
-
-def _require(section: Any, name: str, keys: Sequence[str], low: float, high: float = math.inf) -> None:
-    for key in keys:
-        value = getattr(section, key)
-        if not low <= value <= high:
-            span = f"between {low} and {high}" if high < math.inf else f"at least {low}"
-            raise ConfigError(f"{name}.{key}={value} must be {span}")
-
-
-# Keys of one recipe: with another they would do nothing.
-_RECIPE_KEYS = {
-    "referent_window": ("multi_scale",),
-    "transvg": ("aug_crop", "aug_scale", "aug_blur", "legacy_augmentation"),
-}
-
-
-def _check_recipe(data: DataConfig) -> None:
-    for recipe, keys in _RECIPE_KEYS.items():
-        idle = [key for key in keys if recipe != data.recipe and getattr(data, key)]
-        if idle:
-            raise ConfigError(
-                f"data.{idle[0]}={getattr(data, idle[0])} belongs to data.recipe={recipe}, and data.recipe is "
-                f"{data.recipe}; set one or the other"
-            )
-    if data.recipe == "stretch" and data.translate:
-        raise ConfigError(
-            "data.translate has no room in data.recipe=stretch: the picture fills the canvas; leave it out"
-        )
-    # The released scales reach down to img_size - 192.
-    if data.legacy_augmentation and data.aug_scale:
-        _require(data, "data", ["img_size"], 193)
-
-
-def validate(config: Config) -> None:
-    """Raises ConfigError for values that no run can use."""
-    data, train = config.data, config.train
-    _require(data, "data", ["img_size", "max_len"], 1)
-    _require(data, "data", ["num_workers", "augment_variants", "image_cache_mb"], 0)
-    _require(data, "data", ["flip_prob", "vertical_flip_prob", "color_jitter_prob"], 0, 1)
-    _check_recipe(data)
-    _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
-    _require(data.synthetic, "data.synthetic", ["image_size"], 64)
-    for key in ("mean", "std"):
-        values = getattr(data, key)
-        if len(values) != 3 or (key == "std" and min(values) <= 0):
-            raise ConfigError(f"data.{key}={values} needs three numbers (R, G, B), of std all above 0")
-    _require(train, "train", ["batch_size", "max_epochs", "log_freq", "eval_step"], 1)
-    _require(train, "train", ["batch_sum", "max_steps", "warmup_steps", "save_steps", "seed"], 0)
-    _require(train, "train", ["lr_reference_batch"], 0)
-    _require(train, "train", ["lr_base", "lr_visual", "lr_lang", "weight_decay", "clip_max_norm", "poly_power"], 0)
-    _require(train, "train", ["warmup_ratio", "drop_rate", "min_lr_ratio", "ema_decay", "lr_exponential"], 0, 1)
-    _require(train, "train", ["beta1", "beta2"], 0, 0.999999)
-    if train.eps <= 0:
-        raise ConfigError(f"train.eps={train.eps} must be above 0")
-    if train.drop_epochs != sorted(set(train.drop_epochs)) or min(train.drop_epochs, default=0) < 0:
-        raise ConfigError(f"train.drop_epochs={train.drop_epochs} must rise, without repeats")
-    _require(config.eval, "eval", ["batch_size"], 1)
-    _require(config.eval, "eval", ["iou_threshold", "mask_threshold"], 0, 1)
-    if not all(0 <= threshold <= 1 for threshold in config.eval.box_thresholds):
-        raise ConfigError(f"eval.box_thresholds={config.eval.box_thresholds} must lie between 0 and 1")
-    _require(config.device, "device", ["threads"], 0)

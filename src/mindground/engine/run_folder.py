@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindground.errors import CheckpointError
+from mindground.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -17,14 +18,10 @@ __all__ = ["RunFolder", "check_same_data", "check_same_run", "resume_path"]
 
 _LOG = logging.getLogger("mindground")
 
-# Keys that may change between the parts of one run: they move files, lengthen the run or change how it is watched.
-_FREE = (
-    "train.resume train.max_epochs train.max_steps train.output_dir train.experiment_name train.short_comment "
-    "train.log_freq train.eval_step train.save_steps train.batch_size train.batch_sum train.pretrained_path "
-    "train.text_pretrained_path train.feature_cache data.num_workers data.image_cache_mb data.root data.image_root "
-    "data.mask_path data.vocab data.eval_splits"
-).split()
-_FREE_SECTIONS = ("eval.", "device.")
+# Kinds of keys that may change between the parts of one run, and three keys besides: the trainer compares the samples
+# of a step, whatever batch_size, batch_sum and ranks make them up, and a run may move to another kind of device.
+_FREE = ("start", "length", "report", "place", "speed")
+_FREE_KEYS = ("train.batch_size", "train.batch_sum", "device.precision")
 
 
 @dataclass(frozen=True)
@@ -105,21 +102,44 @@ def resume_path(train: Any, folder: RunFolder) -> Path | None:
     return path
 
 
-def check_same_run(stored: Mapping[str, Any], config: Config, path: Path) -> None:
-    """Raises CheckpointError that names every key in which a run and its continuation disagree."""
-    from mindground.config import to_dict
+def check_same_run(stored: Mapping[str, Any], config: Config, path: Path, schema: int | None = None) -> None:
+    """Raises CheckpointError that names every key in which a run and its continuation disagree.
 
-    before, now = _flat(stored), _flat(to_dict(config))
+    Keys that change nothing of what is computed may differ (`mindground.config.keys.AFFECTS`); keys that the older
+    version did not have count as their defaults.
+
+    Args:
+        stored: configuration of the checkpoint, as it was written.
+        config: of the continuation.
+        path: of the checkpoint.
+        schema: of `stored`, as the checkpoint says.
+    """
+    from mindground.config import from_dict, to_dict
+    from mindground.config.keys import affected, flat
+
+    try:
+        earlier = from_dict(stored, str(path), schema)
+    except ConfigError as error:
+        raise CheckpointError(f"the run cannot be continued: {error}") from error
+    before, now = flat(to_dict(earlier)), flat(to_dict(config))
+    kinds = dict([*affected(earlier, usual="numbers"), *affected(config, usual="numbers")])
     changed = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and key not in _FREE and not key.startswith(_FREE_SECTIONS)
+        if kinds[key] not in _FREE and key not in _FREE_KEYS and not _same(before.get(key), now.get(key))
     ]
     if changed:
         raise CheckpointError(
             f"{path} belongs to a run with other settings ({'; '.join(changed)}); give the same settings, or start "
             "anew with --train.resume= and another --train.short_comment"
         )
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Equal up to the rounding of rates, which older files state each by itself and newer ones as factors."""
+    if isinstance(before, float) and isinstance(now, float):
+        return math.isclose(before, now, rel_tol=1e-12)
+    return bool(before == now)
 
 
 def check_same_data(state: Mapping[str, Any], fingerprint: str, what: str, remedy: str = "") -> None:
@@ -142,13 +162,3 @@ def check_same_data(state: Mapping[str, Any], fingerprint: str, what: str, remed
             "splits: the same numbers mean other samples, and what is tested may have been trained on. Use the data of "
             f"the training{remedy}"
         )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -1,4 +1,4 @@
-"""Learning-rate factors by optimiser step: warm-up, then one of the usual ways down.
+"""Learning-rate factors by optimiser step, from the segments of a schedule.
 
 A factor multiplies every group's own rate. Steps count optimiser updates, not micro-batches (upstream VG-LAW counted
 micro-batches and then never used the result).
@@ -8,54 +8,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from mindground.errors import ConfigError
+from mindground.config.schedule import Segment, segments_of
 
-__all__ = ["SCHEDULES", "lr_factor", "schedule_list"]
-
-SCHEDULES = ("step", "cosine", "poly", "constant", "exponential", "halfdecay")
+__all__ = ["Segment", "lr_factor", "schedule_list", "segments_of"]
 
 
-def lr_factor(config: Any, step: int, steps_per_epoch: int, total_steps: int) -> float:
+def lr_factor(segments: Sequence[Segment], step: int, steps_per_epoch: int, total_steps: int) -> float:
     """Factor on the learning rate of optimiser step `step` (from 0).
 
     Args:
-        config: the `train` section.
+        segments: as `segments_of` gives them.
         step: updates already made.
         steps_per_epoch: updates in one epoch.
-        total_steps: updates in the whole run; where cosine and poly end, and what halfdecay halves ten times in.
-
-    Raises:
-        ConfigError: an unknown schedule.
+        total_steps: updates in the whole run; where a segment without a length of its own ends, and what halfdecay
+            halves ten times in.
     """
-    if config.lr_scheduler not in SCHEDULES:
-        raise ConfigError(
-            f"train.lr_scheduler={config.lr_scheduler!r} is unknown; choose one of {', '.join(SCHEDULES)}"
-        )
+    factor, begin = 1.0, 0
+    for index, segment in enumerate(segments):
+        length = segment.steps or segment.epochs * steps_per_epoch
+        open_ended = not length or index == len(segments) - 1
+        if segment.beside or open_ended or step < begin + length:
+            length = length or total_steps - begin
+            factor *= _factor(segment, step, begin, length, steps_per_epoch, total_steps)
+            if not segment.beside:
+                break
+        else:
+            begin += length
+    return factor
+
+
+def _factor(segment: Segment, step: int, begin: int, length: int, steps_per_epoch: int, total_steps: int) -> float:
+    """Factor of one segment, which begins at step `begin` and lasts `length` steps; after its end, that of its end."""
     epoch = step // max(1, steps_per_epoch)
-    if step < config.warmup_steps:
-        return config.warmup_ratio + (1.0 - config.warmup_ratio) * step / config.warmup_steps
-    if config.lr_scheduler == "step":
-        drops = sum(step >= after * steps_per_epoch for after in config.drop_epochs)
-        return float(config.drop_rate**drops)
-    if config.lr_scheduler == "constant":
-        return 1.0
-    if config.lr_scheduler == "exponential":
-        return float(config.lr_exponential**epoch)
-    if config.lr_scheduler == "halfdecay":
+    start, end = segment.start, segment.last
+    if segment.kind == "constant":
+        return start
+    if segment.kind == "step":
+        unit = steps_per_epoch if segment.whole_epochs else 1
+        return float(start * segment.gamma ** sum(step >= after * unit for after in segment.milestones))
+    if segment.kind == "exponential":
+        return float(start * segment.gamma ** (epoch if segment.whole_epochs else step))
+    if segment.kind == "halfdecay":
         epochs = total_steps // max(1, steps_per_epoch)
-        return float(0.5 ** (epoch // max(1, epochs // 10)))
-    if config.lr_by_epoch:
-        step = max(epoch * steps_per_epoch, config.warmup_steps)
-    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
-    progress = min(max(progress, 0.0), 1.0)
-    shape = (1 + math.cos(math.pi * progress)) / 2
-    if config.lr_scheduler == "poly":
-        shape = (1 - progress) ** config.poly_power
-    return config.min_lr_ratio + (1.0 - config.min_lr_ratio) * shape
+        return float(start * 0.5 ** (epoch // max(1, epochs // 10)))
+    if segment.whole_epochs:
+        step = max(epoch * steps_per_epoch, begin)
+    if segment.kind == "linear":
+        return start + (end - start) * min(step - begin, length) / max(1, length)
+    progress = min(max((step - begin) / max(1, length), 0.0), 1.0)
+    shape = (1 + math.cos(math.pi * progress)) / 2 if segment.kind == "cosine" else (1 - progress) ** segment.power
+    return end + (start - end) * shape
 
 
-def schedule_list(config: Any, steps_per_epoch: int, total_steps: int) -> Sequence[float]:
+def schedule_list(segments: Sequence[Segment], steps_per_epoch: int, total_steps: int) -> Sequence[float]:
     """All factors of a run, for plots and tests."""
-    return [lr_factor(config, step, steps_per_epoch, total_steps) for step in range(total_steps)]
+    return [lr_factor(segments, step, steps_per_epoch, total_steps) for step in range(total_steps)]

@@ -15,7 +15,7 @@ from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_norms
 from mindground.config import TrainConfig
 from mindground.engine.optim.adamw import build_optimizer
-from mindground.engine.schedules import schedule_list
+from mindground.engine.schedules import schedule_list, segments_of
 from mindground.engine.step import TrainStep
 from mindground.files.weights import read_weights
 from mindground.losses import box_iou_loss, box_l1_loss, paired_iou
@@ -294,6 +294,6 @@ def check_schedules(case: Case, mode: str, checks: Checks) -> None:
             lr_exponential=settings["lr_exponential"],
         )
         # Three steps an epoch, all of them at the epoch's rate.
-        factors = np.asarray(schedule_list(train, 3, 3 * settings["epochs"])).reshape(-1, 3)
+        factors = np.asarray(schedule_list(segments_of(train), 3, 3 * settings["epochs"])).reshape(-1, 3)
         assert (factors == factors[:, :1]).all()
         checks.output(name, factors[:, 0] * settings["base_lr"], reference)

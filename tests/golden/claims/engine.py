@@ -13,7 +13,7 @@ from golden.case import Case
 from golden.claim import Checks, claim
 from mindground.config import TrainConfig
 from mindground.engine.optim.adamw import AdamW, clip_factor
-from mindground.engine.schedules import schedule_list
+from mindground.engine.schedules import schedule_list, segments_of
 from mindground.engine.step import TrainStep
 from mindground.models.base import GroundingModel, ParameterGroup
 from mindground.structures import Batch
@@ -79,5 +79,5 @@ def check_schedule(case: Case, mode: str, checks: Checks) -> None:
             drop_rate=settings["gamma"],
         )
         total = settings["steps_per_epoch"] * settings["epochs"]
-        factors = schedule_list(train, settings["steps_per_epoch"], total)
+        factors = schedule_list(segments_of(train), settings["steps_per_epoch"], total)
         checks.output(f"lr{index}", np.asarray(factors) * settings["lr"], case.outputs[f"lr{index}"])

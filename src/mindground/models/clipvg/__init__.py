@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mindground.errors import ConfigError
-from mindground.models.clipvg.config import FLAGS, IGNORED_FLAGS, REFUSED_FLAGS
+from mindground.models.clipvg.config import (
+    FLAGS,
+    IGNORED_FLAGS,
+    LR_GROUPS,
+    OLD_PATHS,
+    OLD_RATES,
+    PRETRAINED_PARTS,
+    REFUSED_FLAGS,
+)
 from mindground.models.clipvg.config import ClipVGConfig as Config
 from mindground.models.interface import ModelInterface
 
@@ -14,7 +22,19 @@ if TYPE_CHECKING:
     from mindground.models.clipvg.network import ClipVG
     from mindground.weights.facts import SourceFacts
 
-__all__ = ["FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "Config", "build", "describe_source", "interface"]
+__all__ = [
+    "FLAGS",
+    "IGNORED_FLAGS",
+    "LR_GROUPS",
+    "OLD_PATHS",
+    "OLD_RATES",
+    "PRETRAINED_PARTS",
+    "REFUSED_FLAGS",
+    "Config",
+    "build",
+    "describe_source",
+    "interface",
+]
 
 
 def interface(config: Any) -> ModelInterface:

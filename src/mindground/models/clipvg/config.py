@@ -11,6 +11,10 @@ __all__ = [
     "CLIP_PRESETS",
     "FLAGS",
     "IGNORED_FLAGS",
+    "LR_GROUPS",
+    "OLD_PATHS",
+    "OLD_RATES",
+    "PRETRAINED_PARTS",
     "REFUSED_FLAGS",
     "ClipVGConfig",
     "TowersConfig",
@@ -131,6 +135,17 @@ CLIP_PRESETS: dict[str, dict[str, Any]] = {
     "ViT-L/14@336px": _preset(14, (1024, 24, 16), (768, 12, 12)),
 }
 
+# Group of parameters -> its usual factor on train.lr; CLIP's parameters are those that model.train_clip lets learn.
+LR_GROUPS = {"base": 1.0, "clip": 0.1}
+PRETRAINED_PARTS = {
+    "model": "the whole network, or whatever part of it the names in the file belong to",
+    "clip": "CLIP's two towers",
+}
+
+# Keys of schema 1: rates that were absolute -> group ("" = no parameters of this family had it); paths -> part.
+OLD_RATES = {"lr_base": "base", "lr_visual": "clip", "lr_lang": ""}
+OLD_PATHS = {"pretrained_path": "model", "text_pretrained_path": "model"}
+
 # Upstream's short flags -> keys of the configuration. General ones, such as --batch_size, --dataset, --lr_scheduler or
 # --aug_crop, stand in `mindground.config`.
 FLAGS: dict[str, str | tuple[str, ...]] = {
@@ -143,7 +158,12 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
     "vl_enc_layers": "model.vl_enc_layers",
     "vl_dropout": "model.vl_dropout",
     "epochs": "train.max_epochs",
+    # One rate for all that learns.
     "lr": ("train.lr_base", "train.lr_visual"),
+    "lr_base": "train.lr_base",
+    "lr_visual": "train.lr_visual",
+    "pretrained_path": "train.pretrained.model",
+    "text_pretrained_path": "train.text_pretrained_path",
     "lr_drop": "train.drop_epochs",
     "lr_power": "train.poly_power",
     "lr_exponential": "train.lr_exponential",
@@ -155,6 +175,7 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
 _RANKS = "mpirun says it"
 _UNREAD = "upstream accepts it and never reads it"
 IGNORED_FLAGS: dict[str, str] = {
+    "lr_lang": "CLIP's text tower has the rate of --lr_visual",
     "lr_bert": "all trained parameters share one rate, also upstream",
     "lr_visu_cnn": "all trained parameters share one rate, also upstream",
     "lr_visu_tra": "all trained parameters share one rate, also upstream",
@@ -166,7 +187,6 @@ IGNORED_FLAGS: dict[str, str] = {
     "emb_size": _UNREAD,
     "light": _UNREAD,
     "vl_dec_layers": _UNREAD,
-    "optimizer": "AdamW is what there is",
     "prompt": "sentences are taken as they are",
     "local_rank": _RANKS,
     "dist_url": _RANKS,
@@ -181,7 +201,7 @@ REFUSED_FLAGS: dict[str, dict[str, str]] = {
     },
     "dataset": {"dior_rs": "write --dataset=dior_rsvg"},
     "data.dataset": {"dior_rs": "write --data.dataset=dior_rsvg"},
-    "optimizer": {"adamw": "", "*": "AdamW is the optimiser of this program: leave --optimizer out"},
+    "optimizer": {"rmsprop": "RMSprop is no optimiser of this program: choose adamw, adam or sgd"},
     "prompt": {"{pseudo_query}": "", "*": "write the words around a sentence into the list (tools/export_jsonl.py)"},
     "device": {
         "cuda": "write --device_target=GPU",
@@ -194,6 +214,6 @@ REFUSED_FLAGS: dict[str, dict[str, str]] = {
         "*": "start tools/import_weights.py {value} --family clipvg --out X.ckpt, then python src/eval.py --ckpt=X.ckpt"
     },
     "retrain": {
-        "*": "write --train.pretrained_path={value}, which takes CLIP's towers from it as well as the joint encoder"
+        "*": "write --train.pretrained.model={value}, which takes CLIP's towers from it as well as the joint encoder"
     },
 }

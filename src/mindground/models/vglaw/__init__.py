@@ -5,13 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mindground.models.interface import ModelInterface
-from mindground.models.vglaw.config import FLAGS, IGNORED_FLAGS
+from mindground.models.vglaw.config import (
+    FLAGS,
+    IGNORED_FLAGS,
+    LR_GROUPS,
+    OLD_PATHS,
+    OLD_RATES,
+    PRETRAINED_PARTS,
+)
 from mindground.models.vglaw.config import VGLawConfig as Config
 
 if TYPE_CHECKING:
     from mindground.models.vglaw.network import VGLaw
 
-__all__ = ["FLAGS", "IGNORED_FLAGS", "Config", "build", "interface"]
+__all__ = [
+    "FLAGS",
+    "IGNORED_FLAGS",
+    "LR_GROUPS",
+    "OLD_PATHS",
+    "OLD_RATES",
+    "PRETRAINED_PARTS",
+    "Config",
+    "build",
+    "interface",
+]
 
 
 def interface(config: Any) -> ModelInterface:

@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 from mindground.errors import ConfigError
 
-__all__ = ["FLAGS", "IGNORED_FLAGS", "VIT_PRESETS", "TextConfig", "VGLawConfig", "VisualConfig"]
+__all__ = [
+    "FLAGS",
+    "IGNORED_FLAGS",
+    "LR_GROUPS",
+    "OLD_PATHS",
+    "OLD_RATES",
+    "PRETRAINED_PARTS",
+    "VIT_PRESETS",
+    "TextConfig",
+    "VGLawConfig",
+    "VisualConfig",
+]
 
 
 @dataclass
@@ -121,11 +132,29 @@ VIT_PRESETS: dict[str, dict[str, Any]] = {
     "vitdet_h": _preset(1280, 32, 16, (7, 15, 23, 31)),
 }
 
+# Group of parameters -> its usual factor on train.lr: both encoders learn at a tenth of the rest, as published.
+LR_GROUPS = {"base": 1.0, "visual": 0.1, "lang": 0.1}
+PRETRAINED_PARTS = {
+    "model": "the whole network, or whatever part of it the names in the file belong to",
+    "visual": "the image encoder",
+    "text": "the text encoder",
+}
+
+# Keys of schema 1: rates that were absolute -> group; paths -> part.
+OLD_RATES = {"lr_base": "base", "lr_visual": "visual", "lr_lang": "lang"}
+OLD_PATHS = {"pretrained_path": "model", "text_pretrained_path": "text"}
+
 # Upstream's short flags -> keys of the configuration. General ones stand in `mindground.config`.
 FLAGS: dict[str, str | tuple[str, ...]] = {
+    # Absolute rates, as upstream has them: one of them leaves the others as they are.
+    "lr_base": "train.lr_base",
+    "lr_visual": "train.lr_visual",
+    "lr_lang": "train.lr_lang",
+    "pretrained_path": "train.pretrained.model",
+    "text_pretrained_path": "train.pretrained.text",
     "vit_model": "model.vit_model",
-    "vit_model_path": "train.pretrained_path",
-    "bert_model_path": "train.text_pretrained_path",
+    "vit_model_path": "train.pretrained.model",
+    "bert_model_path": "train.pretrained.text",
     "law_type": "model.law_type",
     "groups": "model.groups",
     "use_activation": "model.use_activation",

@@ -1,0 +1,70 @@
+"""Fields of configuration sections that say what a change of them changes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args
+
+__all__ = ["AFFECTS", "Affects", "affected", "choices_of", "flat", "key"]
+
+# What is another when a key has another value:
+#   numbers  what a training computes, step by step
+#   start    where its weights come from at the first step; a continued run does not read it
+#   length   how many steps there are
+#   report   what is measured, written and kept of it
+#   place    where files lie
+#   speed    how fast it is, and how much memory it takes
+Affects = Literal["numbers", "start", "length", "report", "place", "speed"]
+AFFECTS: tuple[str, ...] = get_args(Affects)
+
+
+def key(default: Any, *, affects: Affects, choices: Callable[[], Iterable[str]] | None = None) -> Any:
+    """A field of a section.
+
+    Args:
+        default: its value; a list, a mapping or a section is copied for every instance.
+        affects: what a change of it changes.
+        choices: the values that it may have, where other modules say them.
+    """
+    metadata = {"affects": affects, "choices": choices}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def choices_of(cls: type, name: str) -> list[str] | None:
+    """Values that a field may have, where its type does not say them."""
+    choices = next(f for f in dataclasses.fields(cls) if f.name == name).metadata.get("choices")
+    return None if choices is None else list(choices())
+
+
+def affected(section: Any, prefix: str = "", usual: str | None = None) -> Iterator[tuple[str, str | None]]:
+    """(dotted key, what it affects) of every value below a section.
+
+    Args:
+        section: instance of a dataclass.
+        prefix: before every key.
+        usual: for fields that say nothing.
+    """
+    for field in dataclasses.fields(section):
+        name, value = f"{prefix}{field.name}", getattr(section, field.name)
+        affects = field.metadata.get("affects", usual)
+        if dataclasses.is_dataclass(value):
+            yield from affected(value, f"{name}.", affects)
+        elif isinstance(value, Mapping) and value:
+            yield from ((f"{name}.{entry}", affects) for entry in value)
+        else:
+            yield name, affects
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of a nested mapping; an empty mapping below the top is a value."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
