@@ -233,6 +233,7 @@ _RULES = (
 # `BertModel` as saved by Hugging Face, with or without the prefix "bert." of the pre-training model.
 HUGGINGFACE_MAP = WeightMap(
     "Hugging Face BERT",
+    backbone="bert",
     rules=_RULES + tuple(("bert." + theirs, ours) for theirs, ours in _RULES),
     ignored=(
         (r"(bert\.)?embeddings\.position_ids", "counts from 0, computed here"),

@@ -124,6 +124,7 @@ def _openai_rules() -> tuple[tuple[str, str], ...]:
 # The archives of the authors (ViT-B-16.pt and its sisters), and everything that uses their names.
 OPENAI_MAP = WeightMap(
     "OpenAI CLIP",
+    backbone="clip",
     rules=_openai_rules(),
     ignored=((r"(input_resolution|context_length|vocab_size)", "sizes, part of our configuration"),),
     adapters=_ADAPTERS,
@@ -162,6 +163,7 @@ def _huggingface_rules() -> tuple[tuple[str, str], ...]:
 
 HUGGINGFACE_MAP = WeightMap(
     "Hugging Face CLIP",
+    backbone="clip",
     rules=_huggingface_rules(),
     ignored=((r"(text|vision)_model\.embeddings\.position_ids", "counts from 0, computed here"),),
     adapters=_ADAPTERS,

@@ -272,11 +272,12 @@ _RULES = (
 _ADAPTERS = ((r"blocks\.\d+\.attn\.rel_pos_[hw]", fit_relative_table),)
 
 # The backbone alone, without a prefix on either side.
-VITDET_MAP = WeightMap("ViTDet backbone", rules=_RULES, adapters=_ADAPTERS)
+VITDET_MAP = WeightMap("ViTDet backbone", backbone="vitdet", rules=_RULES, adapters=_ADAPTERS)
 
 # A released Mask R-CNN or Cascade R-CNN file; take `with_prefix(ours=...)` for the place in a family's model.
 DETECTRON2_MAP = WeightMap(
     "detectron2 ViTDet",
+    backbone="vitdet",
     rules=tuple(("backbone.net." + theirs, ours) for theirs, ours in _RULES),
     adapters=_ADAPTERS,
     ignored=(
@@ -291,6 +292,7 @@ DETECTRON2_MAP = WeightMap(
 # The masked-autoencoder file that ViTDet itself starts from: no relative positions (they start at 0).
 MAE_MAP = WeightMap(
     "MAE ViT",
+    backbone="vitdet",
     rules=_RULES,
     adapters=_ADAPTERS,
     ignored=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -15,12 +16,12 @@ from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
 from mindground.weights.load import load_into, parameter_shapes
-from mindground.weights.maps import identity_map, strip_wrapper_prefix
+from mindground.weights.maps import Adapted, identity_map, strip_wrapper_prefix
 
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.files.weights import WeightFile
-    from mindground.weights.maps import Adapted, WeightMap
+    from mindground.weights.maps import WeightMap
     from mindground.weights.report import LoadReport
 
 __all__ = ["load_file", "load_pretrained"]
@@ -31,24 +32,45 @@ _IMPORTED = "imported"
 _OWN = "our own names"
 
 
-def load_pretrained(model: GroundingModel, train: Any, config: Config | None = None) -> list[LoadReport]:
-    """Load what `train.pretrained_path` and `train.text_pretrained_path` name.
+def load_pretrained(
+    model: GroundingModel,
+    pretrained: Mapping[str, str],
+    *,
+    partial: bool = False,
+    random_parts: bool = False,
+    config: Config | None = None,
+) -> list[LoadReport]:
+    """Load what `train.pretrained` names.
 
     Args:
         model: freshly initialised.
-        train: the `train` section.
+        pretrained: part -> file; a part is one of the family's `pretrained_parts`, or `model` for whatever the file
+            holds.
+        partial: a file may leave some of its part as it is; the report names what.
+        random_parts: parts that the family wants pretrained may start from random weights.
         config: the whole, where files shall be compared with it in what no shape verifies.
 
     Raises:
         WeightsError: a file that no map of the family explains, that fits only in part, or that says about itself
             something else than the configuration.
-        ConfigError: a part that the family wants pretrained got nothing, and random weights were not asked for.
+        ConfigError: an unknown part, or one that the family wants pretrained and that got nothing.
     """
-    reports = [load_file(model, path, config) for path in (train.pretrained_path, train.text_pretrained_path) if path]
+    parts = type(model).pretrained_parts
+    unknown = [name for name, path in pretrained.items() if path and name not in ("model", *parts)]
+    if unknown:
+        raise ConfigError(
+            f"train.pretrained.{unknown[0]} is no part of {type(model).__name__}; its parts are "
+            f"{', '.join(('model', *parts))}"
+        )
+    reports = [
+        load_file(model, path, config, prefix="" if name == "model" else parts[name].prefix, partial=partial)
+        for name, path in pretrained.items()
+        if path
+    ]
     loaded = {name for report in reports for name in report.loaded}
-    for part in type(model).pretrained_parts.values():
+    for part in parts.values():
         names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
-        if part.required and names and not loaded.intersection(names) and not train.random_encoders:
+        if part.required and names and not loaded.intersection(names) and not random_parts:
             raise ConfigError(
                 f"{part.prefix.rstrip('.')} has no weights: give {part.hint}, or train it from random weights with "
                 "--train.random_encoders=true"
@@ -56,23 +78,72 @@ def load_pretrained(model: GroundingModel, train: Any, config: Config | None = N
     return reports
 
 
-def load_file(model: GroundingModel, path: str, config: Config | None = None) -> LoadReport:
-    """Load one file into the part of the model that it is for; the report goes to the log."""
+def load_file(
+    model: GroundingModel, path: str, config: Config | None = None, *, prefix: str = "", partial: bool = False
+) -> LoadReport:
+    """Load one file into the part of the model that it is for; the report goes to the log.
+
+    Args:
+        prefix: of the parameters that it may fill; a file for something else is refused.
+        partial: it may leave parameters of its part as they are.
+    """
     weights = read_weights(path)
     if config is not None and "mindground" not in weights.metadata:
         _check_unseen(weights, config)
     if "mindground" in weights.metadata:
-        report = load_into(model, read_checkpoint(path).part("model"), source=str(path))
+        tensors = read_checkpoint(path).part("model")
+        if prefix:
+            tensors = {name: array for name, array in tensors.items() if name.startswith(prefix)}
+        adapted, source = Adapted(tensors=dict(tensors)), str(path)
     else:
         maps = type(model).weight_maps()
         if _IMPORTED in weights.metadata:
-            maps = {_OWN: _own_names(maps)}
+            maps = _imported_maps(weights, maps)
         name, adapted = _explained(model, maps, strip_wrapper_prefix(weights.tensors)[0], path)
-        parts = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
-        outside = rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*"
-        report = load_into(model, adapted, allow_missing=(outside,), source=f"{path} as {name}")
+        source = f"{path} as {name}"
+    elsewhere = [ours for ours in adapted.tensors if not ours.startswith(prefix)]
+    if elsewhere or not adapted.tensors:
+        raise WeightsError(
+            f"{path} holds {elsewhere[0] if elsewhere else 'nothing'}, and it was named for {prefix.rstrip('.')}; name "
+            "it as train.pretrained.model, or for the part that it is for"
+        )
+    allowed: tuple[str, ...] = (r".*",)
+    if not partial:
+        # A file for some parts of a network leaves the others alone; a checkpoint of ours is for all of it.
+        tops = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
+        allowed = (rf"(?!(?:{'|'.join(map(re.escape, tops))})(?:\.|$)).*",)
+        if "mindground" in weights.metadata and not prefix:
+            allowed = ()
+    report = load_into(model, adapted, allow_missing=allowed, source=source)
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
+
+
+def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[str, WeightMap]:
+    """Maps for a file that tools/import_weights.py wrote.
+
+    A backbone's file names its own source and keeps the backbone's own names; the family's map of that source says
+    where the backbone stands here. Earlier versions wrote the family's names.
+    """
+    try:
+        origin = json.loads(weights.metadata[_IMPORTED])
+    except ValueError:
+        origin = {}
+    backbone = origin.get("backbone", "")
+    if not backbone:
+        return {_OWN: _own_names(maps)}
+    places = {name: weight_map for name, weight_map in maps.items() if weight_map.backbone == backbone}
+    if not places:
+        raise WeightsError(
+            f"{weights.path} holds the backbone {backbone}, and this family has none; it reads "
+            f"{', '.join(sorted({m.backbone for m in maps.values() if m.backbone})) or 'no backbone'}"
+        )
+    return {
+        f"backbone {backbone}": replace(
+            identity_map(f"backbone {backbone}").with_prefix(ours=weight_map.prefix), adapters=weight_map.adapters
+        )
+        for weight_map in list(places.values())[:1]
+    }
 
 
 def _check_unseen(weights: WeightFile, config: Config) -> None:

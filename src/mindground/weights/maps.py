@@ -103,6 +103,8 @@ class WeightMap:
         transposed: regexes of our names that they store the other way round (columns as rows).
         aliases: (their template, their other template); a tensor that such files hold under two names. Only the second
             is read, after the two were found equal; only the second is written.
+        backbone: own name of the backbone that this source is for ("bert"), or empty for a whole network.
+        prefix: where that backbone stands in our network ("text_encoder.").
     """
 
     name: str
@@ -114,6 +116,8 @@ class WeightMap:
     packed: tuple[tuple[tuple[str, ...], str], ...] = ()
     transposed: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
+    backbone: str = ""
+    prefix: str = ""
 
     def our_name(self, theirs: str) -> str | None:
         """Our name of one of their tensors, None when no rule fits. A part of a packed tensor has the whole's name."""
@@ -250,6 +254,7 @@ class WeightMap:
             packed=tuple((tuple(theirs + part for part in parts), ours + whole) for parts, whole in self.packed),
             transposed=tuple(_prefixed(ours, pattern) for pattern in self.transposed),
             aliases=tuple((theirs + alias, theirs + other) for alias, other in self.aliases),
+            prefix=ours + self.prefix,
         )
 
     def _fit(self, ours: str, array: np.ndarray, wanted: tuple[int, ...]) -> tuple[np.ndarray, str]:

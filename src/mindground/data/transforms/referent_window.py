@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mindground.config.keys import key
 from mindground.data.transforms.base import Crop, Transform, TransformParams, between, resized_size
 from mindground.data.transforms.color import draw_color_params
 from mindground.structures import Geometry
@@ -47,14 +48,14 @@ class ReferentWindowConfig:
     """Keys of `data.transform` for `name: referent_window`; all of them act in training only."""
 
     # Resize to one of nine sizes around img_size, then crop around the referent.
-    multi_scale: bool = False
+    multi_scale: bool = key(False, affects="numbers")
     # Put the image at a random place of the canvas instead of its centre.
-    translate: bool = False
-    flip_prob: float = 0.5
+    translate: bool = key(False, affects="numbers")
+    flip_prob: float = key(0.5, affects="numbers")
     # Mirror top to bottom, for images from above, where every side may be up.
-    vertical_flip_prob: float = 0.0
+    vertical_flip_prob: float = key(0.0, affects="numbers")
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = 0.0
+    color_jitter_prob: float = key(0.0, affects="numbers")
 
 
 def draw_window_params(

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mindground.config.keys import key
 from mindground.data.transforms.base import Transform, TransformParams
 from mindground.data.transforms.color import draw_color_params
 from mindground.structures import Geometry
@@ -23,11 +24,11 @@ __all__ = ["StretchConfig", "StretchTransform"]
 class StretchConfig:
     """Keys of `data.transform` for `name: stretch`; all of them act in training only."""
 
-    flip_prob: float = 0.5
+    flip_prob: float = key(0.5, affects="numbers")
     # Mirror top to bottom, for images from above, where every side may be up.
-    vertical_flip_prob: float = 0.0
+    vertical_flip_prob: float = key(0.0, affects="numbers")
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = 0.0
+    color_jitter_prob: float = key(0.0, affects="numbers")
 
 
 class StretchTransform(Transform):

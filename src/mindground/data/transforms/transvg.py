@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mindground.config.keys import key
 from mindground.data.transforms.base import Crop, Transform, TransformParams, between, image_shape, resized_size
 from mindground.data.transforms.color import draw_color_params
 from mindground.structures import Geometry, Sample, clip_boxes, referent_box
@@ -77,20 +78,20 @@ class TransvgConfig:
     """Keys of `data.transform` for `name: transvg`; all of them act in training only."""
 
     # For every second image whose sentence names no place, a random window of it.
-    aug_crop: bool = False
+    aug_crop: bool = key(False, affects="numbers")
     # The longer side becomes 1.0, 0.95 ... or 0.7 of img_size.
-    aug_scale: bool = False
+    aug_scale: bool = key(False, affects="numbers")
     # For every second image, a Gaussian blur of 0.1 to 2 pixels.
-    aug_blur: bool = False
+    aug_blur: bool = key(False, affects="numbers")
     # The released code's place words, window test and scales, slips included (docs/data.md).
-    legacy_augmentation: bool = False
+    legacy_augmentation: bool = key(False, affects="numbers")
     # Put the image at a random place of the canvas instead of its centre.
-    translate: bool = False
-    flip_prob: float = 0.5
+    translate: bool = key(False, affects="numbers")
+    flip_prob: float = key(0.5, affects="numbers")
     # Mirror top to bottom, for images from above, where every side may be up.
-    vertical_flip_prob: float = 0.0
+    vertical_flip_prob: float = key(0.0, affects="numbers")
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = 0.0
+    color_jitter_prob: float = key(0.0, affects="numbers")
 
 
 def draw_transvg_params(
