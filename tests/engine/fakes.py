@@ -51,8 +51,9 @@ class FakeModel(GroundingModel):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return [
-            ParameterGroup("first", tuple(self.first.trainable_params())),
-            ParameterGroup("second", tuple(self.second.trainable_params())),
+            ParameterGroup("visual", tuple(self.first.trainable_params())),
+            ParameterGroup("base", tuple(self.second.trainable_params())),
+            ParameterGroup("lang", ()),
         ]
 
 
@@ -148,7 +149,7 @@ def fake_config(folder: Any, **train: Any) -> Config:
         "batch_size": 8,
         "max_epochs": 3,
         "lr": 0.01,
-        "lr_factors": {"first": 2.0},
+        "lr_factors": {"visual": 2.0},
         "clip_max_norm": 1.0,
         "log_freq": 1,
         "random_encoders": True,

@@ -17,6 +17,7 @@ from mindground.files.safetensors import write_safetensors_atomic
 from mindground.models import build_model
 from mindground.models.base import GroundingModel
 from mindground.weights.load import parameter_arrays
+from mindground.weights.report import LoadReport
 
 SMALL = {
     "data.img_size": 64,
@@ -57,6 +58,11 @@ def write(path: Path, tensors: dict[str, np.ndarray]) -> str:
     return str(write_safetensors_atomic(path, tensors))
 
 
+def load(model: GroundingModel, config: Config, **more: Any) -> list[LoadReport]:
+    train = config.train
+    return load_pretrained(model, train.pretrained, random_parts=train.random_encoders, **more)
+
+
 def taken(model: GroundingModel, ours: dict[str, np.ndarray]) -> set[str]:
     """Parts of the model whose parameters all have the file's values."""
     now = parameter_arrays(model)
@@ -73,9 +79,9 @@ def test_each_file_fills_its_part(sources: dict[str, dict[str, np.ndarray]], tmp
     wrapped = {f"module.{name}": array for name, array in sources["bert"].items()}
     config = small(pretrained_path=image, text_pretrained_path=write(tmp_path / "bert.bin", wrapped))
     model = build_model(config)
-    reports = load_pretrained(model, config.train)
+    reports = load(model, config)
     assert taken(model, sources["ours"]) == {"visual_encoder", "text_encoder"}
-    assert [report.source.split(" as ")[0] for report in reports] == [image, config.train.text_pretrained_path]
+    assert [report.source.split(" as ")[0] for report in reports] == [image, config.train.pretrained["text"]]
     assert "roi_heads.x" in reports[0].table()
 
 
@@ -83,10 +89,10 @@ def test_missing_text_weights_must_be_asked_for(sources: dict[str, dict[str, np.
     image = write(tmp_path / "vit.pkl", sources["vitdet"])
     for paths in ({}, {"pretrained_path": image}):
         config = small(random_encoders="false", **paths)
-        with pytest.raises(ConfigError, match="text_pretrained_path.*random_encoders=true"):
-            load_pretrained(build_model(config), config.train)
+        with pytest.raises(ConfigError, match="train.pretrained.text.*random_encoders=true"):
+            load(build_model(config), config)
     config = small(random_encoders="true")
-    assert load_pretrained(build_model(config), config.train) == []
+    assert load(build_model(config), config) == []
 
 
 @pytest.mark.parametrize("damage", ["half", "shape", "stranger", "nothing"])
@@ -109,7 +115,7 @@ def test_a_file_that_fits_in_part_is_refused_and_changes_nothing(
     model = build_model(config)
     before = parameter_arrays(model)
     with pytest.raises(WeightsError) as caught:
-        load_pretrained(model, config.train)
+        load(model, config)
     assert says in str(caught.value) and "vit.pkl" in str(caught.value)
     assert all(np.array_equal(before[key], array) for key, array in parameter_arrays(model).items())
 
@@ -127,5 +133,33 @@ def test_missing_cut_and_malicious_files(tmp_path: Path, sources: dict[str, dict
         for key in ("pretrained_path", "text_pretrained_path"):
             config = small(**{key: tmp_path / name}, random_encoders="true")
             with pytest.raises(error, match=says):
-                load_pretrained(build_model(config), config.train)
+                load(build_model(config), config)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_part_takes_only_what_is_its_own(sources: dict[str, dict[str, np.ndarray]], tmp_path: Path) -> None:
+    words = write(tmp_path / "bert.bin", sources["bert"])
+    config = small(random_encoders="true")
+    with pytest.raises(WeightsError, match=r"bert\.bin holds text_encoder\..* and it was named for visual_encoder"):
+        load_pretrained(build_model(config), {"visual": words}, random_parts=True)
+    with pytest.raises(ConfigError, match=r"train\.pretrained\.eyes is no part of VGLaw; its parts are model, text"):
+        load_pretrained(build_model(config), {"eyes": words})
+    model = build_model(config)
+    load_pretrained(model, {"text": words})
+    assert taken(model, sources["ours"]) == {"text_encoder"}
+
+
+def test_a_partial_file_is_taken_when_it_is_asked_for(
+    sources: dict[str, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    half = {name: array for name, array in sources["vitdet"].items() if "blocks.1." not in name}
+    path = write(tmp_path / "vit.pkl", half)
+    model = build_model(small())
+    before = parameter_arrays(model)
+    (report,) = load_pretrained(model, {"visual": path}, partial=True, random_parts=True)
+    after = parameter_arrays(model)
+    kept = [name for name in after if name.startswith("visual_encoder.blocks.1.")]
+    assert kept and all(np.array_equal(before[name], after[name]) for name in kept)
+    assert set(kept) == set(report.missing) and "visual_encoder.blocks.1." in report.table()
+    name = "visual_encoder.blocks.0.mlp.fc1.weight"
+    assert np.array_equal(after[name], sources["ours"][name])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class DiskStore:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return tuple(archive[f"arr_{number}"] for number in range(len(archive.files)))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CheckpointError(
                 f"{path} is damaged ({error}); remove the folder {self.folder} and run again"
             ) from error

@@ -107,14 +107,15 @@ def load_file(
             f"{path} holds {elsewhere[0] if elsewhere else 'nothing'}, and it was named for {prefix.rstrip('.')}; name "
             "it as train.pretrained.model, or for the part that it is for"
         )
+    tops = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
     allowed: tuple[str, ...] = (r".*",)
     if not partial:
         # A file for some parts of a network leaves the others alone; a checkpoint of ours is for all of it.
-        tops = sorted({ours.split(".", 1)[0] for ours in adapted.tensors})
         allowed = (rf"(?!(?:{'|'.join(map(re.escape, tops))})(?:\.|$)).*",)
         if "mindground" in weights.metadata and not prefix:
             allowed = ()
     report = load_into(model, adapted, allow_missing=allowed, source=source)
+    report.missing = [name for name in report.missing if name.split(".", 1)[0] in tops]
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
 

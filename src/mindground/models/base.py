@@ -168,7 +168,7 @@ class GroundingModel(nn.Cell):
         raise TypeError(f"{type(self).__name__} does not define decode")
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Groups that cover every trainable parameter once."""
+        """Groups that cover every trainable parameter once; a group of which nothing learns stays, empty."""
         raise TypeError(f"{type(self).__name__} does not define parameter_groups")
 
     @classmethod

@@ -19,7 +19,7 @@ from mindground.engine.schedules import schedule_list, segments_of
 from mindground.engine.step import TrainStep
 from mindground.files.weights import read_weights
 from mindground.losses import box_iou_loss, box_l1_loss, paired_iou
-from mindground.models.clipvg.build import build_network
+from mindground.models.clipvg.builder import build_network
 from mindground.models.clipvg.config import ClipVGConfig, TowersConfig
 from mindground.models.clipvg.joint import JointLayer
 from mindground.models.clipvg.network import ClipVG, PatchMask, prompted

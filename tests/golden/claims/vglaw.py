@@ -13,7 +13,7 @@ from golden.case import Case, draw
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_norms
 from mindground.losses import box_iou_loss, box_l1_loss, dice_loss, paired_iou, sigmoid_focal_loss
-from mindground.models.vglaw.build import build_network
+from mindground.models.vglaw.builder import build_network
 from mindground.models.vglaw.config import TextConfig, VGLawConfig, VisualConfig
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead

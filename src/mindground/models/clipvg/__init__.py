@@ -57,7 +57,7 @@ def build(config: Any) -> ClipVG:
             f"data.max_len={config.data.max_len} exceeds the {config.model.max_query_len} words that the joint "
             "position table holds (model.max_query_len); CLIP's text tower reads 77 at most"
         )
-    from mindground.models.clipvg.build import build as build_network
+    from mindground.models.clipvg.builder import build as build_network
 
     return build_network(config)
 

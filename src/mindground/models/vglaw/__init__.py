@@ -38,6 +38,6 @@ def interface(config: Any) -> ModelInterface:
 
 def build(config: Any) -> VGLaw:
     """VG-LAW of a resolved configuration; MindSpore is imported only now."""
-    from mindground.models.vglaw.build import build as build_network
+    from mindground.models.vglaw.builder import build as build_network
 
     return build_network(config)
