@@ -172,6 +172,8 @@ def test_an_old_run_goes_on_to_more_steps(tmp_path: Path) -> None:
     folder = train(cf.load_config(tmp_path / "vglaw" / "config.yaml", words))
     contents = read_checkpoint(folder / "last.ckpt")
     assert (contents.state["step"], contents.schema, contents.config["train"]["lr"]) == (3, SCHEMA, 4e-4)
-    steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    steps = [
+        json.loads(line)["step"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").split("\n") if line
+    ]
     assert steps[:2] == [1, 2] and 3 in steps
     assert cf.load_config(folder / "config.yaml").train.max_steps == 3

@@ -32,7 +32,7 @@ _OWN = "our own names"
 
 
 def load_pretrained(model: GroundingModel, train: Any, config: Config | None = None) -> list[LoadReport]:
-    """Load what `train.pretrained_path` and `train.text_pretrained_path` name.
+    """Load the files that `train.pretrained` names.
 
     Args:
         model: freshly initialised.
@@ -44,7 +44,7 @@ def load_pretrained(model: GroundingModel, train: Any, config: Config | None = N
             something else than the configuration.
         ConfigError: a part that the family wants pretrained got nothing, and random weights were not asked for.
     """
-    reports = [load_file(model, path, config) for path in (train.pretrained_path, train.text_pretrained_path) if path]
+    reports = [load_file(model, path, config) for path in train.pretrained.values()]
     loaded = {name for report in reports for name in report.loaded}
     for part in type(model).pretrained_parts.values():
         names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]

@@ -105,5 +105,5 @@ def build_transform(
 
 def _recipe_of(data_config: DataConfig) -> tuple[str, dict[str, Any]]:
     """Name of the recipe, and its own keys with their values."""
-    name = data_config.recipe
-    return name, {field.name: getattr(data_config, field.name) for field in fields(RECIPES[name].config)}
+    section = data_config.transform
+    return section.name, {field.name: getattr(section, field.name) for field in fields(RECIPES[section.name].config)}

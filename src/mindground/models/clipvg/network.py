@@ -277,7 +277,7 @@ class ClipVG(GroundingModel):
         for name, parameter in self.parameters_and_names():
             if parameter.requires_grad:
                 parts["clip" if name.startswith("clip.") else "base"].append(parameter)
-        return [ParameterGroup(name, tuple(members)) for name, members in parts.items() if members]
+        return [ParameterGroup(name, tuple(members)) for name, members in parts.items()]
 
     @classmethod
     def weight_maps(cls) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class VGLaw(GroundingModel):
         for parameter in self.trainable_params():
             prefix = parameter.name.split(".", 1)[0]
             members[prefix if prefix in names else ""].append(parameter)
-        return [ParameterGroup(name, tuple(members[prefix])) for prefix, name in names.items() if members[prefix]]
+        return [ParameterGroup(name, tuple(members[prefix])) for prefix, name in names.items()]
 
     @classmethod
     def weight_maps(cls) -> dict[str, Any]:
