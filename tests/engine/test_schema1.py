@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,32 @@ def test_old_rates_of_a_family_are_groups_of_it() -> None:
         facts = registry.family(name)
         assert {group for group in facts.old_rates.values() if group} <= set(facts.lr_groups)
         assert set(facts.old_paths.values()) <= set(facts.pretrained_parts)
+
+
+@pytest.mark.parametrize("name", ["vglaw/last.ckpt", "vglaw/best.ckpt", "clipvg/best.ckpt"])
+def test_an_old_checkpoint_becomes_a_model(name: str) -> None:
+    from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
+    from mindground.weights.load import parameter_arrays
+
+    loaded = load_checkpoint(FIXTURES / name)
+    stored_weights = read_checkpoint(FIXTURES / name).part("model")
+    found = parameter_arrays(loaded.model)
+    assert found.keys() == stored_weights.keys()
+    assert all((found[key] == value).all() for key, value in stored_weights.items())
+    assert loaded.tokenizer is not None and loaded.state["step"] == 2
+
+
+def test_an_old_run_goes_on_to_more_steps(tmp_path: Path) -> None:
+    from mindground.engine.checkpoint import read_checkpoint
+    from mindground.engine.trainer import train
+
+    shutil.copytree(FIXTURES / "vglaw", tmp_path / "vglaw")
+    words = [f"--train.output_dir={tmp_path}", "--train.resume=auto", "--max_steps=3"]
+    folder = train(cf.load_config(tmp_path / "vglaw" / "config.yaml", words))
+    contents = read_checkpoint(folder / "last.ckpt")
+    assert (contents.state["step"], contents.schema, contents.config["train"]["lr"]) == (3, SCHEMA, 4e-4)
+    steps = [
+        json.loads(line)["step"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").split("\n") if line
+    ]
+    assert steps[:2] == [1, 2] and 3 in steps
+    assert cf.load_config(folder / "config.yaml").train.max_steps == 3

@@ -31,7 +31,7 @@ _NOT_HASHED = (
 ).split()
 _NOT_HASHED_SECTIONS = ("data.synthetic.", "device.")
 # Files that decide what is computed: their content is hashed in place of their path.
-_FILES = ("data.vocab", "train.pretrained_path", "train.text_pretrained_path")
+_FILES = ("data.vocab", "train.pretrained.")
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,9 @@ def training_key(config: Config, samples: str, evaluation: str, ranks: int) -> s
     }
     settings["train.batch_sum"] = config.train.batch_sum or config.train.batch_size * ranks
     settings["device.precision"] = config.device.precision
-    for key in _FILES:
-        settings[key] = _content(str(settings[key]))
+    for key in settings:
+        if key.startswith(_FILES):
+            settings[key] = _content(str(settings[key]))
     text = json.dumps([samples, evaluation, settings], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

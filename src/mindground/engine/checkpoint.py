@@ -223,7 +223,7 @@ def stored_config(contents: Contents) -> Config:
     from mindground.config import from_dict
 
     try:
-        return from_dict(contents.config, source=str(contents.path))
+        return from_dict(contents.config, source=str(contents.path), schema=contents.schema)
     except MindGroundError as error:
         raise CheckpointError(f"{contents.path} was written by another version: {error}") from error
 

@@ -138,7 +138,7 @@ class Trainer:
         source = self.comm.broadcast_object(str(source) if source else None)
         contents = read_checkpoint(source) if source else None
         if contents is not None:
-            check_same_run(contents.config, self.config, contents.path)
+            check_same_run(contents.config, self.config, contents.path, contents.schema)
             check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
             self._take_state(contents.state)
             if self.state.step >= self.total_steps and not self._owes_evaluation():

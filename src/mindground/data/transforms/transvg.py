@@ -1,7 +1,7 @@
 """The recipe that CLIP-VG inherits from TransVG: Pillow's resize, scales, random windows, colours, a random place.
 
 Sources: Deng et al., TransVG, ICCV 2021, and Xiao et al., CLIP-VG, TMM 2023 (`linhuixiao/CLIP-VG`, its transforms and
-their order). `data.legacy_augmentation` brings back three slips of the released code: place words found inside other
+their order). `legacy_augmentation` brings back three slips of the released code: place words found inside other
 words ("bright"), windows accepted by comparing the referent's centre with the wrong edges, so that little or nothing
 of it may be left, and scales 32 pixels apart that reach down to images of 32 pixels on a canvas of 224.
 """
@@ -17,6 +17,7 @@ from PIL import Image
 from mindground.config.keys import key
 from mindground.data.transforms.base import Crop, Transform, TransformParams, between, image_shape, resized_size
 from mindground.data.transforms.color import draw_color_params
+from mindground.errors import ConfigError
 from mindground.structures import Geometry, Sample, clip_boxes, referent_box
 from mindground.text import has_direction
 
@@ -92,6 +93,15 @@ class TransvgConfig:
     vertical_flip_prob: float = key(0.0, affects="numbers")
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
     color_jitter_prob: float = key(0.0, affects="numbers")
+
+    def check(self, img_size: int) -> None:
+        """Raises ConfigError where the released scales, which reach down to img_size - 192, leave nothing."""
+        lost = _LEGACY_STRIDE * (len(_SCALES) - 1)
+        if self.legacy_augmentation and self.aug_scale and img_size <= lost:
+            raise ConfigError(
+                f"data.img_size={img_size} must be at least {lost + 1} with data.transform.legacy_augmentation and "
+                "data.transform.aug_scale"
+            )
 
 
 def draw_transvg_params(
