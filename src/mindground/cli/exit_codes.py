@@ -1,4 +1,4 @@
-"""What the command-line doors share: logging, one sentence for a user's mistake, exit codes.
+"""What all entry points share: logging, one sentence for a user's mistake, exit codes.
 
 0 done; 2 a mistake the user can repair; 143 / 130 stopped by SIGTERM / Ctrl-C after saving; 1 a defect, with its trace.
 """
@@ -20,10 +20,17 @@ EXIT_USER_ERROR = 2
 _LOG = logging.getLogger("mindground")
 
 
-def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Run a door's `main` and turn what it raises into a message and an exit code.
+def run_command(
+    main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None, *, label: str = ""
+) -> int:
+    """Run an entry point's `main` and turn what it raises into a message and an exit code.
 
     `--debug` anywhere on the command line shows the traceback of a user's mistake as well.
+
+    Args:
+        main: takes the arguments.
+        argv: these; None takes those of the process.
+        label: stands before the message of a mistake; by default the name of its class.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
@@ -34,7 +41,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     except MindGroundError as error:
         if debug:
             traceback.print_exc()
-        _say(f"{type(error).__name__}: {error}")
+        _say(f"{label or type(error).__name__}: {error}")
         return _leave(EXIT_USER_ERROR)
     except ModuleNotFoundError as error:
         if debug or (error.name or "mindground").split(".")[0] == "mindground":

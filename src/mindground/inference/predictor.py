@@ -11,7 +11,8 @@ mean in its `decode`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
@@ -97,6 +98,7 @@ class Predictor:
         *,
         mode: Literal["GRAPH", "PYNATIVE"] = "GRAPH",
         batch_size: int | None = None,
+        adjust: Callable[[Config], Config] | None = None,
     ) -> Predictor:
         """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.
 
@@ -104,6 +106,7 @@ class Predictor:
             device: as `device.device_target` of the configuration; "auto" takes the best there is.
             mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
             batch_size: as of the class.
+            adjust: changes the checkpoint's configuration before the network is built.
         Raises:
             CheckpointError: no such file, or not a checkpoint of MindGround.
             DeviceError: this machine does not offer that device.
@@ -111,11 +114,13 @@ class Predictor:
         from mindground.runtime import device as devices
 
         devices.prepare()  # before anything imports MindSpore
-        from mindground.config import DeviceConfig
+        from mindground.config import DeviceConfig, from_dict, to_dict
         from mindground.data.transforms import make_transform
         from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 
         contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
+        if adjust is not None:
+            contents = replace(contents, config=to_dict(adjust(from_dict(contents.config, source=str(path)))))
         devices.apply(DeviceConfig(device_target=device, mode_name=mode))
         loaded = load_checkpoint(contents)
         if loaded.tokenizer is None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from mindground.errors import ConfigError
 from mindground.models.clipvg.config import FLAGS, IGNORED_FLAGS, REFUSED_FLAGS
 from mindground.models.clipvg.config import ClipVGConfig as Config
+from mindground.models.interface import ModelInterface
 
 if TYPE_CHECKING:
     from mindground.files.weights import WeightFile
     from mindground.models.clipvg.network import ClipVG
     from mindground.weights.facts import SourceFacts
 
-__all__ = ["FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "Config", "build", "describe_source"]
+__all__ = ["FLAGS", "IGNORED_FLAGS", "REFUSED_FLAGS", "Config", "build", "describe_source", "interface"]
 
 
 def build(config: Any) -> ClipVG:
@@ -41,3 +42,8 @@ def describe_source(file: WeightFile) -> SourceFacts | None:
     from mindground.models.clipvg.source import describe
 
     return describe(file)
+
+
+def interface(config: Any) -> ModelInterface:
+    """A box for an expression."""
+    return ModelInterface("expression", ("box",))

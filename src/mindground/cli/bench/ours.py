@@ -34,6 +34,7 @@ def idle(config: Any) -> None:
 
 def write_start(family: Any, config: Any, folder: Path) -> None:
     """weights.safetensors under the peer's names and arrays.npz, the same for both sides."""
+    from mindground.files.atomic import atomic_file
     from mindground.files.safetensors import write_safetensors_atomic
     from mindground.weights.load import parameter_arrays
 
@@ -43,7 +44,8 @@ def write_start(family: Any, config: Any, folder: Path) -> None:
         for name, value in parameter_arrays(_prepared(config)).items()
     }
     write_safetensors_atomic(folder / "weights.safetensors", family.weight_map().to_theirs(start), {"format": "np"})
-    np.savez(folder / "arrays.npz", **family.arrays(config, rng))
+    with atomic_file(folder / "arrays.npz") as stream:
+        np.savez(stream, **family.arrays(config, rng))
 
 
 def load_start(family: Any, config: Any, folder: Path) -> Any:

@@ -8,9 +8,9 @@ import numpy as np
 
 from mindground.weights.maps import WeightMap, combine
 
-__all__ = ["CONFIG", "OVERRIDES", "arrays", "expressions", "weight_map"]
+__all__ = ["DATASET", "OVERRIDES", "arrays", "expressions", "weight_map"]
 
-CONFIG = "clipvg/dior_rsvg.yaml"
+DATASET = "dior_rsvg"
 
 # Random draws differ between frameworks, so nothing is dropped; the vocabulary is CLIP's, without its file. From random
 # weights the published rate lets rounding grow tenfold a step, and the sides could not be compared.

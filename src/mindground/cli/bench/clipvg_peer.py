@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
-from _benchmark.peer import PeerSide, giou, load_weights
+from mindground.cli.bench.peer import PeerSide, giou, load_weights
 
 __all__ = ["ClipVGPeer", "build"]
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from mindground.weights.maps import WeightMap, combine
 
-__all__ = ["CONFIG", "OVERRIDES", "arrays", "weight_map"]
+__all__ = ["DATASET", "OVERRIDES", "arrays", "weight_map"]
 
-CONFIG = "vglaw/refcoco.yaml"
+DATASET = "refcoco"
 
 # Random draws differ between frameworks, so nothing is dropped; the vocabulary is BERT's, without its file. PyTorch's
 # AdamW always corrects the bias.

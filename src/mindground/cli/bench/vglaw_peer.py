@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, VitDetConfig, VitDetModel
 
-from _benchmark.peer import PeerSide, giou, load_weights
+from mindground.cli.bench.peer import PeerSide, giou, load_weights
 
 __all__ = ["VGLawPeer", "build"]
 
