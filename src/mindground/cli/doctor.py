@@ -148,7 +148,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Look at everything, print it; 1 when something is missing."""
     parser = VerbParser(prog, __doc__)
     parser.add_argument(
-        "--device_target", default="auto", choices=("auto", "Ascend", "GPU", "CPU"), help="of the check"
+        "--device_target", default="auto", choices=("auto", "Ascend", "GPU", "CPU"), help="device of the calculation"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     options = parser.parse_args(argv)

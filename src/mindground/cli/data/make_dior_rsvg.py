@@ -3,8 +3,8 @@
     mindground data make-dior-rsvg data/my_set --out data/my_rsvg
     mindground data make-dior-rsvg instances_train.json instances_val.json --images images --out data/my_rsvg
 
-A referring set is a folder with <split>.jsonl, as `mindground data make-referring` writes it; from COCO files the sentences are
-made first. The result is read as data.dataset: dior_rsvg. docs/data.md describes it.
+A referring set is a folder with <split>.jsonl, as `mindground data make-referring` writes it; from COCO files the
+sentences are made first. The result is read as data.dataset: dior_rsvg. docs/data.md describes it.
 """
 
 from __future__ import annotations
