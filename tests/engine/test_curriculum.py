@@ -441,6 +441,14 @@ def test_mpirun_is_the_commands_business(monkeypatch: pytest.MonkeyPatch) -> Non
         Launcher()
 
 
+def test_a_training_is_the_command_train(tmp_path: Path) -> None:
+    config = plan(tmp_path).config
+    data = replace(config.data, dataset="jsonl", root=str(tmp_path / "none"), eval_splits=["val"])
+    task = Job("k", tmp_path, replace(config, data=data), "a training", 3)
+    with pytest.raises(MindGroundError, match=r"(?s)a training: .*code 2.*no train\.jsonl"):
+        Launcher().train(task)
+
+
 def test_a_measurement_in_a_process_names_its_mistake(tmp_path: Path) -> None:
     config = plan(tmp_path).config
     task = Measurement(tmp_path / "no.ckpt", tmp_path, tmp_path / "r", config, "reliability of x by x")

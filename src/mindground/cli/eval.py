@@ -2,7 +2,8 @@
 
     mindground eval --ckpt runs/quickstart/best.ckpt --split val --with-shuffled --out metrics.json
 
-Keys of the configuration change the checkpoint's own. Exit codes: see mindground/cli/exit_codes.py.
+Keys of the configuration change the checkpoint's own.
+Exit codes: 0 done, 2 a mistake that can be mended, 143 / 130 stopped by a signal, 1 a defect.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     mindground train
     mpirun -n 8 mindground train --config configs/vglaw/refcoco.yaml --train.batch_size=4
 
-Exit codes: see mindground/cli/exit_codes.py.
+Exit codes: 0 done, 2 a mistake that can be mended, 143 / 130 stopped by a signal, 1 a defect.
 """
 
 from __future__ import annotations
