@@ -130,6 +130,18 @@ def test_python_m_mindground_is_the_command_and_imports_little(tmp_path: Path) -
     assert done.returncode == 2 and "did you mean check?" in done.stderr
 
 
+def test_a_reader_that_leaves_is_no_defect(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "mindground", "--help"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+    )
+    os.close(write)
+    assert done.returncode == 141 and done.stderr == ""
+
+
 def test_the_installed_command(tmp_path: Path) -> None:
     script = shutil.which("mindground", path=str(Path(sys.executable).parent))
     if script is None:

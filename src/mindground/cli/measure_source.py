@@ -33,10 +33,10 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     line = parse_command_line(argv, parser)
     options = line.options
     dataset = build_dataset(DataConfig(dataset="jsonl", root=options.data), "train")
-    rows = measure(options.ckpt, dataset, line.applied_to)
+    measured = measure(options.ckpt, dataset, line.applied_to)
     comm = current_comm()
     if comm is None or comm.rank == 0:
-        write_measured(Path(options.out), rows)
+        write_measured(Path(options.out), measured)
     if comm is not None:
         comm.barrier()
     return 0
