@@ -33,7 +33,7 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
-    """A door sets up logging for its process; what it set must not reach the next test."""
+    """A command sets up logging for its process; what it set must not reach the next test."""
     logger = logging.getLogger("mindground")
     handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
     yield

@@ -1,19 +1,17 @@
-"""Bad input at the doors: exit code 2, one sentence that says what to do, no traceback, nothing run, nothing hung.
+"""Bad input to the commands: exit code 2, one sentence that says what to do, no traceback, nothing run, nothing hung.
 
-The parts behind the doors have tests of their own (weights, images, sentences, configuration); here the same mistakes
-come in the way a user makes them.
+The parts behind them have tests of their own (weights, images, sentences, configuration); here the same mistakes come
+in the way a user makes them.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -22,7 +20,7 @@ import pytest
 from PIL import Image
 
 from data.transform_support import make
-from mindground.cli.exit_codes import run_command
+from mindground.cli import main
 from mindground.data import Dataset
 from mindground.data.loader import Loader
 from mindground.data.transforms import ReferentWindowTransform
@@ -34,23 +32,14 @@ from weights.make_fixtures import attack_legacy, attack_pickle, attack_zip
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def door(name: str) -> ModuleType:
-    """One of the programs, loaded without being started."""
-    folder = ROOT / ("tools" if name == "import_weights" else "src")
-    spec = importlib.util.spec_from_file_location(f"door_{name}", folder / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Starts a door that must refuse its arguments; gives what it says."""
+    """Calls a verb that must refuse its arguments; gives what it says."""
     monkeypatch.chdir(tmp_path)
 
     def start(name: str, *words: object) -> str:
         capfd.readouterr()
-        code = run_command(door(name).main, [str(word) for word in words])
+        code = main([*name.split(), *map(str, words)])
         said = capfd.readouterr().err
         assert code == 2, said
         assert "Traceback" not in said and said.strip()
@@ -76,7 +65,7 @@ def _attack_nested(path: Path, attack: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [attack_pickle, attack_zip, attack_legacy, _attack_nested])
-def test_a_malicious_checkpoint_runs_nothing_at_any_door(
+def test_a_malicious_checkpoint_runs_nothing_by_any_verb(
     make: Callable[[Path, Any], None], tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     marker, evil, image = tmp_path / "ran", tmp_path / "best.ckpt", tmp_path / "a.png"
@@ -86,8 +75,8 @@ def test_a_malicious_checkpoint_runs_nothing_at_any_door(
     calls = (
         ("eval", "--ckpt", evil),
         ("predict", "--ckpt", evil, "--image", image, "--text", "ship"),
-        ("eval_visualize", "--ckpt", evil),
-        ("import_weights", evil, "--family", "vglaw", "--out", tmp_path / "new.ckpt"),
+        ("show", "--ckpt", evil),
+        ("weights import", evil, "--family", "vglaw", "--out", tmp_path / "new.ckpt"),
         ("train", "--train.resume", evil, "--train.output_dir", tmp_path / "runs", *synthetic),
         ("train", "--pretrained_path", evil, "--train.output_dir", tmp_path / "runs", *synthetic),
     )
@@ -107,7 +96,7 @@ def test_checkpoints_that_are_none(tmp_path: Path, refused: Callable[..., str]) 
     said = refused("eval", "--ckpt", tmp_path / "theirs.npz")
     assert "file of weights (npz)" in said and "import_weights.py" in said
     assert "does not exist" in refused("eval", "--ckpt", tmp_path / "absent.ckpt")
-    assert "train first" in refused("eval_visualize")
+    assert "train first" in refused("show")
 
 
 @pytest.mark.parametrize(

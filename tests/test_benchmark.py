@@ -1,14 +1,23 @@
-"""tools/benchmark.py from end to end at a tiny size: both sides agree, the report is whole. Times mean nothing here."""
+"""`mindground bench` from end to end at a tiny size: both sides agree, the report is whole. Times mean nothing here."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from commands import Done, call
+from mindground.cli.bench import FAMILIES
+from mindground.cli.bench.children import BenchmarkError, largest_difference
+from mindground.cli.bench.command import main
+from mindground.config import load_config, to_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 VGLAW = {
@@ -52,24 +61,38 @@ def settings(values: dict[str, object]) -> list[str]:
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, "-c", code] if code else [sys.executable, str(ROOT / "tools" / "benchmark.py")]
-    return subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=300, check=False)
+def start_file(*arguments: str) -> Done:
+    """tools/benchmark.py as a process of its own."""
+    command = [sys.executable, str(ROOT / "tools" / "benchmark.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize(("family", "tiny"), [("vglaw", VGLAW), ("clipvg", CLIPVG)])
-def test_both_sides_agree_and_everything_is_reported(tmp_path: Path, family: str, tiny: dict[str, object]) -> None:
+def start_here(*arguments: str) -> Done:
+    """The verb in this process; what computes are its children."""
+    return call(main, *arguments)
+
+
+# One is compiled and one is a process of its own: compiling both would show nothing more.
+@pytest.mark.parametrize(
+    ("family", "tiny", "mode", "start"),
+    [("vglaw", VGLAW, "PYNATIVE", start_file), ("clipvg", CLIPVG, "GRAPH", start_here)],
+    ids=["vglaw", "clipvg"],
+)
+def test_both_sides_agree_and_everything_is_reported(
+    tmp_path: Path, family: str, tiny: dict[str, object], mode: str, start: Callable[..., Done]
+) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     report = tmp_path / "report.json"
     once = ("--repeats", "1", "--warm-up", "1", "--size", "64")
-    done = run(family, *once, "--json", str(report), *settings(tiny))
+    done = start(family, *once, "--json", str(report), *settings({**tiny, "device.mode_name": mode}))
     assert done.returncode == 0, done.stderr
     measured = json.loads(report.read_text())
     assert measured["largest_difference"] < 1e-3
     assert set(measured["forward"]["agreement"]) == OUTPUTS[family]
     assert set(measured["step"]["agreement"]) == {"loss", "grad_norm"}
-    assert measured["size"] == 64 and measured["mode"] == "GRAPH"
+    assert measured["size"] == 64 and measured["mode"] == mode
     for task in ("forward", "step"):
         for side in ("ours", "peer"):
             entry = measured[task][side]
@@ -82,7 +105,8 @@ def test_both_sides_agree_and_everything_is_reported(tmp_path: Path, family: str
 def test_many_sentences_stand_beside_one(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     once = ("--repeats", "1", "--warm-up", "1", "--size", "64", "--sentences", "4")
-    done = run("clipvg", *once, "--json", str(report), *settings(CLIPVG))
+    settled = settings({**CLIPVG, "device.mode_name": "PYNATIVE"})
+    done = start_here("clipvg", *once, "--json", str(report), *settled)
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())["sentences"]
     assert found["count"] == 4 and found["one_seconds"] > 0 and found["many_seconds"] > 0 and found["peak_mib"] > 50
@@ -91,28 +115,35 @@ def test_many_sentences_stand_beside_one(tmp_path: Path) -> None:
 
 
 def test_a_family_that_reads_both_together_has_no_sentences_to_compare() -> None:
-    done = run("vglaw", "--sentences", "4")
+    done = start_here("vglaw", "--sentences", "4")
     assert done.returncode == 2
     assert "together" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_missing_peer_names_the_file_to_install() -> None:
-    code = (
-        "import importlib.util, runpy, sys\n"
-        "real = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else real(name, *rest)\n"
-        "sys.argv = ['benchmark.py', 'vglaw']\n"
-        f"runpy.run_path({str(ROOT / 'tools' / 'benchmark.py')!r}, run_name='__main__')\n"
-    )
-    done = run(code=code)
+def test_missing_peer_names_the_file_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    done = start_here("vglaw")
     assert done.returncode == 2
     assert "torch" in done.stderr and "requirements-test.txt" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_difference_is_measured_against_the_largest_value() -> None:
-    sys.path.insert(0, str(ROOT / "tools"))
-    from _benchmark.children import BenchmarkError, largest_difference
+def test_the_published_recipes_are_what_is_compared() -> None:
+    """An installed package has no configs/ folder: recipes come from the families themselves."""
+    for family, (ours, _) in FAMILIES.items():
+        module = importlib.import_module(ours)
+        compared = load_config(None, [f"--family={family}", f"--dataset={module.DATASET}", *module.OVERRIDES])
+        (file,) = [path for path in (ROOT / "configs" / family).glob(f"{module.DATASET}.yaml")]
+        published = load_config(file, module.OVERRIDES)
+        build, theirs = ("visual", "text") if family == "vglaw" else ("towers", "clip")
+        assert getattr(compared.model, build)() == getattr(published.model, build)()
+        model, other = to_dict(compared)["model"], to_dict(published)["model"]
+        changed = {key for key in model if model[key] != other[key]} - {"vit_model", "vit", theirs}
+        assert not changed, (family, changed)
+        assert compared.data.img_size == published.data.img_size and compared.data.max_len == published.data.max_len
 
+
+def test_a_difference_is_measured_against_the_largest_value() -> None:
     assert largest_difference(np.asarray([1.0, 4.0]), np.asarray([1.0, 5.0])) == pytest.approx(0.2)
     assert largest_difference(np.asarray([np.nan]), np.asarray([1.0])) == float("inf")
     with pytest.raises(BenchmarkError, match="shapes"):

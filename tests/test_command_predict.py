@@ -1,8 +1,7 @@
-"""predict.py and eval_visualize.py: what they write, what they refuse, and the whole way with a small network."""
+"""The verbs predict and show: what they write, what they refuse, and the whole way with a small network."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,12 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands import call
+from mindground.cli import predict, show
+from mindground.cli.checkpoints import newest_checkpoint
+from mindground.cli.show import parse_indexes
 from mindground.data import Dataset
 from mindground.errors import CheckpointError, ConfigError, DataError, ImageError
 from mindground.inference.image_files import find_images, predict_files, summary
 from mindground.inference.predictor import at_least
 from mindground.structures import Prediction, Sample, encode_mask
-from mindground.visualize.samples import choose_indexes, newest_checkpoint, parse_indexes, show_samples
+from mindground.visualize.samples import choose_indexes, show_samples
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -151,18 +154,19 @@ def test_show_samples(tmp_path: Path) -> None:
         show_samples(one, data, [0, 9], tmp_path)
 
 
-def run_command(door: str, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, str(ROOT / "src" / door), *map(str, words)]
+def start(file: str, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """One of the files in src/ as a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": ""}
+    command = [sys.executable, str(ROOT / "src" / file), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
 
 
 def test_user_errors_are_one_sentence_and_exit_2(tmp_path: Path) -> None:
-    picture = save(tmp_path / "a.png")
-    result = run_command("predict.py", "--image", picture, "--text", "ship", "--ckpt", "none.ckpt", cwd=tmp_path)
-    assert result.returncode == 2 and "none.ckpt" in result.stderr and "Traceback" not in result.stderr
-    result = run_command("eval_visualize.py", cwd=tmp_path)
-    assert result.returncode == 2 and "--ckpt" in result.stderr and "Traceback" not in result.stderr
+    image = save(tmp_path / "a.png")
+    done = call(predict.main, "--image", image, "--text", "ship", "--ckpt", "none.ckpt", cwd=tmp_path)
+    assert done.returncode == 2 and "none.ckpt" in done.stderr and "Traceback" not in done.stderr
+    done = call(show.main, cwd=tmp_path)
+    assert done.returncode == 2 and "--ckpt" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +206,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_batch_of_no_sentences_is_refused() -> None:
-    spec = importlib.util.spec_from_file_location("predict_door", ROOT / "src" / "predict.py")
-    door = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(door)
     with pytest.raises(ConfigError, match="--batch_size 0"):
-        door.main(["--image", "scene.png", "--text", "ship", "--batch_size", "0"])
+        predict.main(["--image", "scene.png", "--text", "ship", "--batch_size", "0"])
 
 
 def test_predictor_from_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
@@ -224,39 +225,57 @@ def test_predictor_from_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     assert plain(tmp_path / "pixel.png", "ship").size == (1, 1)
 
 
-def test_predict_door(checkpoint: Path, tmp_path: Path) -> None:
+def test_predict_as_a_process(checkpoint: Path, tmp_path: Path) -> None:
     folder = save(tmp_path / "my images" / "a.png").parent
     save(folder / "b.png", (30, 30))
-    result = run_command(
-        "predict.py",
-        "--ckpt",
-        checkpoint,
-        "--image",
-        folder,
-        "--text",
-        "the red ship",
-        "--text",
-        "左边的船",
-        "--out",
-        "results",
-        "--json",
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)["queries"]) == 4
+    sentences = ("--text", "the red ship", "--text", "左边的船")
+    words = ("--ckpt", checkpoint, "--image", folder, *sentences, "--out", "results", "--json")
+    done = start("predict.py", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["queries"]) == 4
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.png", "b.png", "predictions.json"]
 
 
-def test_eval_visualize_door(checkpoint: Path) -> None:
+def test_overrides_reach_the_network_of_predict(checkpoint: Path, tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png")
+
+    def areas(*overrides: str) -> list[int]:
+        words = ("--ckpt", checkpoint, "--image", image, "--text", "ship", "--json", "--mode_name", "PYNATIVE")
+        done = call(predict.main, *words, *overrides, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return [record["area"] for record in json.loads(done.stdout)["annotations"]]
+
+    low, high = areas("--mask_threshold=0"), areas("--eval.mask_threshold=1")
+    assert low == [40 * 60] and high == [0]
+
+
+def test_overrides_without_effect_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png")
+    words = ("--ckpt", checkpoint, "--image", image, "--text", "ship")
+    for override in ("--train.lr_base=1", "--data.root=x", "--eval.batch_size=2", "--data.vocab=x"):
+        done = call(predict.main, *words, override, cwd=tmp_path)
+        assert done.returncode == 2 and f"{override.partition('=')[0]} has no effect on prediction" in done.stderr
+    assert not (tmp_path / "out").exists()
+    done = call(predict.main, *words, "--model.law_rnk=3", cwd=tmp_path)
+    assert done.returncode == 2 and "--model.law_rank" in done.stderr
+    done = call(show.main, "--ckpt", checkpoint, "--batch_size", 3)
+    assert done.returncode == 2 and "--batch_size has no effect on drawing samples" in done.stderr
+
+
+def test_show(checkpoint: Path) -> None:
     cwd = checkpoint.parents[2]  # the newest checkpoint below runs/ is found by itself
-    result = run_command("eval_visualize.py", "--sheet", 4, cwd=cwd)
-    assert result.returncode == 0, result.stderr
-    path = Path(result.stdout.strip().splitlines()[-1])
+    quick = ("--mode_name", "PYNATIVE")
+    done = start("eval_visualize.py", "--sheet", 4, *quick, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.strip().splitlines()[-1])
     assert (cwd / path).name == "contact_sheet.png" and (cwd / path).is_file()
-    result = run_command(
-        "eval_visualize.py", "--indexes", "0,2", "--out", "mine.png", "--mode_name", "PYNATIVE", cwd=cwd
-    )
-    assert result.returncode == 0, result.stderr
+    done = call(show.main, "--indexes", "0,2", "--out", "mine.png", *quick, cwd=cwd)
+    assert done.returncode == 0, done.stderr
     assert (cwd / "mine.png").is_file()
-    result = run_command("eval_visualize.py", "--indexes", "100000", cwd=cwd)
-    assert result.returncode == 2 and "samples 0 to" in result.stderr
+    last = []
+    for count in (1, 3):
+        words = ("--indexes", "100000", f"--data.synthetic.val_images={count}", f"--data.root=images{count}", *quick)
+        done = call(show.main, *words, cwd=cwd)
+        assert done.returncode == 2 and "samples 0 to" in done.stderr
+        last.append(int(done.stderr.split("samples 0 to ")[1].split(",")[0]))
+    assert last[0] < last[1]

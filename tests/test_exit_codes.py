@@ -16,6 +16,8 @@ def test_a_user_error_is_one_sentence_and_code_2(capsys: pytest.CaptureFixture[s
 
     assert run_command(main, []) == 2
     assert capsys.readouterr().err == "ConfigError: train.batch_size=0 must be at least 1\n"
+    assert run_command(main, [], label="error") == 2
+    assert capsys.readouterr().err == "error: train.batch_size=0 must be at least 1\n"
     assert run_command(main, ["--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
 

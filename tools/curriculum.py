@@ -1,48 +1,14 @@
-"""Self-paced training on pseudo labels: measure, choose, train; one command that can be stopped and continued.
-
-    python tools/curriculum.py --source template=data/template --source caption=data/caption.jsonl \\
-        --config configs/vglaw/refcoco.yaml --out runs/curriculum --ranks 2 --train.max_epochs=5
-
-Without --source the training split of the configuration is the only source. The data section of the configuration names
-the split that judges. Leaves <out>/subset (data.dataset: jsonl), <out>/best.ckpt, report.md. See docs/curriculum.md.
-Exit codes as the doors': 0 done, 2 a mistake that can be mended, 143 / 130 stopped; the same command continues.
-"""
+"""`mindground curriculum` as a file of a clone: python tools/curriculum.py --help."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-try:
-    import mindground  # noqa: F401
-except ModuleNotFoundError:  # a clone that was not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.cli.exit_codes import run_command
-from mindground.config import CommandParser, parse_command_line
-from mindground.curriculum.run import Plan, run_curriculum
-from mindground.curriculum.subsets import read_source, source_of
-
-
-def main(argv: Sequence[str]) -> int:
-    """Parse, then run or continue."""
-    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--source", action="append", default=[], metavar="NAME=PATH", help="JSON-lines set or YAML file; repeat it"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="work folder; the same one continues")
-    parser.add_argument("--start-threshold", type=float, default=0.5, help="where every search begins")
-    parser.add_argument("--order", default="", help="sources from simple to complex, comma-separated")
-    parser.add_argument("--ranks", type=int, default=1, help="processes of every training (mpirun -n)")
-    line = parse_command_line(argv, parser)
-    options, config = line.options, line.config()
-    sources = [read_source(text) for text in options.source] or [source_of("train", config.data)]
-    order = tuple(name for name in options.order.split(",") if name)
-    run_curriculum(Plan(config, options.out, options.start_threshold, order, options.ranks), sources)
-    return 0
-
+from mindground.cli.curriculum import main  # noqa: E402
+from mindground.cli.exit_codes import run_command  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

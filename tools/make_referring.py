@@ -1,63 +1,14 @@
-"""Make unambiguous referring expressions from a COCO instance set.
-
-    python tools/make_referring.py instances_train.json --images images --out data/my_set
-
-Writes <split>.jsonl + dataset.json (data.dataset: jsonl) and refs(<splitBy>).p + instances.json
-(data.dataset: refcoco with the same --splitBy). docs/data.md describes both.
-"""
+"""`mindground data make-referring` as a file of a clone: python tools/make_referring.py --help."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
-try:
-    import mindground  # noqa: F401
-except ModuleNotFoundError:  # a clone that was not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mindground.data.make.referring import make_referring
-from mindground.errors import MindGroundError
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Parse, make, print one JSON line of counts a file; 2 when the input does not fit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("coco", type=Path, nargs="+", metavar="COCO.json", help="instance files, one a split")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--split", default="", help="name of the split of a single file (default: from its name)")
-    parser.add_argument(
-        "--splitBy", default="unc", help="name in refs(<splitBy>).p; every reader of the refer family takes unc"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="draws the phrasings")
-    parser.add_argument("--per-object", type=int, default=4, help="sentences of one object at most")
-    parser.add_argument("--min-side", type=float, default=8.0, help="smallest box side that is asked for, in pixels")
-    options = parser.parse_args(argv)
-    if options.split and len(options.coco) > 1:
-        parser.error("--split names the split of one file; give one file at a time")
-    if options.per_object < 1:
-        parser.error("--per-object must be at least 1")
-    try:
-        for path in options.coco:
-            report = make_referring(
-                path,
-                options.images,
-                options.out,
-                split=options.split,
-                split_by=options.splitBy,
-                seed=options.seed,
-                per_object=options.per_object,
-                min_side=options.min_side,
-            )
-            print(json.dumps(report.as_dict()))
-    except MindGroundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
+from mindground.cli.data.make_referring import main  # noqa: E402
+from mindground.cli.exit_codes import run_command  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main, label="error"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,17 +13,14 @@ import numpy as np
 import pytest
 
 from data.rsvg_sets import change, make_set, xml
+from mindground.cli.data import check as tool
+from mindground.cli.exit_codes import run_command
 from mindground.data import Dataset
 from mindground.data.check.checks import check_datasets
 from mindground.data.formats.dior_rsvg import read_dior_rsvg
 from mindground.data.formats.jsonl import read_jsonl, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("data_check_tool", ROOT / "tools" / "data_check.py")
-assert spec is not None and spec.loader is not None
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
-
 Records = dict[str, list[dict[str, Any]]]
 
 
@@ -56,7 +52,9 @@ def _check(root: Path, records: Records) -> tuple[int, dict[str, Any]]:
     for split, items in records.items():
         write_jsonl(root / f"{split}.jsonl", items)
     out = root / "report.json"
-    code = tool.main(["--dataset", "jsonl", "--root", str(root), "--splits", "train,val", "--out", str(out)])
+    code = run_command(
+        tool.main, ["--dataset", "jsonl", "--root", str(root), "--splits", "train,val", "--out", str(out)]
+    )
     return code, json.loads(out.read_text()) if out.is_file() else {}
 
 
@@ -155,7 +153,7 @@ def test_the_report_is_stable(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_ends_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main(["--dataset", "jsonl", "--root", str(tmp_path), "--splits", "train"]) == 2
+    assert run_command(tool.main, ["--dataset", "jsonl", "--root", str(tmp_path), "--splits", "train"]) == 2
     assert "train.jsonl" in capsys.readouterr().err
 
 
@@ -170,7 +168,7 @@ def test_object_ids_and_boxes_must_be_as_many(tmp_path: Path) -> None:
 
 def _dior(root: Path, *extra: str) -> tuple[int, dict[str, Any], list[tuple[str, str, str]]]:
     out = root / "report.json"
-    code = tool.main(["--dataset", "dior_rsvg", "--root", str(root), "--out", str(out), *extra])
+    code = run_command(tool.main, ["--dataset", "dior_rsvg", "--root", str(root), "--out", str(out), *extra])
     report = json.loads(out.read_text())
     return code, report, [(item["kind"], item["subject"], item["detail"]) for item in report["findings"]]
 

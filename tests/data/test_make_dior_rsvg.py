@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -12,14 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from mindground.cli.data import make_dior_rsvg as tool
+from mindground.cli.exit_codes import run_command
 from mindground.data.formats.dior_rsvg import load_dior_rsvg, read_dior_rsvg
 from mindground.data.formats.jsonl import read_jsonl, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("make_dior_rsvg_tool", ROOT / "tools" / "make_dior_rsvg.py")
-assert spec is not None and spec.loader is not None
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 
 def _source(root: Path, **changes: Any) -> Path:
@@ -40,7 +37,7 @@ def _source(root: Path, **changes: Any) -> Path:
 
 
 def _make(source: Path, out: Path, *extra: str) -> int:
-    return tool.main([str(source), "--out", str(out), *extra])
+    return run_command(tool.main, [str(source), "--out", str(out), *extra])
 
 
 @pytest.mark.parametrize("division", ["expression", "image", "keep"])
@@ -100,8 +97,8 @@ def test_from_coco_files(tmp_path: Path) -> None:
     }
     (tmp_path / "instances_train.json").write_text(json.dumps(coco))
     words = [str(tmp_path / "instances_train.json"), "--out", str(tmp_path / "out"), "--division", "keep"]
-    assert tool.main(words) == 2
-    assert tool.main([*words, "--images", str(source)]) == 0
+    assert run_command(tool.main, words) == 2
+    assert run_command(tool.main, [*words, "--images", str(source)]) == 0
     samples = read_dior_rsvg(str(tmp_path / "out"), "train")
     assert {tuple(sample.boxes_xyxy[0]) for sample in samples} == {(2, 3, 22, 18)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mindground.cli.data import make_referring as tool
+from mindground.cli.exit_codes import run_command
 from mindground.config import DataConfig
 from mindground.data import build_dataset
 from mindground.data.formats.refer import Refer
@@ -20,11 +21,6 @@ from mindground.files.text import read_lines
 ROOT = Path(__file__).resolve().parents[2]
 NWPU = ROOT.parent / "shared" / "data" / "nwpu-vhr10"
 NAMES = {1: "ship", 2: "storage_tank", 3: "vehicle", 4: "large-vehicle", 5: "bus"}
-
-spec = importlib.util.spec_from_file_location("make_referring_tool", ROOT / "tools" / "make_referring.py")
-assert spec is not None and spec.loader is not None
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 Box = tuple[float, float, float, float]  # x, y, width, height as COCO has it
 
@@ -161,7 +157,7 @@ def place(tmp_path: Path) -> Path:
 
 def _run(place: Path, *names: str, out: str = "out", extra: tuple[str, ...] = ()) -> int:
     files = [str(place / f"instances_{name}.json") for name in names]
-    return tool.main([*files, "--images", str(place / "images"), "--out", str(place / out), *extra])
+    return run_command(tool.main, [*files, "--images", str(place / "images"), "--out", str(place / out), *extra])
 
 
 def test_every_sentence_is_true_of_exactly_one_object(place: Path) -> None:
@@ -237,8 +233,14 @@ def test_a_crowd_silences_its_class_only(place: Path) -> None:
 
 
 def test_wrong_input_ends_with_code_2_and_leaves_foreign_files(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main([str(place / "no.json"), "--images", str(place / "images"), "--out", str(place / "out")]) == 2
-    assert tool.main([str(place / "instances_val.json"), "--images", str(place / "no"), "--out", str(place)]) == 2
+    assert (
+        run_command(tool.main, [str(place / "no.json"), "--images", str(place / "images"), "--out", str(place / "out")])
+        == 2
+    )
+    assert (
+        run_command(tool.main, [str(place / "instances_val.json"), "--images", str(place / "no"), "--out", str(place)])
+        == 2
+    )
     assert "--images" in capsys.readouterr().err
     foreign = place / "instances.json"
     foreign.write_text(json.dumps(_scenes(2, 0)))
@@ -251,7 +253,7 @@ def test_wrong_input_ends_with_code_2_and_leaves_foreign_files(place: Path, caps
 @pytest.mark.parametrize(("split", "least"), [("train", 3000), ("val", 400)])
 def test_nwpu_gives_enough_unique_sentences(tmp_path: Path, split: str, least: int) -> None:
     path = NWPU / "annotations" / f"instances_{split}.json"
-    assert tool.main([str(path), "--images", str(NWPU / "images"), "--out", str(tmp_path)]) == 0
+    assert run_command(tool.main, [str(path), "--images", str(NWPU / "images"), "--out", str(tmp_path)]) == 0
     count = verify(json.loads(path.read_text()), _records(tmp_path / f"{split}.jsonl"))
     assert count >= least
     dataset = build_dataset(DataConfig(dataset="jsonl", root=str(tmp_path)), split)

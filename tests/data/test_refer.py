@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mindground.cli.data import preprocess as tool
+from mindground.cli.exit_codes import run_command
 from mindground.config import DataConfig
 from mindground.data import build_dataset, eval_splits
 from mindground.data.formats.refer import Refer, preprocess, read_refer
@@ -19,11 +20,6 @@ from mindground.data.formats.refer_index import in_split
 from mindground.errors import DataError, DatasetNotFoundError, UnsafeFileError
 
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("preprocess_tool", ROOT / "tools" / "preprocess.py")
-assert spec is not None and spec.loader is not None
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
-
 SPLITS = ("train", "val", "testA", "testB", "testAB", "train")
 POLYGONS = [[2.0, 2, 12, 2, 12, 12, 2, 12], [8.0, 8, 18, 8, 18, 18, 8, 18]]
 
@@ -137,7 +133,7 @@ def test_index_answers_what_upstream_gets_wrong() -> None:
 def test_cache_replaces_the_originals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = _place(tmp_path)
     direct = {split: read_refer(str(root), "refcoco", "unc", split) for split in ("train", "val", "testA", "test")}
-    assert tool.main(["--data_root", str(root), "--dataset", "refcoco", "--splitBy", "unc"]) == 0
+    assert run_command(tool.main, ["--data_root", str(root), "--dataset", "refcoco", "--splitBy", "unc"]) == 0
     assert "train 3" in capsys.readouterr().out
     os.remove(root / "refcoco" / "refs(unc).p")
     os.remove(root / "refcoco" / "instances.json")
@@ -243,7 +239,9 @@ def test_missing_parts_say_what_to_get_and_where_it_goes(tmp_path: Path) -> None
         read_refer(str(root), "refcoco", "unc", "train")
     with pytest.raises(DataError, match="no split 'dev'.*testAB"):
         read_refer(str(root), "refcoco", "unc", "dev", str(root / "elsewhere"))
-    assert tool.main(["--data_root", str(tmp_path / "none"), "--dataset", "refcoco", "--splitBy", "unc"]) == 2
+    assert (
+        run_command(tool.main, ["--data_root", str(tmp_path / "none"), "--dataset", "refcoco", "--splitBy", "unc"]) == 2
+    )
 
 
 def test_published_evaluation_splits() -> None:

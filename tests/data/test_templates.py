@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mindground.cli.data import make_template_source as make_template_source_verb
+from mindground.cli.data import plant_wrong_boxes
 from mindground.config import DataConfig
 from mindground.data import Dataset, build_dataset
 from mindground.data.make.templates import Detection, TemplateRules, make_template_source, place_words, template_pairs
@@ -20,14 +20,6 @@ from mindground.structures import Sample, box_iou
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (400, 1000)  # height, width: a test that takes one for the other fails
-
-
-def tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def at(x: float, y: float, side: float = 20, name: str = "ship", **more: Any) -> Detection:
@@ -126,7 +118,7 @@ def test_a_source_from_labels_and_from_detections(tmp_path: Path, capsys: pytest
             {"bbox": [800, 100, 40, 40], "iscrowd": 1},
         ],
     )
-    command = tool("make_template_source").main
+    command = make_template_source_verb.main
     assert command([str(labels), "--images", str(tmp_path / "images"), "--out", str(tmp_path / "out")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["split"], report["overlapping"], report["small"], report["objects"]) == ("train", 1, 1, 2)
@@ -167,13 +159,12 @@ def test_bad_detections_are_named(tmp_path: Path) -> None:
 
 
 def test_planted_boxes_are_wrong_and_the_others_untouched(tmp_path: Path) -> None:
-    planting = tool("plant_wrong_boxes")
     boxes = [[0, 0, 30, 30], [50, 50, 90, 90]]
     samples = [
         Sample("a.png", f"s{i}", str(i // 2), "it", np.asarray([boxes[i % 2]]), size=(100, 100)) for i in range(40)
     ]
-    dataset, wrong = planting.plant(Dataset(samples, name="x", split="train"), 0.25, 3)
-    again, same = planting.plant(Dataset(samples, name="x", split="train"), 0.25, 3)
+    dataset, wrong = plant_wrong_boxes.plant(Dataset(samples, name="x", split="train"), 0.25, 3)
+    again, same = plant_wrong_boxes.plant(Dataset(samples, name="x", split="train"), 0.25, 3)
     assert wrong == same and len(wrong) == 10
     exchanged = 0
     for made, repeated, sample in zip(dataset, again, samples, strict=True):
@@ -190,10 +181,10 @@ def test_planted_boxes_are_wrong_and_the_others_untouched(tmp_path: Path) -> Non
             for s in kept
         )
     )
-    found = planting.check({"samples": 40, "wrong": wrong}, path)
+    found = plant_wrong_boxes.check({"samples": 40, "wrong": wrong}, path)
     assert (found["wrong_removed"], found["wrong_removed_share"], found["right_kept_share"]) == (8, 0.8, 0.6667)
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        planting.plant(dataset, 0.0, 3)
+        plant_wrong_boxes.plant(dataset, 0.0, 3)
     full = Dataset([Sample("a.png", "s", "0", "it", np.asarray([[0, 0, 99, 99]]), size=(100, 100))])
     with pytest.raises(DataError, match="leaves no room"):
-        planting.plant(full, 0.9, 3)
+        plant_wrong_boxes.plant(full, 0.9, 3)

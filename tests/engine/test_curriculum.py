@@ -342,8 +342,8 @@ def test_sets_that_fill_no_step_are_not_trained(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Job]:
-    """A training whose process runs the given Python text instead of src/train.py."""
+def script_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Job]:
+    """A training whose process runs the given Python text instead of `mindground train`."""
 
     def make(text: str) -> Job:
         script = tmp_path / "train.py"
@@ -362,7 +362,7 @@ def _plain_init(script: Path) -> Callable[..., None]:
 
     def init(self: Launcher, *arguments: Any, **named: Any) -> None:
         real(self, *arguments, **named)
-        self._door = script
+        self._train_words = [str(script)]
 
     return init
 
@@ -375,24 +375,24 @@ folder.mkdir(exist_ok=True)
 """
 
 
-def test_a_training_in_a_process(door: Callable[[str], Job]) -> None:
-    task = door(WRITES)
+def test_a_training_in_a_process(script_job: Callable[[str], Job]) -> None:
+    task = script_job(WRITES)
     outcome = Launcher().train(task)
     assert outcome.performance == 0.25 and outcome.metrics["step"] == 3
     assert outcome.checkpoint == task.folder / "run" / "best.ckpt"
     assert load_config(task.folder / "config.yaml") == task.config
 
 
-def test_a_failed_training_shows_the_end_of_its_log(door: Callable[[str], Job]) -> None:
-    task = door("import sys; print('first'); sys.exit('the disk is full')")
+def test_a_failed_training_shows_the_end_of_its_log(script_job: Callable[[str], Job]) -> None:
+    task = script_job("import sys; print('first'); sys.exit('the disk is full')")
     with pytest.raises(MindGroundError, match=r"(?s)a training: .* code 1.*the disk is full.*same command continues"):
         Launcher().train(task)
     with pytest.raises(MindGroundError, match="does not tell prec@0.5"):
-        Launcher().train(door("pass"))
+        Launcher().train(script_job("pass"))
 
 
-def test_a_signal_to_the_command_reaches_the_training(door: Callable[[str], Job], tmp_path: Path) -> None:
-    task = door(
+def test_a_signal_to_the_command_reaches_the_training(script_job: Callable[[str], Job], tmp_path: Path) -> None:
+    task = script_job(
         f"import pathlib, signal, sys, time\nsaved = pathlib.Path({str(tmp_path / 'saved')!r})\n"
         "signal.signal(signal.SIGTERM, lambda *_: (saved.touch(), sys.exit(143)))\ntime.sleep(60)\n"
     )
@@ -440,6 +440,14 @@ def test_mpirun_is_the_commands_business(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(launch_module, "launched_size", lambda: 2)
     with pytest.raises(ConfigError, match="start it plainly, --ranks N"):
         Launcher()
+
+
+def test_a_training_is_the_command_train(tmp_path: Path) -> None:
+    config = plan(tmp_path).config
+    data = replace(config.data, dataset="jsonl", root=str(tmp_path / "none"), eval_splits=["val"])
+    task = Job("k", tmp_path, replace(config, data=data), "a training", 3)
+    with pytest.raises(MindGroundError, match=r"(?s)a training: .*code 2.*no train\.jsonl"):
+        Launcher().train(task)
 
 
 def test_a_measurement_in_a_process_names_its_mistake(tmp_path: Path) -> None:

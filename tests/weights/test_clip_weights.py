@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 from mindground.backbones import clip_weights
+from mindground.cli.weights import export_file, import_file
 from mindground.config import load_config
 from mindground.engine.checkpoint import load_checkpoint
 from mindground.engine.optim.adamw import build_optimizer
@@ -37,22 +36,13 @@ TINY = [
 ]
 
 
-def tool(name: str) -> Callable[[Sequence[str]], None]:
-    """`main` of one of the tools."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def bring(source: Path, family: str, out: Path, *more: str) -> Path:
-    tool("import_weights")([str(source), "--family", family, "--out", str(out), *more])
+    import_file.main([str(source), "--family", family, "--out", str(out), *more])
     return out
 
 
 def take(checkpoint: Path, out: Path, *more: str) -> dict[str, np.ndarray]:
-    tool("export_weights")([str(checkpoint), "--out", str(out), *more])
+    export_file.main([str(checkpoint), "--out", str(out), *more])
     return read_weights(out).tensors
 
 

@@ -1,4 +1,4 @@
-"""tools/import_weights.py and tools/export_weights.py as a user starts them, on a small VG-LAW."""
+"""The verbs `weights import` and `weights export` as a user starts them, on a small VG-LAW."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import call
+from mindground.cli.weights import export_file, import_file
 from mindground.files.safetensors import write_safetensors_atomic
 from mindground.files.weights import read_weights
 
@@ -57,16 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_backbone(folder: Path) -> None:
     out = folder / "vit.ckpt"
-    done = _start(
-        "import_weights.py",
-        folder / "detector.pkl",
-        "--family",
-        "vitdet",
-        "--config",
-        folder / "small.yaml",
-        "--out",
-        out,
-    )
+    words = ("--family", "vitdet", "--config", folder / "small.yaml", "--out", out)
+    done = call(import_file.main, folder / "detector.pkl", *words)
     assert done.returncode == 0, done.stderr
     assert "1 reshaped, 1 ignored" in done.stdout and "centre crop" in done.stdout and "roi_heads.x" in done.stdout
     ours, theirs = read_weights(out).tensors, read_weights(folder / "whole.bin").tensors
@@ -76,20 +70,13 @@ def test_a_backbone(folder: Path) -> None:
 
 def test_an_unexplained_rest_is_refused(folder: Path) -> None:
     out = folder / "refused.ckpt"
-    done = _start(
-        "import_weights.py",
-        folder / "strange.pkl",
-        "--family",
-        "vitdet",
-        "--config",
-        folder / "small.yaml",
-        "--out",
-        out,
-    )
+    words = ("--family", "vitdet", "--config", folder / "small.yaml", "--out", out)
+    done = call(import_file.main, folder / "strange.pkl", *words)
     assert done.returncode == 2 and "roi.x" in done.stderr and not out.exists()
 
 
 def test_a_whole_model_there_and_back(folder: Path) -> None:
+    """Each way is a process of its own."""
     checkpoint, back = folder / "whole.ckpt", folder / "back.safetensors"
     words = ("--family", "vglaw", "--config", folder / "small.yaml", "--out", checkpoint)
     done = _start("import_weights.py", folder / "whole.bin", *words)
@@ -98,9 +85,11 @@ def test_a_whole_model_there_and_back(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     first, second = read_weights(folder / "whole.bin").tensors, read_weights(back).tensors
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+    done = call(export_file.main, checkpoint, "--family", "resnet", "--out", back)
+    assert done.returncode == 2 and "--family resnet is unknown to VGLaw" in done.stderr
 
 
 def test_unknown_source(folder: Path) -> None:
     words = ("--family", "resnet", "--config", folder / "small.yaml", "--out", folder / "x.ckpt")
-    done = _start("import_weights.py", folder / "whole.bin", *words)
+    done = call(import_file.main, folder / "whole.bin", *words)
     assert done.returncode == 2 and "vitdet" in done.stderr

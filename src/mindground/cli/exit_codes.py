@@ -1,6 +1,7 @@
-"""What the command-line doors share: logging, one sentence for a user's mistake, exit codes.
+"""What all entry points share: logging, one sentence for a user's mistake, exit codes.
 
-0 done; 2 a mistake the user can repair; 143 / 130 stopped by SIGTERM / Ctrl-C after saving; 1 a defect, with its trace.
+0 done; 2 a mistake the user can repair; 143 / 130 stopped by SIGTERM / Ctrl-C after saving; 141 nobody reads the
+output; 1 a defect, with its trace.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,24 +19,35 @@ from mindground.errors import MindGroundError
 __all__ = ["EXIT_USER_ERROR", "run_command"]
 
 EXIT_USER_ERROR = 2
+# As of a program that SIGPIPE ends.
+_BROKEN_PIPE = 141
 _LOG = logging.getLogger("mindground")
 
 
-def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Run a door's `main` and turn what it raises into a message and an exit code.
+def run_command(
+    main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None, *, label: str = ""
+) -> int:
+    """Run an entry point's `main` and turn what it raises into a message and an exit code.
 
     `--debug` anywhere on the command line shows the traceback of a user's mistake as well.
+
+    Args:
+        main: takes the arguments.
+        argv: these; None takes those of the process.
+        label: stands before the message of a mistake; by default the name of its class.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     _start_logging(debug)
     try:
-        return int(main(words) or 0)
+        code = int(main(words) or 0)
+        sys.stdout.flush()
+        return code
     except MindGroundError as error:
         if debug:
             traceback.print_exc()
-        _say(f"{type(error).__name__}: {error}")
+        _say(f"{label or type(error).__name__}: {error}")
         return _leave(EXIT_USER_ERROR)
     except ModuleNotFoundError as error:
         if debug or (error.name or "mindground").split(".")[0] == "mindground":
@@ -49,6 +62,8 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
         _say("stopped")
         return _leave(130)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return _leave(_BROKEN_PIPE)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             traceback.print_exc()
             return _leave(1)
@@ -74,6 +89,22 @@ def _leave(code: int) -> int:
             sys.stderr.flush()
             comm.abort(code)
     return code
+
+
+def _reader_has_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more (`mindground models | head`); it is closed then."""
+    if not hasattr(select, "poll"):
+        return False
+    try:
+        output = sys.stdout.fileno()
+    except OSError:
+        return False
+    pipe = select.poll()
+    pipe.register(output, 0)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _say(text: str) -> None:

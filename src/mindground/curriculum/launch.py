@@ -10,7 +10,6 @@ import ctypes
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from mindground.engine.run_folder import RunFolder
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.errors import CheckpointError, ConfigError, MindGroundError
 from mindground.files.text import split_lines
-from mindground.runtime.launcher import launched_size
+from mindground.runtime.launcher import find_mpirun, launched_size, mpirun_environment
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -89,7 +88,7 @@ class Measurement:
 
 
 class Launcher:
-    """Runs jobs by `src/train.py` and this package's `child` module, with this Python.
+    """Runs jobs as `mindground train` and `mindground.cli.measure_source`, with this Python.
 
     Args:
         ranks: more than 1 puts `mpirun -n` before them.
@@ -97,7 +96,7 @@ class Launcher:
         lock: file descriptor that children inherit, see `locked`.
 
     Raises:
-        ConfigError: started under mpirun, or there is no mpirun, or train.py is not where a clone has it.
+        ConfigError: started under mpirun, or there is no mpirun.
     """
 
     def __init__(self, ranks: int = 1, stop: StopRequest | None = None, lock: int | None = None) -> None:
@@ -109,9 +108,9 @@ class Launcher:
             raise ConfigError(f"--ranks {ranks} must be at least 1")
         self._stop, self._lock = stop or StopRequest(), lock
         self._package = Path(mindground.__file__).resolve().parents[1]
-        self._door = self._package / "train.py"
-        if not self._door.is_file():
-            raise ConfigError(f"{self._door} is missing; run the curriculum from a clone of the repository")
+        # What follows Python on the command line of a training, and of a measurement.
+        self._train_words: list[str] = ["-m", "mindground", "train"]
+        self._measure_words: list[str] = ["-m", "mindground.cli.measure_source"]
         self._prefix = [_mpirun(), "-n", str(ranks)] if ranks > 1 else []
 
     def train(self, job: Job) -> Outcome:
@@ -125,7 +124,7 @@ class Launcher:
 
         config = job.folder / "config.yaml"
         dump_yaml(job.config, config)
-        self._run([str(self._door), "--config", str(config)], job.folder / "train.log", job.title)
+        self._run([*self._train_words, "--config", str(config)], job.folder / "train.log", job.title)
         metric = job.config.eval.select_by
         try:
             metrics = json.loads(job.run.metrics.read_text(encoding="utf-8"))
@@ -142,8 +141,7 @@ class Launcher:
         words += [*device, f"--eval.batch_size={task.config.eval.batch_size}"]
         words += [f"--data.num_workers={task.config.data.num_workers}"]
         task.folder.mkdir(parents=True, exist_ok=True)
-        module = ["-m", "mindground.curriculum.child"]
-        self._run([*module, *words], task.folder / "measure.log", task.title)
+        self._run([*self._measure_words, *words], task.folder / "measure.log", task.title)
         return read_measured(task.folder / FILE)
 
     def _run(self, words: Sequence[str], log: Path, title: str) -> None:
@@ -151,7 +149,7 @@ class Launcher:
         with log.open("ab") as stream:
             child = subprocess.Popen(
                 [*self._prefix, sys.executable, *words],
-                env=_mpi_environment() | {"PYTHONPATH": path},
+                env=mpirun_environment() | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -189,19 +187,10 @@ def _end_with_parent() -> None:
 
 
 def _mpirun() -> str:
-    beside = Path(sys.executable).with_name("mpirun")
-    found = str(beside) if beside.is_file() else shutil.which("mpirun")
-    if not found:
+    found = find_mpirun()
+    if found is None:
         raise ConfigError("--ranks needs mpirun: pip install -r requirements.txt brings one")
     return found
-
-
-def _mpi_environment() -> dict[str, str]:
-    """What mpirun needs as root (containers), and with more ranks than it counts cores; as scripts/environment.sh."""
-    usual = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
-    if hasattr(os, "getuid") and os.getuid() == 0:
-        usual |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return usual | dict(os.environ)
 
 
 def _last_lines(path: Path, count: int) -> str:

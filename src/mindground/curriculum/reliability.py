@@ -127,13 +127,13 @@ def measure(
     from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, stored_config
     from mindground.engine.evaluator import evaluate
     from mindground.engine.forward import Runner
-    from mindground.engine.overrides import acting
     from mindground.models import model_interface
     from mindground.runtime import device, distributed
     from mindground.tasks import task_for
 
     contents = read_checkpoint(checkpoint)
-    config = acting(stored_config(contents), adjust, "evaluation")
+    config = stored_config(contents)
+    config = adjust(config) if adjust is not None else config
     task = task_for(dataset.kind, model_interface(config), dataset.name)
     if "box" not in task.interface.answers or task.interface.many:
         raise ConfigError(

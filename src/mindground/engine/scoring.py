@@ -16,7 +16,6 @@ from mindground.engine.assemble import make_loader, metric_settings
 from mindground.engine.checkpoint import Loaded, load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import evaluate
 from mindground.engine.forward import Runner
-from mindground.engine.overrides import acting
 from mindground.engine.run_folder import check_same_data
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
@@ -74,7 +73,8 @@ def score(
     from mindground.runtime import device, distributed
 
     contents = read_checkpoint(checkpoint)
-    config = acting(stored_config(contents), adjust, "evaluation")
+    config = stored_config(contents)
+    config = adjust(config) if adjust is not None else config
     info = device.apply(**vars(config.device))
     comm = distributed.get_comm()
     distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(splits or [])} {with_shuffled}", "task")

@@ -104,10 +104,9 @@ class Predictor:
             device: as `device.device_target` of the configuration; "auto" takes the best there is.
             mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
             batch_size: as of the class.
-            adjust: lays overrides over the stored configuration; what would have no effect is refused.
+            adjust: lays overrides over the stored configuration before the network is built.
         Raises:
             CheckpointError: no such file, or not a checkpoint of MindGround.
-            ConfigError: an override that does not act on a prediction.
             DeviceError: this machine does not offer that device.
         """
         from mindground.runtime import device as devices
@@ -115,12 +114,12 @@ class Predictor:
         devices.prepare()  # before anything imports MindSpore
         from mindground.data.transforms import build_transform
         from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, stored_config
-        from mindground.engine.overrides import acting
         from mindground.models import model_interface
         from mindground.tasks import task_of
 
         contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
-        config = acting(stored_config(contents), adjust, "prediction")
+        config = stored_config(contents)
+        config = adjust(config) if adjust is not None else config
         devices.apply(device, mode_name=mode)
         loaded = load_checkpoint(contents, lambda _: config)
         task = task_of(model_interface(config))

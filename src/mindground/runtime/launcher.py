@@ -1,12 +1,23 @@
-"""What mpirun and its relatives tell a process through its environment; nothing is started or asked."""
+"""What mpirun and its relatives tell a process through its environment, and where mpirun is; nothing is started."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from pathlib import Path
 
 from mindground.errors import DeviceError
 
-__all__ = ["launched", "launched_local_rank", "launched_local_size", "launched_rank", "launched_size"]
+__all__ = [
+    "find_mpirun",
+    "launched",
+    "launched_local_rank",
+    "launched_local_size",
+    "launched_rank",
+    "launched_size",
+    "mpirun_environment",
+]
 
 # Size, rank and local rank as launchers tell them: Open MPI, MPICH and Intel MPI, msrun, rank tables.
 _LAUNCHERS = (
@@ -54,3 +65,20 @@ def launched_local_size() -> int:
         if os.environ.get(name, "").isdigit():
             return min(size, max(1, int(os.environ[name])))
     return size
+
+
+def find_mpirun() -> str | None:
+    """Path of the mpirun beside this Python, else of the one that the shell finds; None where there is none."""
+    beside = Path(sys.executable).with_name("mpirun")
+    return str(beside) if beside.is_file() else shutil.which("mpirun")
+
+
+def mpirun_environment() -> dict[str, str]:
+    """This environment and what mpirun needs as root (containers), and with more ranks than it counts cores.
+
+    The same settings stand in scripts/environment.sh.
+    """
+    usual = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    if hasattr(os, "getuid") and os.getuid() == 0:
+        usual |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return usual | dict(os.environ)

@@ -1,4 +1,4 @@
-"""Samples of a data set with their truth and what a checkpoint finds: what `src/eval_visualize.py` does."""
+"""Samples of a data set with their truth and what a checkpoint finds: what `mindground show` does."""
 
 from __future__ import annotations
 
@@ -8,40 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from mindground.data import Dataset
-from mindground.errors import CheckpointError, DataError
+from mindground.errors import DataError
 from mindground.files.images import read_image
 from mindground.structures import Prediction
 from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
 
-__all__ = ["choose_indexes", "newest_checkpoint", "parse_indexes", "show_samples"]
+__all__ = ["choose_indexes", "show_samples"]
 
 _SHEET_PANEL_WIDTH = 420
 
 Ask = Callable[[np.ndarray, str | None], Prediction]
-
-
-def newest_checkpoint(runs: str | Path = "runs") -> Path:
-    """The youngest `best.ckpt` below a folder, or `last.ckpt` where no run has a best one yet.
-
-    Raises:
-        CheckpointError: there is neither.
-    """
-    for name in ("best.ckpt", "last.ckpt"):
-        found = sorted(Path(runs).rglob(name), key=lambda path: path.stat().st_mtime_ns)
-        if found:
-            return found[-1]
-    raise CheckpointError(f"there is no best.ckpt below {runs}/; train first, or name a checkpoint with --ckpt")
-
-
-def parse_indexes(text: str) -> list[int]:
-    """ "0,7,42" or "0-3,9" -> sample numbers in that order. Raises DataError for anything else."""
-    numbers: list[int] = []
-    for part in text.replace(" ", "").split(","):
-        low, _, high = part.partition("-")
-        if not low.isdigit() or (high and not high.isdigit()) or (part.endswith("-")):
-            raise DataError(f"--indexes {text!r} is not a list of sample numbers such as 0,7,42 or 0-3")
-        numbers += range(int(low), int(high or low) + 1)
-    return numbers
 
 
 def choose_indexes(count: int, wanted: int) -> list[int]:

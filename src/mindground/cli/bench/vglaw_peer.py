@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, VitDetConfig, VitDetModel
 
-from _benchmark.peer import PeerSide, giou, load_weights
+from mindground.cli.bench.peer import PeerSide, giou, load_weights
 
 __all__ = ["VGLawPeer", "build"]
 
@@ -161,9 +161,10 @@ def build(config: Any, weights: Path, arrays: Mapping[str, np.ndarray], training
     # Nothing reads BERT's pooler.
     network.text.pooler.requires_grad_(False)
     given = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    rates = {"text": train.lr_lang, "visual": train.lr_visual}
+    rates = {name: train.lr * factor for name, factor in train.lr_factors.items()}
+    rates["text"] = rates["lang"]
     groups = [
-        {"params": [p for p in part.parameters() if p.requires_grad], "lr": rates.get(name, train.lr_base)}
+        {"params": [p for p in part.parameters() if p.requires_grad], "lr": rates.get(name, train.lr)}
         for name, part in network.named_children()
     ]
     inputs = [given["image"], given["token_ids"].long(), given["token_mask"].long()]

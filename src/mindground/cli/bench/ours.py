@@ -34,6 +34,7 @@ def idle(config: Any) -> None:
 
 def write_start(family: Any, config: Any, folder: Path) -> None:
     """weights.safetensors under the peer's names and arrays.npz, the same for both sides."""
+    from mindground.files.atomic import atomic_file
     from mindground.files.safetensors import write_safetensors_atomic
     from mindground.weights.load import parameter_arrays
 
@@ -43,7 +44,8 @@ def write_start(family: Any, config: Any, folder: Path) -> None:
         for name, value in parameter_arrays(_prepared(config)).items()
     }
     write_safetensors_atomic(folder / "weights.safetensors", family.weight_map().to_theirs(start), {"format": "np"})
-    np.savez(folder / "arrays.npz", **family.arrays(config, rng))
+    with atomic_file(folder / "arrays.npz") as stream:
+        np.savez(stream, **family.arrays(config, rng))
 
 
 def load_start(family: Any, config: Any, folder: Path) -> Any:
@@ -68,8 +70,8 @@ class OurSide:
     """
 
     def __init__(self, family: Any, config: Any, folder: Path, training: bool) -> None:
-        from mindground.engine.evaluator import Forward
-        from mindground.engine.optim.adamw import build_optimizer
+        from mindground.engine.forward import Runner
+        from mindground.engine.optim import optimizer_from_config
         from mindground.engine.step import TrainStep
         from mindground.structures import Batch
 
@@ -79,16 +81,24 @@ class OurSide:
         self.steps = 0
         graph = config.device.mode_name == "GRAPH"
         if training:
-            optimizer = build_optimizer(self.model, config.train)
+            optimizer = optimizer_from_config(self.model, config.train)
             comm = SimpleNamespace(rank=0, size=1, reduces_on_device=False)
-            self._step = TrainStep(self.model, optimizer, comm, config.train, graph=graph)
+            self._step = TrainStep(
+                self.model,
+                optimizer,
+                comm,
+                graph=graph,
+                clip_max_norm=config.train.clip_max_norm,
+                accumulation=config.train.accumulation,
+                seed=config.train.seed,
+            )
         else:
             self.model.set_train(False)
-            self._forward = Forward(self.model, graph=graph)
+            self._runner = Runner(self.model, graph=graph)
 
     def forward(self) -> dict[str, np.ndarray]:
         """Outputs by name."""
-        return self._forward(self.batch)
+        return self._runner.network(self.batch.arrays)
 
     def step(self) -> dict[str, float]:
         """One step at the configured learning rates."""

@@ -1,8 +1,9 @@
-"""Measure one source with one checkpoint, as a process of its own, under mpirun or without.
+"""Measure one source with one checkpoint, as a process that the curriculum starts, under mpirun or without.
 
-    python -m mindground.curriculum.child --ckpt best.ckpt --data DIR --out reliability.jsonl
+    python -m mindground.cli.measure_source --ckpt best.ckpt --data DIR --out reliability.jsonl
 
-DIR holds train.jsonl. Keys of the configuration may follow (`--device.device_target=CPU`).
+DIR holds train.jsonl. Keys of the configuration may follow (`--device.device_target=CPU`). It is no verb of
+`mindground`: `mindground curriculum` is.
 """
 
 from __future__ import annotations
@@ -13,32 +14,35 @@ from pathlib import Path
 
 from mindground.runtime import device
 
+__all__ = ["main"]
 
-def main(argv: Sequence[str]) -> int:
+
+def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Parse, measure, write."""
-    from mindground.config import CommandParser, DataConfig, parse_command_line
+    device.prepare()
+    from mindground.cli.parser import VerbParser
+    from mindground.config import DataConfig, parse_command_line
     from mindground.curriculum.reliability import measure, write_measured
     from mindground.data import build_dataset
     from mindground.runtime.distributed import current_comm
 
-    parser = CommandParser(description="reliability of pseudo labels by the model of a checkpoint")
+    parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True)
     line = parse_command_line(argv, parser)
     options = line.options
     dataset = build_dataset(DataConfig(dataset="jsonl", root=options.data), "train")
-    rows = measure(options.ckpt, dataset, line.applied_to)
+    measured = measure(options.ckpt, dataset, line.applied_to)
     comm = current_comm()
     if comm is None or comm.rank == 0:
-        write_measured(Path(options.out), rows)
+        write_measured(Path(options.out), measured)
     if comm is not None:
         comm.barrier()
     return 0
 
 
 if __name__ == "__main__":
-    device.prepare()
     from mindground.cli.exit_codes import run_command
 
     sys.exit(run_command(main))

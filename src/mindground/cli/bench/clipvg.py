@@ -8,15 +8,15 @@ import numpy as np
 
 from mindground.weights.maps import WeightMap, combine
 
-__all__ = ["CONFIG", "OVERRIDES", "arrays", "expressions", "weight_map"]
+__all__ = ["DATASET", "OVERRIDES", "arrays", "expressions", "weight_map"]
 
-CONFIG = "clipvg/dior_rsvg.yaml"
+DATASET = "dior_rsvg"
 
 # Random draws differ between frameworks, so nothing is dropped; the vocabulary is CLIP's, without its file. From random
 # weights the published rate lets rounding grow tenfold a step, and the sides could not be compared.
 OVERRIDES = (
-    "train.lr_base=2.5e-6",
-    "train.lr_visual=2.5e-6",
+    "train.lr=2.5e-6",
+    "train.lr_factors.clip=1.0",
     "model.clip.vocab_size=49408",
     "model.vl_dropout=0",
     "train.random_encoders=true",
@@ -38,18 +38,18 @@ def weight_map() -> WeightMap:
 
 def arrays(config: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One batch: noise on a canvas with bars of padding, random words of random length, one box."""
-    rows, side, length = config.train.batch_size, config.data.img_size, config.data.max_len
+    batch, side, length = config.train.batch_size, config.data.img_size, config.data.max_len
     words = config.model.towers().vocab_size
-    count = rng.integers(max(2, length // 8), max(3, length // 2), rows)
+    count = rng.integers(max(2, length // 8), max(3, length // 2), batch)
     token_mask = (np.arange(length)[None] < count[:, None]).astype(np.int32)
-    bar = rng.integers(0, side // 4, rows)
+    bar = rng.integers(0, side // 4, batch)
     line = np.arange(side)
     inside = (line >= bar[:, None]) & (line < side - bar[:, None])  # (B, row)
-    image = rng.standard_normal((rows, 3, side, side)).astype(np.float32)
-    box = np.concatenate([rng.uniform(0.4, 0.6, (rows, 2)), rng.uniform(0.2, 0.6, (rows, 2))], 1)
+    image = rng.standard_normal((batch, 3, side, side)).astype(np.float32)
+    box = np.concatenate([rng.uniform(0.4, 0.6, (batch, 2)), rng.uniform(0.2, 0.6, (batch, 2))], 1)
     return {
         "image": image * inside[:, None, :, None].astype(np.float32),
-        "token_ids": (rng.integers(1, words, (rows, length)) * token_mask).astype(np.int32),
+        "token_ids": (rng.integers(1, words, (batch, length)) * token_mask).astype(np.int32),
         "token_mask": token_mask,
         "padding": np.repeat(~inside[:, :, None], side, 2).astype(np.uint8),
         "box": box.astype(np.float32),

@@ -49,7 +49,7 @@ def sentence_table(measured: Mapping[str, Any]) -> str:
         f"{f'{count} sentences':<28}{found['many_seconds']:>12.3f} s{found['ratio']:>10.2f} times one",
         f"{'peak memory':<28}{found['peak_mib'] / 1024:>12.2f} GiB",
         "",
-        "medians of turns taken alternately, from the picture in memory to boxes",
+        "medians of turns taken alternately, from the image in memory to boxes",
     ]
     return "\n".join(lines)
 

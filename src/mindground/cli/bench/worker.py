@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mindground.files.atomic import atomic_file
+
 __all__ = ["Side", "main", "peak_mib"]
 
 
@@ -47,20 +49,20 @@ def peak_mib() -> float:
 
 
 def _build(side: str, task: str, family: str, folder: Path) -> Any:
-    from _benchmark import FAMILIES
+    from mindground.cli.bench import FAMILIES
     from mindground.config import from_dict
 
     ours, peer = FAMILIES[family]
     config = from_dict(json.loads((folder / "config.json").read_text()))
     if side == "ours":
-        from _benchmark.ours import OurSide, idle, write_start
+        from mindground.cli.bench.ours import OurSide, idle, write_start
 
         module = importlib.import_module(ours)
         if task == "prepare":
             write_start(module, config, folder)
             return None
         if task == "sentences":
-            from _benchmark.sentences import SentenceSide
+            from mindground.cli.bench.sentences import SentenceSide
 
             return SentenceSide(module, config, folder)
         return idle(config) if task == "idle" else OurSide(module, config, folder, training=task == "step")
@@ -93,7 +95,7 @@ def _versions(side: str) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """`worker.py SIDE TASK FAMILY FOLDER`; answers one JSON line per line of standard input."""
+    """SIDE TASK FAMILY FOLDER; answers one JSON line per line of standard input."""
     side, task, family, place = arguments
     folder = Path(place)
     # Libraries print to standard output too; the answers get a stream of their own.
@@ -113,7 +115,8 @@ def main(arguments: list[str]) -> None:
         result, times = _once(getattr(built, task))
         numbers = {}
         if task == "forward":
-            np.savez(folder / f"{side}_outputs.npz", **result)
+            with atomic_file(folder / f"{side}_outputs.npz") as stream:
+                np.savez(stream, **result)
         else:
             numbers = result
         answer(**times, numbers=numbers)
@@ -121,8 +124,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    root = Path(__file__).resolve().parents[2]
-    sys.path[:0] = [str(root / "tools"), str(root / "src")]
     if sys.argv[1] == "ours":
         # Never for the peer: the settings include an instruction set that would slow PyTorch down.
         from mindground.runtime import device

@@ -8,9 +8,9 @@ import numpy as np
 
 from mindground.weights.maps import WeightMap, combine
 
-__all__ = ["CONFIG", "OVERRIDES", "arrays", "weight_map"]
+__all__ = ["DATASET", "OVERRIDES", "arrays", "weight_map"]
 
-CONFIG = "vglaw/refcoco.yaml"
+DATASET = "refcoco"
 
 # Random draws differ between frameworks, so nothing is dropped; the vocabulary is BERT's, without its file. PyTorch's
 # AdamW always corrects the bias.
@@ -63,19 +63,19 @@ def weight_map() -> WeightMap:
 
 def arrays(config: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One batch: noise as image, random words of random length, one box with its mask filled."""
-    rows, side, length = config.train.batch_size, config.data.img_size, config.data.max_len
+    batch, side, length = config.train.batch_size, config.data.img_size, config.data.max_len
     words = config.model.text.vocab_size
-    count = rng.integers(length // 4, length, rows)
+    count = rng.integers(length // 4, length, batch)
     token_mask = (np.arange(length)[None] < count[:, None]).astype(np.int32)
-    box = np.concatenate([rng.uniform(0.4, 0.6, (rows, 2)), rng.uniform(0.2, 0.6, (rows, 2))], 1)
+    box = np.concatenate([rng.uniform(0.4, 0.6, (batch, 2)), rng.uniform(0.2, 0.6, (batch, 2))], 1)
     centre = (np.arange(side) + 0.5) / side
     inside = np.abs(centre[None, None, :] - box[:, :2, None]) * 2 < box[:, 2:, None]  # (B, x or y, side)
     mask = inside[:, 1, :, None] & inside[:, 0, None, :]
     return {
-        "image": rng.standard_normal((rows, 3, side, side)).astype(np.float32),
-        "token_ids": (rng.integers(1, words, (rows, length)) * token_mask).astype(np.int32),
+        "image": rng.standard_normal((batch, 3, side, side)).astype(np.float32),
+        "token_ids": (rng.integers(1, words, (batch, length)) * token_mask).astype(np.int32),
         "token_mask": token_mask,
         "box": box.astype(np.float32),
         "mask": mask[:, None].astype(np.float32),
-        "has_mask": np.ones((rows, 1), np.float32),
+        "has_mask": np.ones((batch, 1), np.float32),
     }

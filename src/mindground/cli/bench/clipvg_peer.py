@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
-from _benchmark.peer import PeerSide, giou, load_weights
+from mindground.cli.bench.peer import PeerSide, giou, load_weights
 
 __all__ = ["ClipVGPeer", "build"]
 
@@ -151,7 +151,7 @@ def build(config: Any, weights: Path, arrays: Mapping[str, np.ndarray], training
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             parts["clip" if name.startswith("clip.") else "base"].append(parameter)
-    rates = {"clip": train.lr_visual, "base": train.lr_base}
+    rates = {name: train.lr * factor for name, factor in train.lr_factors.items()}
     groups = [{"params": members, "lr": rates[name]} for name, members in parts.items() if members]
 
     def loss(box: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from _benchmark.sentences import COUNT_FILE
+import mindground
+from mindground.cli.bench.sentences import COUNT_FILE
 from mindground.errors import MindGroundError
+from mindground.files.atomic import write_text
 
 __all__ = ["BenchmarkError", "Child", "compare", "largest_difference", "prepare", "run_pair", "run_sentences"]
 
@@ -30,10 +33,10 @@ class Child:
     def __init__(self, side: str, task: str, family: str, folder: Path) -> None:
         self.side, self.task = side, task
         self._log = folder / f"{side}_{task}.log"
-        command = [sys.executable, str(Path(__file__).with_name("worker.py")), side, task, family, str(folder)]
+        command = [sys.executable, "-m", "mindground.cli.bench.worker", side, task, family, str(folder)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.versions: dict[str, str] = {}
 
@@ -78,6 +81,13 @@ class Child:
             self._process.wait()
 
 
+def _environment() -> dict[str, str]:
+    """This environment, with the package found from any folder."""
+    package = str(Path(mindground.__file__).resolve().parents[1])
+    path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
+    return dict(os.environ) | {"PYTHONPATH": path}
+
+
 def prepare(family: str, folder: Path, sides: Sequence[str] = SIDES) -> dict[str, float]:
     """Has weights and batch written; peak memory, by side, of processes that only import their libraries."""
     children = [Child(side, "idle", family, folder) for side in sides]
@@ -107,7 +117,7 @@ def compare(task: str, folder: Path, numbers: dict[str, list[dict[str, float]]])
     result: dict[str, float] = {}
     for a, b in zip(numbers["ours"], numbers["peer"], strict=True):
         for name in b:
-            difference = largest_difference(np.float64(a[name]), np.float64(b[name]))
+            difference = largest_difference(np.asarray(a[name]), np.asarray(b[name]))
             result[name] = max(result.get(name, 0.0), difference)
     return result
 
@@ -145,7 +155,7 @@ def run_pair(task: str, family: str, folder: Path, repeats: int, warm_up: int) -
 
 def run_sentences(family: str, folder: Path, count: int, repeats: int, warm_up: int) -> dict[str, Any]:
     """One sentence about an image and `count` of them, in turns: medians, their ratio, distance of the first boxes."""
-    (folder / COUNT_FILE).write_text(str(count))
+    write_text(folder / COUNT_FILE, str(count))
     child = Child("ours", "sentences", family, folder)
     try:
         child.ready()

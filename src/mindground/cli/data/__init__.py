@@ -1,0 +1,1 @@
+"""Verbs of `mindground data`: check, make and convert data sets."""

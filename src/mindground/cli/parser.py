@@ -1,0 +1,47 @@
+"""The parser of a verb: it says the verb's name in its mistakes and suggests the nearest option."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from mindground.errors import ConfigError
+
+__all__ = ["VerbParser"]
+
+
+class VerbParser(argparse.ArgumentParser):
+    """Parser whose mistakes are ConfigErrors with the name under which the verb was called.
+
+    Importing it imports no other part of the package, so that `mindground doctor` runs where packages are missing.
+
+    Args:
+        prog: that name, such as "mindground data check"; None takes the name of the running program.
+        description: the text of `--help`, shown as it is written.
+    """
+
+    def __init__(self, prog: str | None, description: str | None) -> None:
+        super().__init__(
+            prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        # `run_command` takes it off the command line; it stands here for `--help`.
+        self.add_argument("--debug", action="store_true", help="show the trace of a mistake as well")
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{self.prog}: {message}")
+
+    # typeshed's overloads concern the type of a given namespace alone.
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """As `ArgumentParser.parse_args`; an unknown option is answered with the nearest known one."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            first = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(first, [n for n in self._option_string_actions if n.startswith("--")], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options

@@ -1,0 +1,87 @@
+"""Find what sentences point at in one's own images.
+
+    mindground predict --ckpt runs/quickstart/best.ckpt --image scene.jpg --text "the red ship" --out out/
+
+Keys of the configuration (--mask_threshold=0.5, --data.img_size=640) change the checkpoint's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mindground.runtime import device
+
+if TYPE_CHECKING:
+    from mindground.cli.parser import VerbParser
+
+__all__ = ["main"]
+
+
+def _parser(prog: str | None) -> VerbParser:
+    from mindground.cli.parser import VerbParser
+
+    parser = VerbParser(prog, __doc__)
+    parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
+    parser.add_argument("--image", nargs="+", required=True, metavar="PATH", help="images, GeoTIFFs or folders of them")
+    parser.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        help="what to find; may be given several times (models that find every instance take none)",
+    )
+    parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
+    parser.add_argument("--min-score", type=float, default=0.0, help="below this score nothing counts as found")
+    parser.add_argument("--json", action="store_true", help="print predictions.json instead of the list of files")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        help="sentences computed together at most (default: 16 where an image is encoded once for all, else 4)",
+    )
+    parser.add_argument("--device_target", default="auto", help="auto, or the device's name as MindSpore writes it")
+    parser.add_argument("--mode_name", default="GRAPH", choices=("GRAPH", "PYNATIVE"))
+    return parser
+
+
+def main(argv: Sequence[str], prog: str | None = None) -> None:
+    """Parse, predict, write; raises ImageError at the end where an image could not be used."""
+    device.prepare()
+    from mindground.cli.adjust import PREDICTION_KEYS, adjustment
+    from mindground.cli.checkpoints import newest_checkpoint
+    from mindground.config import parse_command_line
+
+    parser = _parser(prog)
+    line = parse_command_line(argv, parser)
+    options = line.options
+    if options.batch_size is not None and options.batch_size < 1:
+        parser.error(f"--batch_size {options.batch_size}: at least one sentence goes through at once")
+    from mindground.errors import ImageError
+    from mindground.inference.image_files import find_images, predict_files, summary
+    from mindground.inference.predictor import Predictor
+
+    images = find_images(options.image)  # a mistyped path is told before a network is built
+    predictor = Predictor.load(
+        options.ckpt or newest_checkpoint(),
+        options.device_target,
+        mode=options.mode_name,
+        batch_size=options.batch_size,
+        adjust=adjustment(line, "prediction", PREDICTION_KEYS),
+    )
+    results = predict_files(
+        predictor,
+        images,
+        options.text,
+        options.out,
+        min_score=options.min_score,
+        model=predictor.name,
+        categories=predictor.categories,
+    )
+    if options.json:
+        print(json.dumps(results.document, ensure_ascii=False))
+    else:
+        print("\n".join([*summary(results), *map(str, results.files)]))
+    if results.failures:
+        raise ImageError(
+            f"{len(results.failures)} of {len(images)} images could not be used (named above and in predictions.json)"
+        )

@@ -1,0 +1,84 @@
+"""Draw samples of a data set: image, sentence, truth and what a checkpoint finds.
+
+    mindground show                                        # newest checkpoint, 12 samples on one sheet
+    mindground show --ckpt best.ckpt --indexes 0,7,42 --split val
+
+Keys of the configuration (--data.root=..., --mask_threshold=...) change the checkpoint's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mindground.errors import DataError
+from mindground.runtime import device
+
+if TYPE_CHECKING:
+    from mindground.cli.parser import VerbParser
+    from mindground.config import Config
+
+__all__ = ["main", "parse_indexes"]
+
+
+def parse_indexes(text: str) -> list[int]:
+    """ "0,7,42" or "0-3,9" -> sample numbers in that order. Raises DataError for anything else."""
+    numbers: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        low, _, high = part.partition("-")
+        if not low.isdigit() or (high and not high.isdigit()) or (part.endswith("-")):
+            raise DataError(f"--indexes {text!r} is not a list of sample numbers such as 0,7,42 or 0-3")
+        numbers += range(int(low), int(high or low) + 1)
+    return numbers
+
+
+def _parser(prog: str | None) -> VerbParser:
+    from mindground.cli.parser import VerbParser
+
+    parser = VerbParser(prog, __doc__)
+    parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
+    parser.add_argument("--indexes", metavar="0,7,42", help="samples to draw, truth and prediction beside each other")
+    parser.add_argument("--sheet", type=int, metavar="N", help="contact sheet of N samples (default: 12)")
+    parser.add_argument("--split", help="split of the data set; by default the first one that is evaluated")
+    parser.add_argument("--out", metavar="PATH", help=".png file or folder; by default the checkpoint's folder")
+    parser.add_argument("--device_target", default="auto", help="auto, or the device's name as MindSpore writes it")
+    parser.add_argument("--mode_name", default="GRAPH", choices=("GRAPH", "PYNATIVE"))
+    return parser
+
+
+def main(argv: Sequence[str], prog: str | None = None) -> None:
+    """Parse, predict, draw; prints the path of the image."""
+    device.prepare()
+    from mindground.cli.adjust import SAMPLES_KEYS, adjustment
+    from mindground.cli.checkpoints import newest_checkpoint
+    from mindground.config import parse_command_line
+
+    line = parse_command_line(argv, _parser(prog))
+    from mindground.data import build_dataset, eval_splits
+    from mindground.inference.predictor import Predictor
+    from mindground.visualize.samples import choose_indexes, show_samples
+
+    options = line.options
+    indexes = parse_indexes(options.indexes) if options.indexes else None
+    checkpoint = Path(options.ckpt or newest_checkpoint())
+    predictor = Predictor.load(
+        checkpoint,
+        options.device_target,
+        mode=options.mode_name,
+        batch_size=1,
+        adjust=adjustment(line, "drawing samples", SAMPLES_KEYS),
+    )
+    data = cast("Config", predictor.config).data  # a checkpoint has one
+    split = options.split or eval_splits(data)[0]
+    dataset = build_dataset(data, split)
+    sheet = indexes is None or options.sheet is not None
+    path = show_samples(
+        predictor,
+        dataset,
+        choose_indexes(len(dataset), options.sheet or 12) if indexes is None else indexes,
+        options.out or checkpoint.parent,
+        sheet=sheet,
+        title=f"{checkpoint.parent.name} / {checkpoint.name}  -  {dataset.name} {split}" if sheet else "",
+    )
+    print(path)

@@ -1,0 +1,1 @@
+"""Verbs of `mindground weights`: files of other frameworks in and out."""

@@ -1,0 +1,244 @@
+"""Turn a weight file of another framework into one of ours, with an account of every tensor.
+
+    mindground weights import model_final_61ccd1.pkl --family vitdet --out checkpoint/vitdet_b.ckpt
+    mindground weights import model.safetensors --family bert --depth 6 --out checkpoint/bert_6.ckpt
+    mindground weights import law.ckpt --family vglaw --config configs/vglaw/refcoco.yaml --data.vocab vocab.txt \\
+        --out checkpoint/vglaw.ckpt
+    mindground weights import best_checkpoint.pth --family clipvg --data.vocab bpe_simple_vocab_16e6.txt.gz \\
+        --out checkpoint/clipvg.ckpt
+
+The target is the published model, with what the file itself says (sizes, saved arguments) where its family can tell,
+unless --config, --image-size, --depth or keys such as --model.vit.depth=24 say otherwise. A file for a part of the
+model (a backbone, a text encoder) becomes a file for --train.pretrained.model, under the names of the backbone, so that
+every family that has it reads it; a file for all of it becomes a checkpoint. A rest that nothing explains is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mindground.errors import WeightsError
+from mindground.runtime import device
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+
+    from mindground.cli.parser import VerbParser
+    from mindground.config import CommandLine, Config
+    from mindground.files.weights import WeightFile
+    from mindground.models.base import GroundingModel
+    from mindground.text import Tokenizer
+    from mindground.weights.facts import SourceFacts
+    from mindground.weights.maps import WeightMap
+    from mindground.weights.report import LoadReport
+
+__all__ = ["import_file", "main"]
+
+
+def _parser(prog: str | None) -> VerbParser:
+    from mindground.cli.parser import VerbParser
+
+    parser = VerbParser(prog, __doc__)
+    parser.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
+    parser.add_argument("--family", required=True, help="whose names the file uses: vitdet, bert, vglaw, ...")
+    parser.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
+    parser.add_argument("--image-size", type=int, default=0, help="side of the model's input in pixels")
+    parser.add_argument("--depth", type=int, default=0, help="layers of the text encoder")
+    parser.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
+    return parser
+
+
+def target_family(source: str, into: str, config_file: str | None) -> str:
+    """The family whose model is built: the named one, the source itself, the file's, or the first that reads it."""
+    from mindground.config import family_of_file
+    from mindground.models import families, family_weight_maps
+
+    if into or source in families():
+        return into or source
+    named = family_of_file(config_file) if config_file else None
+    reading = [family for family in families() if known_maps(family_weight_maps(family), source)]
+    if not reading:
+        sources = sorted({name for family in families() for name in family_weight_maps(family)})
+        raise WeightsError(f"--family {source} is unknown; there are maps for {', '.join(sources)}")
+    return named if named in reading else reading[0]
+
+
+def target_config(line: CommandLine, family: str, facts: SourceFacts) -> Config:
+    """The model that receives the weights: the published one unless the file or the command line says otherwise."""
+    from mindground.models import family_module
+
+    options = line.options
+    first = [("family", (family,))]
+    if line.config_file is None:
+        first.append(("dataset", ("refcoco",)))  # asks for the published model instead of the small embedded one
+    first += [(key, (str(value),)) for key, value in facts.keys.items()]
+    if options.image_size:
+        first.append(("data.img_size", (str(options.image_size),)))
+    if options.depth:
+        if "text_encoder_layer" not in family_module(family).FLAGS:
+            raise WeightsError(f"--depth: family {family} has no text encoder with a choice of layers; leave it out")
+        first.append(("text_encoder_layer", (str(options.depth),)))
+    return replace(line, overrides=(*first, *line.overrides)).config()
+
+
+def file_facts(file: WeightFile, family: str) -> SourceFacts:
+    """What the file says about its configuration, as far as the family can tell; printed line by line."""
+    from mindground.models import family_module
+    from mindground.weights.facts import SourceFacts
+
+    describe = getattr(family_module(family), "describe_source", None)
+    facts = (describe(file) if describe else None) or SourceFacts()
+    for note in facts.notes:
+        print(f"  {note}")
+    return facts
+
+
+def print_contradictions(facts: SourceFacts, config: Config) -> None:
+    """Where the command line overruled the file in something that no shape verifies."""
+    from mindground.config import value_of
+
+    for key in facts.unseen:
+        asked = value_of(config, key)
+        if asked != facts.keys[key]:
+            print(f"  {key}={asked} was asked for, and the file says {facts.keys[key]}: no shape can tell who is right")
+
+
+def fill_vocabulary(config: Config, rows: int) -> None:
+    """Take the size of the word table from the file where the configuration leaves it to a tokenizer."""
+    text = getattr(config.model, "text", None)
+    if text is not None and getattr(text, "vocab_size", None) == 0:
+        text.vocab_size = rows or 1
+
+
+def word_rows(tensors: Mapping[str, np.ndarray]) -> int:
+    """Rows of the word table in a file, 0 when it has none."""
+    names = re.compile(r"(.*\.)?(word_embeddings\.\w+|token_embedding(\.weight)?)")
+    tables = [array for name, array in tensors.items() if names.fullmatch(name) and array.ndim == 2]
+    return int(tables[0].shape[0]) if tables else 0
+
+
+def known_maps(maps: Mapping[str, WeightMap], source: str) -> list[WeightMap]:
+    """Maps of one source: `vitdet` also finds `vitdet-mae` and the like."""
+    return [known for name, known in maps.items() if name == source or name.startswith(source + "-")]
+
+
+def source_maps(family: str, source: str) -> list[WeightMap]:
+    """The same for the maps of a family, of which there must be one."""
+    from mindground.models import family_weight_maps
+
+    maps = family_weight_maps(family)
+    found = known_maps(maps, source)
+    if not found:
+        raise WeightsError(f"--family {source} is unknown to {family}; it reads {', '.join(maps)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model that holds a file's weights, and the account of them."""
+
+    model: GroundingModel
+    config: Config
+    report: LoadReport
+    source: WeightMap
+
+
+def import_file(line: CommandLine) -> Imported:
+    """Read, rename and load; the report tells what became of every tensor.
+
+    Raises:
+        WeightsError: unreadable, or with a rest that nothing explains.
+    """
+    from mindground.files.weights import read_weights
+    from mindground.models import build_model
+    from mindground.weights.load import load_into, parameter_shapes
+    from mindground.weights.maps import best_map, strip_wrapper_prefix
+
+    options = line.options
+    found = read_weights(options.source)
+    tensors, prefix = strip_wrapper_prefix(found.tensors)
+    print(
+        f"{options.source}: {found.format}, {len(tensors)} tensors"
+        + (f", prefix {prefix!r} taken off" if prefix else "")
+    )
+    for key, means in (("unwrapped", "found under"), ("inert", "kept as data, not made"), ("left_out", "not read")):
+        if key in found.metadata:
+            print(f"  {means}: {found.metadata[key]}")
+    family = target_family(options.family, options.into, line.config_file)
+    maps = source_maps(family, options.family)
+    facts = file_facts(replace(found, tensors=tensors), family)
+    config = target_config(line, family, facts)
+    print_contradictions(facts, config)
+    fill_vocabulary(config, word_rows(tensors))
+    model = build_model(config)
+    shapes = parameter_shapes(model)
+    chosen = best_map(maps, tensors, shapes)
+    adapted = chosen.to_ours(tensors, shapes)
+    parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
+    whole = options.family == config.family
+    outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
+    report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
+    if not whole:
+        report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
+    return Imported(model, config, report, chosen)
+
+
+def check_vocabulary(tokenizer: Tokenizer | None, model: GroundingModel, vocab: str) -> None:
+    """Raises WeightsError when the vocabulary has entries that the word table has no rows for."""
+    from mindground.weights.load import parameter_arrays
+
+    rows = word_rows(parameter_arrays(model))
+    if tokenizer is not None and rows and tokenizer.vocab_size > rows:
+        raise WeightsError(
+            f"data.vocab={vocab} has {tokenizer.vocab_size} entries, the word table of the file {rows}: it belongs to "
+            "another model; name the vocabulary that the model was trained with, or leave data.vocab out"
+        )
+
+
+def write(imported: Imported, options: argparse.Namespace) -> str:
+    """Write the result; returns what it is good for."""
+    from mindground.files.safetensors import write_safetensors_atomic
+    from mindground.weights.load import parameter_arrays
+
+    model, config = imported.model, imported.config
+    if options.family == config.family:
+        from mindground.engine.checkpoint import save_checkpoint
+        from mindground.text import build_tokenizer
+
+        tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab) if config.data.vocab else None
+        check_vocabulary(tokenizer, model, config.data.vocab)
+        save_checkpoint(options.out, model, config, tokenizer, {})
+        lacking = "" if tokenizer else "; without --data.vocab it has no vocabulary, so prediction needs one first"
+        return f"a checkpoint{lacking}"
+    report, chosen = imported.report, imported.source
+    loaded = set(report.loaded)
+    arrays = {name: array for name, array in parameter_arrays(model).items() if name in loaded}
+    origin = {"source": Path(options.source).name, "family": options.family, "report": report.summary()}
+    if chosen.backbone:
+        # Under the backbone's own names: every family that has it places it where it stands there.
+        arrays = {name.removeprefix(chosen.prefix): array for name, array in arrays.items()}
+        origin["backbone"] = chosen.backbone
+    write_safetensors_atomic(options.out, arrays, {"imported": json.dumps(origin, ensure_ascii=False)})
+    what = f"the backbone {chosen.backbone}" if chosen.backbone else f"a part of {config.family}"
+    return f"{what}; name it as --train.pretrained.model, or as the part that it is for"
+
+
+def main(argv: Sequence[str], prog: str | None = None) -> None:
+    """Parse, then import one file."""
+    device.prepare()
+    from mindground.config import parse_command_line
+
+    line = parse_command_line(argv, _parser(prog))
+    options = line.options
+    if Path(options.out).exists() and Path(options.out).samefile(options.source):
+        raise WeightsError(f"{options.out}: --out is the source itself; choose another name")
+    imported = import_file(line)
+    print(imported.report.table())
+    print(f"{options.out}: {write(imported, options)}")
