@@ -12,7 +12,7 @@ from mindspore import nn, ops
 
 from golden.case import Case
 from golden.claim import Checks, claim
-from golden.compute import Apply, fill, loss_and_norms
+from golden.compute import Apply, fill, loss_and_gradients
 from mindground.config import TrainConfig
 from mindground.engine.optim.adamw import build_optimizer
 from mindground.engine.schedules import schedule_list
@@ -127,8 +127,7 @@ class StepLoss(nn.Cell):
         return self.net.loss(self.net(image, ids, mask, padding), box)[0]
 
 
-@claim("clipvg-tiny", "clipvg-tiny-heads16", "clipvg-tiny-layers", "clipvg-tiny-lastlayer", "clipvg-tiny-prompt")
-@claim("clipvg-vit*")
+@claim(model=tuple(_VARIANTS), lacks=("optimizer", "file"), whole=True)
 def check_network(case: Case, mode: str, checks: Checks) -> None:
     net = network(case)
     fill(net, case, UPSTREAM_MAP)
@@ -156,11 +155,11 @@ def check_gradients(case: Case, checks: Checks, inputs: tuple[ms.Tensor, ...]) -
     net = network(case, train_clip="all")
     fill(net, case, UPSTREAM_MAP)
     net.set_train(True)
-    _, norms = loss_and_norms(StepLoss(net), net, (*inputs, ms.Tensor(case.inputs["target_box"])))
-    checks.grad_norms(UPSTREAM_MAP.to_theirs(norms), case.grad_norms)
+    _, gradients = loss_and_gradients(StepLoss(net), net, (*inputs, ms.Tensor(case.inputs["target_box"])))
+    checks.grad_norms(UPSTREAM_MAP.to_theirs(gradients), case.grad_norms)
 
 
-@claim("clipvg-checkpoint")
+@claim(model="clipvg", holds=("file", "dtypes"))
 def check_checkpoint(case: Case, mode: str, checks: Checks) -> None:
     file = read_weights(case.folder / case.meta["file"])
     for name, value in case.state_dict().items():
@@ -173,7 +172,7 @@ def check_checkpoint(case: Case, mode: str, checks: Checks) -> None:
     compare(case, checks, found)
 
 
-@claim("clipvg-tiny-adamw")
+@claim(model="clipvg", holds=("optimizer",), whole=True)
 def check_optimizer(case: Case, mode: str, checks: Checks) -> None:
     net, settings = network(case), case.meta["optimizer"]
     fill(net, case, UPSTREAM_MAP)
@@ -230,7 +229,7 @@ _LAYER_MAP = WeightMap(
 )
 
 
-@claim("clipvg-vl-layer")
+@claim(model="clipvg-vl-layer")
 def check_layer(case: Case, mode: str, checks: Checks) -> None:
     config = case.config
     x, positions = (ms.Tensor(np.ascontiguousarray(case.inputs[n].transpose(1, 0, 2))) for n in ("src", "pos"))
@@ -245,11 +244,11 @@ def check_layer(case: Case, mode: str, checks: Checks) -> None:
             total = _LayerSum(layer)
             gradient = ms.value_and_grad(total, 0, None)(x, positions, bias)[1].asnumpy()
             checks.output("grad_src", gradient.transpose(1, 0, 2), case.outputs["grad_src"])
-            _, norms = loss_and_norms(total, layer, (x, positions, bias))
-            checks.grad_norms(_LAYER_MAP.to_theirs(norms), case.grad_norms)
+            _, gradients = loss_and_gradients(total, layer, (x, positions, bias))
+            checks.grad_norms(_LAYER_MAP.to_theirs(gradients), case.grad_norms)
 
 
-@claim("clipvg-padmask")
+@claim(model="clipvg-padmask")
 def check_padding(case: Case, mode: str, checks: Checks) -> None:
     for name, mask in case.inputs.items():
         size, grid = map(int, name.removeprefix("mask_").split("to"))
@@ -267,7 +266,7 @@ class _BoxLoss(nn.Cell):
         return box_l1_loss(boxes, targets) + box_iou_loss(boxes, targets)
 
 
-@claim("clipvg-losses")
+@claim(model="clipvg-losses")
 def check_losses(case: Case, mode: str, checks: Checks) -> None:
     boxes, targets = ms.Tensor(case.inputs["pred"]), ms.Tensor(case.inputs["target"])
     checks.output("giou", Apply(paired_iou, "giou")(boxes, targets).asnumpy(), case.outputs["giou"])
@@ -280,7 +279,7 @@ def check_losses(case: Case, mode: str, checks: Checks) -> None:
     checks.output("pred_xyxy", cxcywh_to_xyxy(case.inputs["pred"]), case.outputs["pred_xyxy"])
 
 
-@claim("clipvg-lr", modes=("host",))
+@claim(model="clipvg-lr", modes=("host",))
 def check_schedules(case: Case, mode: str, checks: Checks) -> None:
     settings = case.config
     for name, reference in case.outputs.items():

@@ -42,7 +42,7 @@ class _Given(GroundingModel):
         return outputs[0], ops.square(outputs[0])
 
 
-@claim("vglaw-adamw")
+@claim(model="VG-LAW", holds=("config.clip_max_norm", "config.accumulate"), whole=True)
 def check_adamw(case: Case, mode: str, checks: Checks) -> None:
     settings: dict[str, Any] = case.meta["config"]
     names = [key.removeprefix("init/") for key in case.inputs if key.startswith("init/")]
@@ -68,7 +68,7 @@ def check_adamw(case: Case, mode: str, checks: Checks) -> None:
             checks.output(f"param{turn + 1}/{name}", parameter.asnumpy(), case.outputs[f"param{turn + 1}/{name}"])
 
 
-@claim("vglaw-lr-schedule", modes=("host",))
+@claim(model="VG-LAW", holds=("output/lr0",), modes=("host",))
 def check_schedule(case: Case, mode: str, checks: Checks) -> None:
     for index, settings in enumerate(case.meta["config"]):
         train = TrainConfig(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from golden.case import Case
+from golden.case import Case, Description
 from golden.claim import Checks, claim
 from mindground.config import DataConfig
 from mindground.data.loader import shard
@@ -13,7 +15,7 @@ from mindground.structures import Geometry, Sample, cxcywh_to_xyxy
 from mindground.text import build_wordpiece, flip_expression
 
 
-@claim("vglaw-transforms", modes=("host",))
+@claim(model="VG-LAW", holds=("cases", "text_flips"), modes=("host",))
 def check_transforms(case: Case, mode: str, checks: Checks) -> None:
     """Recorded draws give the recorded image, box, mask, valid area and sentence."""
     config = case.meta["config"]
@@ -60,7 +62,12 @@ def _valid(geometry: Geometry) -> np.ndarray:
     return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))
 
 
-@claim("vglaw-sampler", modes=("host",))
+def _holds_shards(case: Description) -> bool:
+    """Entries are named by what they shard: `n10-w4-r0`, `shuffled-n10-w2-r0-epoch1`."""
+    return bool(case.entries) and all(re.match(r"output/(shuffled-)?n\d+-w\d+-r\d+", entry) for entry in case.entries)
+
+
+@claim(model="VG-LAW", where=_holds_shards, modes=("host",))
 def check_sampler(case: Case, mode: str, checks: Checks) -> None:
     """Wrapped and strided indices, in order and shuffled as upstream shuffles."""
     for name, theirs in case.outputs.items():
