@@ -53,9 +53,7 @@ class Checks:
         """Compare a loss term."""
         self._relative("loss", name, ours, theirs, tolerance)
 
-    def grad_norms(
-        self, ours: Mapping[str, Any], theirs: Mapping[str, Any], tolerance: float | None = None
-    ) -> None:
+    def grad_norms(self, ours: Mapping[str, Any], theirs: Mapping[str, Any], tolerance: float | None = None) -> None:
         """Compare the L2 norm of every gradient of the reference.
 
         What the case lists as zero (without a list: what is next to nothing beside its largest norm) must be small
@@ -271,9 +269,7 @@ def run_claim(item: Claim, case: Case, mode: str) -> Checks:
         checks.failures.append(traceback.format_exc())
     if checks.count == 0 and not checks.failures:
         checks.failures.append("the claim compared nothing")
-    left = [
-        entry for entry in case.unread() if not any(fnmatch.fnmatchcase(entry, pattern) for pattern in item.unread)
-    ]
+    left = [entry for entry in case.unread() if not any(fnmatch.fnmatchcase(entry, pattern) for pattern in item.unread)]
     if left and not checks.failures:
         named = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
         checks.failures.append(f"not compared: {named}; read them, or list them in `unread` with the reason")

@@ -59,7 +59,9 @@ def _run(groups: dict[str, list[Job]], jobs: int, here: bool) -> list[Result]:
     workers = Workers()
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         try:
-            return [item for found in pool.map(lambda group: workers.run(group, _report), groups.values()) for item in found]
+            return [
+                item for found in pool.map(lambda group: workers.run(group, _report), groups.values()) for item in found
+            ]
         except KeyboardInterrupt:
             workers.stop()
             raise

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Trained", "asks_expressions", "configure", "judge", "source_file", "train"]
+__all__ = ["Trained", "asks_expressions", "configure", "first_batch", "judge", "source_file", "train"]
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
@@ -30,12 +30,14 @@ class Trained:
         steps: optimiser steps made.
         seconds: from the first look at the data to the last checkpoint, compilation included.
         history: (step, metrics) of every evaluation on the samples themselves.
+        losses: total loss of the steps that were logged.
     """
 
     checkpoint: Path
     steps: int
     seconds: float
     history: list[tuple[int, dict[str, float]]]
+    losses: list[float]
 
 
 def source_file(family: str, variant: str = "") -> Path:
@@ -47,7 +49,10 @@ def source_file(family: str, variant: str = "") -> Path:
     own = _HERE / f"{family}{f'-{variant}' if variant else ''}.yaml"
     places = [own]
     if not variant:
-        places += [_ROOT / f"src/mindground/models/{family}/default.yaml", _ROOT / f"configs/{family}/tiny_synthetic.yaml"]
+        places += [
+            _ROOT / f"src/mindground/models/{family}/default.yaml",
+            _ROOT / f"configs/{family}/tiny_synthetic.yaml",
+        ]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(f"no configuration for a learning proof: write {own}, with `base:` naming a small one")
@@ -125,7 +130,17 @@ def train(config: Any) -> Trained:
     seconds = time.monotonic() - start
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").split("\n") if line]
     history = [(line["step"], line) for line in lines if line["kind"] == "eval"]
-    return Trained(folder / "last.ckpt", history[-1][0], seconds, history)
+    losses = [line["total"] for line in lines if line["kind"] == "train"]
+    return Trained(folder / "last.ckpt", history[-1][0], seconds, history, losses)
+
+
+def first_batch(config: Any) -> Any:
+    """The first training batch of a configuration, with every array that its network and its loss take."""
+    from mindground.engine.assemble import assemble
+    from mindground.runtime import device, distributed
+
+    info = device.apply(config.device)
+    return next(iter(assemble(config, distributed.get_comm(config.device), info).loader.epoch(0)))
 
 
 def _check_still(loader: Any) -> None:

@@ -28,13 +28,20 @@ from overfit import engine  # noqa: E402
 from overfit.draw import IMAGES, SENTENCES, draw_instances, draw_referring  # noqa: E402
 from overfit.report import Report, by_average_precision, by_records, first_full, tell  # noqa: E402
 
-# Epochs between evaluations are this many steps long.
-COPIES = 20
+COPIES = 20  # of every sample in an epoch: evaluations are this many steps apart
 SIZE = 128  # pixels of an image
 
 
 def prove(
-    family: str, source: Path, folder: Path, *, max_steps: int, seed: int, extra: Sequence[str] = (), copies: int = COPIES
+    family: str,
+    source: Path,
+    folder: Path,
+    *,
+    max_steps: int,
+    seed: int,
+    extra: Sequence[str] = (),
+    copies: int = COPIES,
+    size: int = SIZE,
 ) -> Report:
     """Draw, train and judge; everything that is written lies in `folder`.
 
@@ -43,10 +50,12 @@ def prove(
         source: configuration file of the family.
         max_steps: optimiser steps, with all samples in each.
         extra: further overrides of the configuration.
+        copies: of every sample in an epoch, so that evaluations are this many steps apart.
+        size: of the drawn images, in pixels.
     """
     asks = engine.asks_expressions(source)
     samples = IMAGES * SENTENCES if asks else IMAGES
-    (draw_referring if asks else draw_instances)(folder / "data", seed, SIZE, copies)
+    (draw_referring if asks else draw_instances)(folder / "data", seed, size, copies)
     config = engine.configure(
         source, folder / "data", folder / "runs", steps=max_steps, samples=samples, seed=seed, extra=extra
     )
