@@ -1,5 +1,6 @@
 #!/bin/sh
-# The whole test suite, in the environment of quickstart.sh with the test extras. Arguments go to pytest.
+# The whole test suite, in the environment of quickstart.sh with the test extras. Arguments go to pytest; --all adds the
+# full-size reference cases that no change since the main branch reaches, and every mode of the others.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/environment.sh"

@@ -31,6 +31,14 @@ def clean_environment() -> dict[str, str]:
     }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all",
+        action="store_true",
+        help="run every full-size reference case in every mode, not only those that a change reaches",
+    )
+
+
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """A command sets up logging for its process; what it set must not reach the next test."""

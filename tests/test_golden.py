@@ -1,120 +1,100 @@
-"""Reference cases through pytest: those kept beside the tests, and the full set where it stands beside the checkout."""
+"""Reference cases through pytest: those kept beside the tests, and the full set where it stands beside the checkout.
+
+The cases of one module of claims share a process (see `golden.worker`). Full-size cases run where a change reaches
+what their claim imports, or with `--all`.
+"""
 
 from __future__ import annotations
 
-import json
-import math
+import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from golden.case import find_cases, load_case
-from golden.claim import Checks, claims_for, load_claims, run_claim
+from golden.case import LARGE, describe, find_cases
+from golden.claim import claim_for, load_claims
+from golden.touched import changed_files, reached
+from golden.worker import HOST, Job, Result, Workers, group_of, run_here
 
 _HERE = Path(__file__).resolve().parent
 _OWN = _HERE / "golden" / "cases"
 _SHARED = _HERE.parents[1] / "shared" / "golden"
-_LARGE = 20_000_000
 
 _BROKEN = load_claims()
-# The small cases compare the modes; of the full size graph mode is what a training runs.
-_SKIP = pytest.mark.skip(reason="full size: compared in graph mode here; tests/golden/run.py compares both modes")
+_SPARED = pytest.mark.skip(
+    reason="full size, and no change reaches it; --all and tests/golden/run.py run it in every mode"
+)
 
 
-def _is_large(folder: Path) -> bool:
-    entries = json.loads((folder / "case.json").read_text(encoding="utf-8")).get("state_dict", [])
-    return sum(math.prod(shape) for _, shape, _ in entries) > _LARGE
-
-
-def _gather() -> list[pytest.param]:
-    found, seen = [], set()
-    for root in (_OWN, _SHARED):
-        for folder in find_cases(root) if root.exists() else []:
-            if folder.name in seen:
-                continue
-            seen.add(folder.name)
-            large = _is_large(folder)
-            for number, item in enumerate(claims_for(folder.name)):
-                for mode in item.modes:
-                    suffix = f"-{number}" if number else ""
-                    spared = large and mode == "pynative" and "graph" in item.modes
-                    marks = [_SKIP] if spared else []
-                    found.append(pytest.param(folder, number, mode, id=f"{folder.name}{suffix}-{mode}", marks=marks))
+def _gather(everything: bool) -> list[object]:
+    """Every claimed case in the modes that the suite runs; the copies beside the tests come first."""
+    found: list[object] = []
+    seen: set[str] = set()  # what is in a folder, so that a copy runs once and a sibling of the same name runs too
+    changed = None if everything else changed_files()
+    for folder in [path for root in (_OWN, _SHARED) if root.exists() for path in find_cases(root)]:
+        case = describe(folder)
+        item, content = claim_for(case), _digest(folder)
+        if content in seen or item is None:
+            continue
+        seen.add(content)
+        spared = case.size() > LARGE and not everything and not reached(item.module, changed)
+        for mode in item.modes_in_suite(case, everything):
+            group = group_of(folder, mode)
+            marks = [_SPARED] if spared else []
+            found.append(pytest.param(Job(str(folder), mode), group, id=f"{folder.name}-{mode}", marks=marks))
     return found
 
 
-@pytest.fixture
-def restored_mode() -> Iterator[None]:
-    """Leave MindSpore in the mode it was in."""
-    import mindspore as ms
+def _digest(folder: Path) -> str:
+    files = [folder / "case.json", folder / "tensors.npz"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
 
-    mode = ms.get_context("mode")
-    yield
-    ms.set_context(mode=mode)
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "job" in metafunc.fixturenames:
+        metafunc.parametrize(("job", "group"), _gather(metafunc.config.getoption("--all")))
+
+
+class _Groups:
+    """Results of the groups that this session selected; the first question starts all of them."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self.selected: dict[str, list[Job]] = {}
+        for item in session.items:
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            if isinstance(parameters.get("job"), Job) and not any(item.iter_markers("skip")):
+                self.selected.setdefault(parameters["group"], []).append(parameters["job"])
+        self.workers = Workers()
+        self.pool = ThreadPoolExecutor(max(1, min(2, os.cpu_count() or 1)))
+        self.results: dict[str, Future[list[Result]]] = {}
+
+    def result(self, job: Job, group: str) -> Result:
+        if not self.results:
+            ordered = {name: jobs for name, jobs in self.selected.items() if name != HOST}
+            self.results = {name: self.pool.submit(self.workers.run, jobs) for name, jobs in ordered.items()}
+        return next(result for result in self.results[group].result() if result.job == job)
+
+    def close(self) -> None:
+        self.workers.stop()
+        self.pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def groups(request: pytest.FixtureRequest) -> Iterator[_Groups]:
+    """The processes of this session."""
+    found = _Groups(request.session)
+    yield found
+    found.close()
 
 
 def test_claims_import() -> None:
     assert not _BROKEN, "\n".join(_BROKEN.values())
 
 
-@pytest.mark.parametrize(("folder", "number", "mode"), _gather())
-def test_case(folder: Path, number: int, mode: str, restored_mode: None) -> None:
-    case = load_case(folder)
-    if case.size() > _LARGE:
-        # One process for each: MindSpore keeps the memory it once took.
-        _run_apart(folder, mode)
-        return
-    checks = run_claim(claims_for(folder.name)[number], case, mode)
-    assert not checks.failures, "\n".join(checks.failures)
-
-
-def _run_apart(folder: Path, mode: str) -> None:
-    command = [sys.executable, str(_HERE / "golden" / "run.py"), "--root", str(folder.parent), "--case", folder.name]
-    done = subprocess.run(
-        [*command, "--mode", mode, "--in-process"], capture_output=True, text=True, env=dict(os.environ), check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "failures"),
-    [
-        ([1.0, 2.0], [1.0, 2.0001], 0),
-        ([1.0, 2.0], [1.0, 2.001], 1),
-        ([1.0, float("nan")], [1.0, 2.0], 1),
-        ([1.0], [1.0, 1.0], 1),
-    ],
-)
-def test_comparison_can_fail(ours: list[float], theirs: list[float], failures: int) -> None:
-    checks = Checks()
-    checks.output("x", np.array(ours), np.array(theirs))
-    assert len(checks.failures) == failures
-
-
-def test_missing_gradient_fails() -> None:
-    checks = Checks()
-    checks.grad_norms({"a": 1.0}, {"a": np.array(1.0), "b": np.array(2.0), "k.key.bias": np.array(1e-8)})
-    assert len(checks.failures) == 2
-
-
-def test_runner_reports_a_wrong_number(tmp_path: Path) -> None:
-    """A case with one altered reference value must fail and make the exit status 1."""
-    source = load_case(_OWN / "vitdet-lr-decay")
-    folder = tmp_path / "vitdet-lr-decay"
-    folder.mkdir()
-    (folder / "case.json").write_text((source.folder / "case.json").read_text())
-    tensors = dict(source.tensors)
-    tensors["output/r0"] = tensors["output/r0"] + 0.01
-    np.savez(folder / "tensors.npz", **tensors)
-    (tmp_path / "nobody-knows-this").mkdir()
-    (tmp_path / "nobody-knows-this" / "case.json").write_text("{}")
-    command = [sys.executable, str(_HERE / "golden" / "run.py"), "--root", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "FAIL  vitdet-lr-decay" in done.stdout
-    assert "unclaimed: nobody-knows-this" in done.stdout
+def test_case(job: Job, group: str, groups: _Groups) -> None:
+    # What needs no MindSpore needs no process of its own.
+    result = run_here(job) if group == HOST else groups.result(job, group)
+    assert not result.failures, "\n".join(result.failures)

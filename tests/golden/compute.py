@@ -13,7 +13,7 @@ from golden.case import Case
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import WeightMap
 
-__all__ = ["Apply", "fill", "loss_and_norms", "to_numpy", "weighted_sum"]
+__all__ = ["Apply", "fill", "loss_and_gradients", "to_numpy", "weighted_sum"]
 
 
 class Apply(nn.Cell):
@@ -70,15 +70,17 @@ def weighted_sum(model: nn.Cell, weights: Sequence[np.ndarray]) -> nn.Cell:
     return cell
 
 
-def loss_and_norms(
+def loss_and_gradients(
     scalar: nn.Cell | Callable[..., ms.Tensor], model: nn.Cell, inputs: Sequence[ms.Tensor]
-) -> tuple[float, dict[str, float]]:
-    """Value of a scalar and the L2 norm of its gradient by every parameter of `model`, under our names."""
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Value of a scalar and its gradient by every parameter of `model`, under our names.
+
+    A parameter that does not learn has the gradient 0, which a reference that differentiates it does not accept.
+    """
     named = {name: item for name, item in model.parameters_and_names() if item.requires_grad}
     function = ms.value_and_grad(scalar, None, list(named.values()))
     value, gradients = function(*inputs)
-    norms = {
-        name: float(np.linalg.norm(gradient.asnumpy().astype(np.float64)))
-        for name, gradient in zip(named, gradients, strict=True)
-    }
-    return float(value.asnumpy()), norms
+    found = {name: gradient.asnumpy() for name, gradient in zip(named, gradients, strict=True)}
+    rest = {name: item for name, item in model.parameters_and_names() if name not in named}
+    found |= {name: np.zeros(item.shape, np.float32) for name, item in rest.items()}
+    return float(value.asnumpy()), found

@@ -1,21 +1,18 @@
-"""Run reference cases against our code.
+"""Compare this implementation with the reference cases of a folder: `python tests/golden/run.py --root DIR`.
 
-    python tests/golden/run.py --root DIR [--case GLOB]
-
-Every claimed case below DIR runs in each of its modes and yields one line; cases that nobody claims are listed at
-the end. The exit status is 1 when any case fails, 2 when the command line names nothing to run.
+Every case that a claim fits runs in each of its modes and yields one line; cases that nobody claims are listed at
+the end. The cases of one module of claims share a process, a full-size case has one for each mode. The exit status is
+1 when any case fails, 2 when the command line names nothing to run.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
-import gc
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parent.parent
@@ -23,8 +20,7 @@ for _folder in (_TESTS, _TESTS.parent / "src"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
-# Models beyond this many values get a process of their own: MindSpore keeps the memory it once took.
-_LARGE = 20_000_000
+from golden.worker import Job, Result, Workers, group_of, run_here  # noqa: E402
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,8 +28,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", required=True, type=Path, help="folder that holds the case folders")
     parser.add_argument("--case", default="*", help="shell pattern of case names (default: all)")
     parser.add_argument("--mode", choices=("graph", "pynative", "host"), help="run only this mode")
-    parser.add_argument("--in-process", action="store_true", help="run large models in this process, too")
-    parser.add_argument("--quiet-unclaimed", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default: 1)")
+    parser.add_argument("--in-process", action="store_true", help="run everything in this process, for a debugger")
     return parser.parse_args(argv)
 
 
@@ -42,63 +38,41 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
-def _run_here(folder: Path, only_mode: str | None) -> tuple[int, int]:
-    """Run one case in this process; returns (lines passed, lines failed)."""
-    from golden.case import load_case
-    from golden.claim import claims_for, run_claim
-
-    passed = failed = 0
-    for item in claims_for(folder.name):
-        for mode in item.modes:
-            if only_mode and mode != only_mode:
-                continue
-            case = load_case(folder)
-            start = time.perf_counter()
-            checks = run_claim(item, case, mode)
-            seconds = time.perf_counter() - start
-            verdict = "FAIL" if checks.failures else "pass"
-            _show(
-                f"{verdict}  {folder.name:34s} {mode:9s} output {checks.worst['output']:.1e}  "
-                f"loss {checks.worst['loss']:.1e}  grad {checks.worst['grad']:.1e}  {checks.count:4d} checks  "
-                f"{seconds:6.1f} s"
-            )
-            unread = [f"output/{key}" for key in case.outputs.unread()]
-            unread += [f"loss/{key}" for key in case.losses.unread()]
-            unread += [f"grad_norm/{key}" for key in case.grad_norms.unread()]
-            if unread and not checks.failures:
-                _show(f"      not compared: {', '.join(unread[:8])}{', ...' if len(unread) > 8 else ''}")
-            for failure in checks.failures[:12]:
-                _show("      " + failure.rstrip().replace("\n", "\n      "))
-            if len(checks.failures) > 12:
-                _show(f"      ... and {len(checks.failures) - 12} more")
-            passed, failed = passed + (not checks.failures), failed + bool(checks.failures)
-            gc.collect()
-    return passed, failed
+def _report(result: Result) -> None:
+    verdict = "FAIL" if result.failures else "pass"
+    worst = "  ".join(f"{kind} {result.worst.get(kind, 0.0):.1e}" for kind in ("output", "loss", "grad"))
+    name = Path(result.folder).name
+    text = f"{verdict}  {name:34s} {result.mode:9s} {worst}  {result.count:4d} checks  {result.seconds:6.1f} s"
+    lines = ["      " + failure.rstrip().replace("\n", "\n      ") for failure in result.failures[:12]]
+    if len(result.failures) > 12:
+        lines.append(f"      ... and {len(result.failures) - 12} more")
+    _show("\n".join([text, *lines]))
 
 
-def _run_apart(folder: Path, only_mode: str | None) -> tuple[int, int]:
-    """Run one case in its own processes, one mode after the other, so that memory comes back in between."""
-    from golden.claim import claims_for
-
-    modes = [mode for item in claims_for(folder.name) for mode in item.modes]
-    passed = failed = 0
-    for mode in dict.fromkeys(modes):
-        if only_mode and mode != only_mode:
-            continue
-        command = [sys.executable, str(Path(__file__).resolve()), "--root", str(folder.parent), "--case", folder.name]
-        done = subprocess.run(command + ["--mode", mode, "--in-process", "--quiet-unclaimed"], check=False)
-        passed, failed = passed + (done.returncode == 0), failed + (done.returncode != 0)
-        if done.returncode not in (0, 1):
-            _show(f"FAIL  {folder.name:34s} {mode:9s} the process ended with status {done.returncode}")
-    return passed, failed
+def _run(groups: dict[str, list[Job]], jobs: int, here: bool) -> list[Result]:
+    if here:
+        results = []
+        for job in (job for group in groups.values() for job in group):
+            results.append(run_here(job))
+            _report(results[-1])
+        return results
+    workers = Workers()
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            return [
+                item for found in pool.map(lambda group: workers.run(group, _report), groups.values()) for item in found
+            ]
+        except KeyboardInterrupt:
+            workers.stop()
+            raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and report; returns the exit status."""
     os.environ.setdefault("GLOG_v", "3")
     options = _arguments(argv)
-    from golden.case import find_cases, load_case
-    from golden.claim import claims_for, load_claims
+    from golden.case import describe, find_cases
+    from golden.claim import claim_for, load_claims
 
     folders = [path for path in find_cases(options.root) if fnmatch.fnmatchcase(path.name, options.case)]
     if not folders:
@@ -107,16 +81,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     broken = load_claims()
     for module, trace in broken.items():
         _show(f"FAIL  claims of golden/claims/{module}.py cannot be imported\n{trace}")
-    passed, failed, unclaimed = 0, len(broken), []
+    failed, unclaimed, groups = len(broken), [], {}
     for folder in folders:
-        if not claims_for(folder.name):
+        try:
+            item = claim_for(describe(folder))
+        except ValueError as error:
+            _show(f"FAIL  {folder.name}: {error}")
+            failed += 1
+            continue
+        if item is None:
             unclaimed.append(folder.name)
             continue
-        large = not options.in_process and load_case(folder).size() > _LARGE
-        good, bad = (_run_apart if large else _run_here)(folder, options.mode)
-        passed, failed = passed + good, failed + bad
-    if options.quiet_unclaimed:
-        return 1 if failed else 0
+        for mode in item.modes:
+            if options.mode in (None, mode):
+                groups.setdefault(group_of(folder, mode), []).append(Job(str(folder), mode))
+    results = _run(groups, options.jobs, options.in_process)
+    failed += sum(bool(result.failures) for result in results)
+    passed = sum(not result.failures for result in results)
     _show(f"{passed} passed, {failed} failed, {len(unclaimed)} cases claimed by no family")
     for name in unclaimed:
         _show(f"      unclaimed: {name}")

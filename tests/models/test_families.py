@@ -1,86 +1,119 @@
-"""Families of other installed packages: found by entry point, and only when they are asked for."""
+"""The base tests of every family; `base.CASES` says which."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import mindspore as ms
+import numpy as np
 import pytest
 
-from mindground import config as cf
-from mindground import models
-from mindground.config import registry
-from mindground.errors import ConfigError
+from mindground import build_model
+from mindground.files.weights import read_weights
+from mindground.models import families
+from mindground.weights.export import export
+from mindground.weights.load import load_into, parameter_arrays, parameter_shapes
+from models.base import CASES, FamilyCase, FamilyRun, forward, train_case
 
-MODULE = """
-from dataclasses import dataclass
-
-@dataclass
-class Config:
-    width: int = 4
-
-LR_GROUPS = {"base": 1.0}
-FLAGS = {"width": "model.width"}
-"""
+_MODES = ("graph", "pynative")
+_FEW = 2  # steps in PyNative, which has no compiled step and takes seconds for each
 
 
-def install(folder: Path, package: str, entries: str, module: str = "") -> None:
-    """A package with entry points, as an installer leaves it."""
-    info = folder / f"{package}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(f"[mindground.families]\n{entries}\n", encoding="utf-8")
-    (folder / package).mkdir()
-    (folder / package / "__init__.py").write_text(module, encoding="utf-8")
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, FamilyRun]]:
+    """One training in each mode for all tests of a case."""
+    case = request.param
+    before = ms.get_context("mode")
+    steps = {"graph": case.steps, "pynative": _FEW}
+    yield {mode: train_case(case, tmp_path_factory.mktemp(f"{case}-{mode}"), mode, steps[mode]) for mode in _MODES}
+    ms.set_context(mode=before)
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+@pytest.fixture(params=_MODES)
+def run(runs: dict[str, FamilyRun], request: pytest.FixtureRequest) -> FamilyRun:
+    """The training in one mode, and that mode set."""
+    ms.set_context(mode=ms.GRAPH_MODE if request.param == "graph" else ms.PYNATIVE_MODE)
+    return runs[request.param]
 
 
-def test_an_installed_family_has_its_configuration_flags_and_default(site: Path) -> None:
-    install(site, "outside_one", "pointer = outside_one", MODULE)
-    default = "family: pointer\nmodel: {width: 8}\ntrain: {lr: 0.5}\n"
-    (site / "outside_one" / "default.yaml").write_text(default, encoding="utf-8")
-    assert "pointer" in models.families() and "vglaw" in models.families()
-    config = cf.load_config(overrides=["--family=pointer"])
-    assert (config.model.width, config.train.lr, config.train.lr_factors) == (8, 0.5, {"base": 1.0})
-    assert cf.load_config(overrides=["--family=pointer", "--width=3"]).model.width == 3
-    assert models.model_config_class("pointer")().width == 4
-    with pytest.raises(ConfigError, match="--width belongs to family pointer"):
-        cf.load_config(overrides=["--width=3"])
-    with pytest.raises(ConfigError, match="did you mean 'pointer'"):
-        cf.load_config(overrides=["--family=ponter"])
+def test_every_family_has_a_case() -> None:
+    assert set(families()) == {case.family for case in CASES}
 
 
-def test_a_built_in_name_wins_and_a_clash_is_an_error(site: Path) -> None:
-    install(site, "outside_two", "vglaw = outside_two", MODULE)
-    assert cf.load_config().model.law_rank == 32
-    with pytest.raises(ConfigError, match="package outside_two offers a family 'vglaw', which is built in"):
-        models.families()
+def test_loss_falls(runs: dict[str, FamilyRun]) -> None:
+    losses = runs["graph"].trained.losses
+    assert len(losses) == runs["graph"].case.steps and np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < runs["graph"].case.falls_to * losses[0], losses
 
 
-def test_two_packages_with_one_name(site: Path) -> None:
-    install(site, "outside_three", "twice = outside_three", MODULE)
-    install(site, "outside_four", "twice = outside_four", MODULE)
-    with pytest.raises(ConfigError, match=r"outside_(three|four) and outside_(three|four) both offer a family 'twice'"):
-        models.family_module("twice")
+def test_both_modes_train_alike(runs: dict[str, FamilyRun]) -> None:
+    """The loss of the first step, and of the second after one update."""
+    graph, pynative = (runs[mode].trained.losses[:_FEW] for mode in _MODES)
+    assert np.allclose(graph, pynative, rtol=1e-4) and graph[0] != graph[1]
 
 
-@pytest.mark.parametrize(
-    ("entry", "says"),
-    [("broken = outside_five.absent", "cannot be imported"), ("broken = outside_five:Config", "must be a module")],
-)
-def test_a_package_that_is_no_family_is_named(site: Path, entry: str, says: str) -> None:
-    install(site, "outside_five", entry, MODULE)
-    with pytest.raises(ConfigError, match=f"'broken' of package outside_five {says}"):
-        models.family_module("broken")
+def test_outputs_have_one_entry_a_sample_and_differ(run: FamilyRun) -> None:
+    assert set(run.outputs) == set(run.model.output_names)
+    for name, value in run.outputs.items():
+        assert len(value) == len(run.batch.samples) and np.isfinite(value).all(), name
+        assert np.ptp(value, axis=0).max() > 1e-6, f"{name} is the same for every sample"
 
 
-@pytest.mark.parametrize("name", ["vglaw", "clipvg"])
-def test_built_in_families_are_not_looked_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_installed", lambda: pytest.fail("looked up"))
-    facts = registry.family(name)
-    assert facts.default_file is not None and facts.published_file is not None
-    assert cf.load_config(overrides=[f"--family={name}"]).family == name
+def test_predictions_lie_in_the_image(run: FamilyRun) -> None:
+    predictions = run.model.decode(run.outputs, run.batch)
+    assert len(predictions) == run.batch.count
+    for prediction, geometry in zip(predictions, run.batch.geometries, strict=False):
+        height, width = geometry.original_size
+        boxes = prediction.boxes_xyxy
+        assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
+        assert (boxes[:, :2] <= boxes[:, 2:]).all()
+
+
+def test_the_other_mode_gives_the_same(run: FamilyRun) -> None:
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE if before == ms.GRAPH_MODE else ms.GRAPH_MODE)
+    try:
+        other = forward(run.model, run.batch)
+    finally:
+        ms.set_context(mode=before)
+    for name, value in run.outputs.items():
+        assert np.allclose(other[name], value, rtol=1e-4, atol=1e-5), name
+
+
+def test_training_is_repeatable_and_starts_from_the_seed(run: FamilyRun) -> None:
+    first, second = (parameter_arrays(_fresh(run)) for _ in range(2))
+    assert first.keys() == parameter_arrays(run.model).keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    trained = parameter_arrays(run.model)
+    assert any(not np.array_equal(first[name], trained[name]) for name in first)
+
+
+def test_a_checkpoint_brings_every_parameter_back(run: FamilyRun) -> None:
+    fresh = _fresh(run)
+    load_into(fresh, parameter_arrays(run.model))
+    again = forward(fresh, run.batch)
+    assert all(np.array_equal(again[name], value) for name, value in run.outputs.items())
+
+
+def test_exports_are_read_back(run: FamilyRun, tmp_path: Path) -> None:
+    for name in run.case.exports:
+        weight_map = type(run.model).weight_maps()[name]
+        path = export(run.model, weight_map, tmp_path / f"{name}.safetensors")
+        fresh = _fresh(run)
+        report = load_into(fresh, weight_map.to_ours(read_weights(path).tensors, parameter_shapes(fresh)))
+        assert not report.unexpected and not report.missing, name
+        ours, theirs = parameter_arrays(run.model), parameter_arrays(fresh)
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours), name
+
+
+def _fresh(run: FamilyRun) -> ms.nn.Cell:
+    from mindground.runtime import device
+
+    device.seed_everything(run.config.train.seed)
+    return build_model(run.config)
+
+
+def test_a_case_can_fail() -> None:
+    with pytest.raises(FileNotFoundError, match="write .*no-such-family.yaml"):
+        train_case(FamilyCase("no-such-family", ()), Path(), "graph", 1)

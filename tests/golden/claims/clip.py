@@ -94,7 +94,7 @@ def compare(case: Case, checks: Checks, found: dict[str, np.ndarray]) -> None:
             checks.output(name, found[name], reference)
 
 
-@claim("clip-openai-*")
+@claim(model="clip-openai", holds=("input/text_ids",))
 def check_openai(case: Case, mode: str, checks: Checks) -> None:
     net = towers(case.config)
     fill(net, case, OPENAI_MAP)
@@ -108,7 +108,7 @@ def end_tokens(ids: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     return ids.argmax(1) if end == 2 else (ids == end).argmax(1)
 
 
-@claim("clip-hf-*")
+@claim(model="clip-hf", holds=("input/hf_input_ids",))
 def check_huggingface(case: Case, mode: str, checks: Checks) -> None:
     net = towers(case.config)
     fill(net, case, HUGGINGFACE_MAP)
@@ -130,7 +130,7 @@ def check_huggingface(case: Case, mode: str, checks: Checks) -> None:
     compare(case, checks, found)
 
 
-@claim("clip-torchscript-archive")
+@claim(model="clip-torchscript", holds=("file", "dtypes"))
 def check_archive(case: Case, mode: str, checks: Checks) -> None:
     net = towers(case.config)
     tensors = read_weights(case.folder / case.meta["file"]).tensors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import mindspore as ms
@@ -12,11 +11,7 @@ from mindspore import nn, ops
 
 from golden.case import Case
 from golden.claim import Checks, claim
-from golden.compute import Apply, fill, loss_and_norms
-from mindground.config import TrainConfig
-from mindground.engine.optim.adamw import build_optimizer
-from mindground.engine.schedules import schedule_list, segments_of
-from mindground.engine.step import TrainStep
+from golden.compute import Apply, fill, loss_and_gradients
 from mindground.files.weights import read_weights
 from mindground.losses import box_iou_loss, box_l1_loss, paired_iou
 from mindground.models.clipvg.builder import build_network
@@ -24,7 +19,7 @@ from mindground.models.clipvg.config import ClipVGConfig, TowersConfig
 from mindground.models.clipvg.joint import JointLayer
 from mindground.models.clipvg.network import ClipVG, PatchMask, prompted
 from mindground.models.clipvg.weights import UPSTREAM_MAP
-from mindground.structures import Batch, cxcywh_to_xyxy
+from mindground.structures import cxcywh_to_xyxy
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import WeightMap
 
@@ -128,8 +123,7 @@ class StepLoss(nn.Cell):
         return self.net.loss(self.net(image, ids, mask, padding), box)[0]
 
 
-@claim("clipvg-tiny", "clipvg-tiny-heads16", "clipvg-tiny-layers", "clipvg-tiny-lastlayer", "clipvg-tiny-prompt")
-@claim("clipvg-vit*")
+@claim(model=tuple(_VARIANTS), lacks=("optimizer", "file"), whole=True)
 def check_network(case: Case, mode: str, checks: Checks) -> None:
     net = network(case)
     fill(net, case, UPSTREAM_MAP)
@@ -157,11 +151,11 @@ def check_gradients(case: Case, checks: Checks, inputs: tuple[ms.Tensor, ...]) -
     net = network(case, train_clip="all")
     fill(net, case, UPSTREAM_MAP)
     net.set_train(True)
-    _, norms = loss_and_norms(StepLoss(net), net, (*inputs, ms.Tensor(case.inputs["target_box"])))
-    checks.grad_norms(UPSTREAM_MAP.to_theirs(norms), case.grad_norms)
+    _, gradients = loss_and_gradients(StepLoss(net), net, (*inputs, ms.Tensor(case.inputs["target_box"])))
+    checks.grad_norms(UPSTREAM_MAP.to_theirs(gradients), case.grad_norms)
 
 
-@claim("clipvg-checkpoint")
+@claim(model="clipvg", holds=("file", "dtypes"))
 def check_checkpoint(case: Case, mode: str, checks: Checks) -> None:
     file = read_weights(case.folder / case.meta["file"])
     for name, value in case.state_dict().items():
@@ -172,42 +166,6 @@ def check_checkpoint(case: Case, mode: str, checks: Checks) -> None:
     net.set_train(False)
     found = {name: value.asnumpy() for name, value in Stages(net)(*inputs_of(case)).items()}
     compare(case, checks, found)
-
-
-@claim("clipvg-tiny-adamw")
-def check_optimizer(case: Case, mode: str, checks: Checks) -> None:
-    net, settings = network(case), case.meta["optimizer"]
-    fill(net, case, UPSTREAM_MAP)
-    before = {name: p.asnumpy().copy() for name, p in net.parameters_and_names()}
-    train = TrainConfig(
-        lr_base=settings["lr"],
-        lr_visual=settings["lr"],
-        weight_decay=settings["weight_decay"],
-        beta1=settings["betas"][0],
-        beta2=settings["betas"][1],
-        eps=settings["eps"],
-        clip_max_norm=0.0,
-    )
-    comm = SimpleNamespace(rank=0, size=1, reduces_on_device=False)
-    step = TrainStep(net, build_optimizer(net, train), comm, train, graph=mode == "graph")
-    names = (*net.input_names, "box")
-    arrays = {
-        name: x.asnumpy()
-        for name, x in zip(("image", "token_ids", "token_mask", "padding"), inputs_of(case), strict=True)
-    }
-    arrays["box"] = case.inputs["target_box"]
-    assert set(names) == set(arrays)
-    history = [step([Batch(arrays, [], [], 0)], 1.0, turn) for turn in range(settings["steps"])]
-    for ours, theirs in (("total", "total"), ("bbox", "loss_bbox"), ("giou", "loss_giou")):
-        checks.loss(theirs, np.asarray([row[ours] for row in history]), case.losses[theirs])
-    net.set_train(False)
-    checks.output("pred_box_after", net(*inputs_of(case))[0].asnumpy(), case.outputs["pred_box_after"])
-    after = {name: p.asnumpy() for name, p in net.parameters_and_names()}
-    moved = {name: float(np.linalg.norm((after[name] - before[name]).astype(np.float64))) for name in after}
-    for name, norm in UPSTREAM_MAP.to_theirs(moved).items():
-        key = f"delta_norm/{name}"
-        if key in case.outputs:
-            checks.output(key, np.float32(norm), case.outputs[key])
 
 
 class _LayerSum(nn.Cell):
@@ -231,7 +189,7 @@ _LAYER_MAP = WeightMap(
 )
 
 
-@claim("clipvg-vl-layer")
+@claim(model="clipvg-vl-layer")
 def check_layer(case: Case, mode: str, checks: Checks) -> None:
     config = case.config
     x, positions = (ms.Tensor(np.ascontiguousarray(case.inputs[n].transpose(1, 0, 2))) for n in ("src", "pos"))
@@ -246,11 +204,11 @@ def check_layer(case: Case, mode: str, checks: Checks) -> None:
             total = _LayerSum(layer)
             gradient = ms.value_and_grad(total, 0, None)(x, positions, bias)[1].asnumpy()
             checks.output("grad_src", gradient.transpose(1, 0, 2), case.outputs["grad_src"])
-            _, norms = loss_and_norms(total, layer, (x, positions, bias))
-            checks.grad_norms(_LAYER_MAP.to_theirs(norms), case.grad_norms)
+            _, gradients = loss_and_gradients(total, layer, (x, positions, bias))
+            checks.grad_norms(_LAYER_MAP.to_theirs(gradients), case.grad_norms)
 
 
-@claim("clipvg-padmask")
+@claim(model="clipvg-padmask")
 def check_padding(case: Case, mode: str, checks: Checks) -> None:
     for name, mask in case.inputs.items():
         size, grid = map(int, name.removeprefix("mask_").split("to"))
@@ -268,7 +226,7 @@ class _BoxLoss(nn.Cell):
         return box_l1_loss(boxes, targets) + box_iou_loss(boxes, targets)
 
 
-@claim("clipvg-losses")
+@claim(model="clipvg-losses")
 def check_losses(case: Case, mode: str, checks: Checks) -> None:
     boxes, targets = ms.Tensor(case.inputs["pred"]), ms.Tensor(case.inputs["target"])
     checks.output("giou", Apply(paired_iou, "giou")(boxes, targets).asnumpy(), case.outputs["giou"])
@@ -279,21 +237,3 @@ def check_losses(case: Case, mode: str, checks: Checks) -> None:
     # Row 0 holds identical boxes, a kink of min and max: any subgradient is right there.
     checks.output("grad_pred", gradient.asnumpy()[1:], case.outputs["grad_pred"][1:])
     checks.output("pred_xyxy", cxcywh_to_xyxy(case.inputs["pred"]), case.outputs["pred_xyxy"])
-
-
-@claim("clipvg-lr", modes=("host",))
-def check_schedules(case: Case, mode: str, checks: Checks) -> None:
-    settings = case.config
-    for name, reference in case.outputs.items():
-        train = TrainConfig(
-            lr_scheduler=name,
-            lr_by_epoch=True,
-            drop_epochs=[settings["lr_drop"]],
-            drop_rate=settings["step_gamma"],
-            poly_power=settings["lr_power"],
-            lr_exponential=settings["lr_exponential"],
-        )
-        # Three steps an epoch, all of them at the epoch's rate.
-        factors = np.asarray(schedule_list(segments_of(train), 3, 3 * settings["epochs"])).reshape(-1, 3)
-        assert (factors == factors[:, :1]).all()
-        checks.output(name, factors[:, 0] * settings["base_lr"], reference)

@@ -21,7 +21,7 @@ from mindground.curriculum.search import (
 from mindground.structures import cxcywh_to_xyxy
 
 
-@claim("clipvg-curriculum*", modes=("host",))
+@claim(model="clipvg-curriculum", modes=("host",))
 def check(case: Case, mode: str, checks: Checks) -> None:
     """Boxes in parts of the image's side, as the case has them, are an image of one pixel for us."""
     checks.exact("thresholds", THRESHOLDS, case.config["thresholds"])

@@ -14,7 +14,7 @@ from mindground.data.formats.dior_rsvg import legacy_target, read_annotations, r
 from mindground.structures import cxcywh_to_xyxy, xyxy_to_cxcywh
 
 
-@claim("dior-rsvg-index", modes=("host",))
+@claim(model="dior-rsvg-index", modes=("host",))
 def check(case: Case, mode: str, checks: Checks) -> None:
     """Samples of every list from real files, the same lists over another order, targets and token ids."""
     with tempfile.TemporaryDirectory() as place:

@@ -12,10 +12,11 @@ from mindspore import ops
 from golden.case import Case
 from golden.claim import Checks, claim
 from mindground.config import TrainConfig
-from mindground.engine.optim.adamw import AdamW, clip_factor
+from mindground.engine.optim import OptimizerGroup, clip_factor
+from mindground.engine.optim.adamw import AdamW
 from mindground.engine.schedules import schedule_list, segments_of
 from mindground.engine.step import TrainStep
-from mindground.models.base import GroundingModel, ParameterGroup
+from mindground.models.base import GroundingModel
 from mindground.structures import Batch
 
 
@@ -42,7 +43,7 @@ class _Given(GroundingModel):
         return outputs[0], ops.square(outputs[0])
 
 
-@claim("vglaw-adamw")
+@claim(model="VG-LAW", holds=("config.clip_max_norm", "config.accumulate"), whole=True)
 def check_adamw(case: Case, mode: str, checks: Checks) -> None:
     settings: dict[str, Any] = case.meta["config"]
     names = [key.removeprefix("init/") for key in case.inputs if key.startswith("init/")]
@@ -50,11 +51,17 @@ def check_adamw(case: Case, mode: str, checks: Checks) -> None:
     groups = []
     for prefix, rate in settings["lr"].items():
         members = tuple(p for p, name in zip(model.values, names, strict=True) if name.startswith(prefix))
-        groups.append(ParameterGroup(prefix, members, rate, settings["weight_decay"]))
+        groups.append(OptimizerGroup(prefix, members, rate, settings["weight_decay"]))
     optimizer = AdamW(groups, (settings["beta1"], settings["beta2"]), settings["eps"], settings["bias_correction"])
-    train = TrainConfig(clip_max_norm=settings["clip_max_norm"], accumulation="sum")
     comm = SimpleNamespace(rank=0, size=1, reduces_on_device=False)
-    step = TrainStep(model, optimizer, comm, train, graph=mode == "graph")
+    step = TrainStep(
+        model,
+        optimizer,
+        comm,
+        graph=mode == "graph",
+        clip_max_norm=settings["clip_max_norm"],
+        accumulation="sum",
+    )
     micro = settings["accumulate"]
     given = {name: case.inputs[f"grad/{name}"] for name in names}
     for turn in range(len(given[names[0]]) // micro):
@@ -68,7 +75,7 @@ def check_adamw(case: Case, mode: str, checks: Checks) -> None:
             checks.output(f"param{turn + 1}/{name}", parameter.asnumpy(), case.outputs[f"param{turn + 1}/{name}"])
 
 
-@claim("vglaw-lr-schedule", modes=("host",))
+@claim(model="VG-LAW", holds=("output/lr0",), modes=("host",))
 def check_schedule(case: Case, mode: str, checks: Checks) -> None:
     for index, settings in enumerate(case.meta["config"]):
         train = TrainConfig(

@@ -13,7 +13,7 @@ from mindground.metrics.counts import canvas_iou, mask_counts, overall_iou, shar
 from mindground.structures import Batch, Geometry, Prediction, Sample, box_iou, cxcywh_to_xyxy
 
 
-@claim("vglaw-metrics", modes=("host",))
+@claim(model="VG-LAW", holds=("output/oiou",), modes=("host",))
 def check_metrics(case: Case, mode: str, checks: Checks) -> None:
     """Box and mask IoU, their means and shares, from boxes and logits."""
     inputs, outputs, config = case.inputs, case.outputs, case.meta["config"]
@@ -29,7 +29,7 @@ def check_metrics(case: Case, mode: str, checks: Checks) -> None:
     checks.output("oiou", overall_iou(intersection, union), outputs["oiou"])
 
 
-@claim("clipvg-metrics", modes=("host",))
+@claim(model="clipvg-metrics", modes=("host",))
 def check_boxes(case: Case, mode: str, checks: Checks) -> None:
     """The product's own scores of boxes on a canvas of one pixel, where clamping to [0, 1] is clipping to the image."""
     predicted, truth = (cxcywh_to_xyxy(case.inputs[name]) for name in ("pred", "target"))

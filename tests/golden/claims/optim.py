@@ -26,7 +26,7 @@ def _update(optimizer: Optimizer, mode: str) -> Callable[..., ms.Tensor]:
     return ms.jit(update) if mode == "graph" else update
 
 
-@claim("rmsin-adamw")
+@claim(model="rmsin", kind="adamw")
 def check_adamw_with_an_idle_parameter(case: Case, mode: str, checks: Checks) -> None:
     """Four groups with decays of their own; a parameter that gets no gradient stands in no group and stays."""
     inputs, settings = case.inputs, case.config
@@ -49,7 +49,7 @@ def check_adamw_with_an_idle_parameter(case: Case, mode: str, checks: Checks) ->
             checks.output(f"{name} after step {step}", parameters[name].asnumpy(), case.outputs[name][step])
 
 
-@claim("seqtr-optim")
+@claim(model="seqtr", kind="optim")
 def check_amsgrad(case: Case, mode: str, checks: Checks) -> None:
     """Adam with amsgrad on a linear layer: loss, norm before clipping, and the weights after every step."""
     settings, weights = case.config, case.state_dict()
@@ -82,7 +82,7 @@ def check_amsgrad(case: Case, mode: str, checks: Checks) -> None:
     checks.output("grad_norm_before_clip", norms, case.outputs["grad_norm_before_clip"])
 
 
-@claim("seqtr-ema")
+@claim(model="seqtr", kind="ema")
 def check_average(case: Case, mode: str, checks: Checks) -> None:
     """Averages of a weight, of a running variance and of a counter, as the model sees them."""
     weights = case.state_dict()

@@ -15,7 +15,7 @@ from mindground.data.formats.refer import Refer, preprocess, read_refer
 from mindground.structures import decode_segmentation
 
 
-@claim("refer-tiny", modes=("host",))
+@claim(model="refer dataset API", modes=("host",))
 def check(case: Case, mode: str, checks: Checks) -> None:
     """Masks, areas, boxes, split filter and cache, from real files in a temporary folder."""
     config = case.meta["config"]

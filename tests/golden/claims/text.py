@@ -14,7 +14,7 @@ from mindground.text import ClipTokenizer, WordPieceTokenizer
 _BPE = "bpe_simple_vocab_16e6.txt.gz"
 
 
-@claim("bert-wordpiece", modes=("host",))
+@claim(model="BERT WordPiece tokenizer", modes=("host",))
 def check_wordpiece(case: Case, mode: str, checks: Checks) -> None:
     """Pieces, ids and masks of transformers' fast tokeniser."""
     tokenizer = WordPieceTokenizer.from_tokens(case.meta["config"]["vocab"])
@@ -28,7 +28,7 @@ def check_wordpiece(case: Case, mode: str, checks: Checks) -> None:
         checks.exact(f"{name} mask", mask, theirs[2])
 
 
-@claim("rmsin-tokenise", modes=("host",))
+@claim(model="rmsin", kind="tokenise", modes=("host",))
 def check_rmsin(case: Case, mode: str, checks: Checks) -> None:
     """RMSIN cuts after adding [SEP], so long sentences lose it."""
     config = case.meta["config"]
@@ -39,7 +39,7 @@ def check_rmsin(case: Case, mode: str, checks: Checks) -> None:
     checks.exact("length", [len(tokenizer.ids(s)) for s in config["sentences"]], case.outputs["length"])
 
 
-@claim("clip-bpe", modes=("host",))
+@claim(model="clip-bpe", modes=("host",))
 def check_clip(case: Case, mode: str, checks: Checks) -> None:
     """Ids of the original tokeniser; the mask follows the length, where upstream's follows `id > 0`."""
     tokenizer = _clip(_vocabulary(case))

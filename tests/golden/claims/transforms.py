@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 
-from golden.case import Case
+from golden.case import Case, Description
 from golden.claim import Checks, claim
 from mindground.data.loader import shard
 from mindground.data.transforms import Crop, ReferentWindowTransform, TransformParams, crop_ranges, resized_size
@@ -15,7 +16,7 @@ from mindground.structures import Geometry, Sample, Truth, cxcywh_to_xyxy, refer
 from mindground.text import build_wordpiece, flip_expression
 
 
-@claim("vglaw-transforms", modes=("host",))
+@claim(model="VG-LAW", holds=("cases", "text_flips"), modes=("host",))
 def check_transforms(case: Case, mode: str, checks: Checks) -> None:
     """Recorded draws give the recorded image, box, mask, valid area and sentence."""
     config = case.meta["config"]
@@ -75,7 +76,12 @@ def _valid(geometry: Geometry) -> np.ndarray:
     return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))
 
 
-@claim("vglaw-sampler", modes=("host",))
+def _holds_shards(case: Description) -> bool:
+    """Entries are named by what they shard: `n10-w4-r0`, `shuffled-n10-w2-r0-epoch1`."""
+    return bool(case.entries) and all(re.match(r"output/(shuffled-)?n\d+-w\d+-r\d+", entry) for entry in case.entries)
+
+
+@claim(model="VG-LAW", where=_holds_shards, modes=("host",))
 def check_sampler(case: Case, mode: str, checks: Checks) -> None:
     """Wrapped and strided indices, in order and shuffled as upstream shuffles."""
     for name, theirs in case.outputs.items():

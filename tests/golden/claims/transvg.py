@@ -14,7 +14,7 @@ from mindground.structures import Sample, referent_truth
 from mindground.text import build_wordpiece, flip_expression, has_direction
 
 
-@claim("clipvg-transforms", modes=("host",))
+@claim(model="clipvg-transforms", modes=("host",))
 def check_transforms(case: Case, mode: str, checks: Checks) -> None:
     """Every recorded operation as parameters of ours; gates, mirrored sentences and the released window test."""
     for op in case.meta["ops"]:

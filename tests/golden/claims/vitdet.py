@@ -10,7 +10,7 @@ from mindspore import nn, ops
 
 from golden.case import Case, draw
 from golden.claim import Checks, claim
-from golden.compute import Apply, fill, loss_and_norms, weighted_sum
+from golden.compute import Apply, fill, loss_and_gradients, weighted_sum
 from mindground.backbones.vitdet import DETECTRON2_MAP, ViTDet, layer_decay_rate
 from mindground.nn.relpos import centre_crop, grid_terms, relative_matrix
 from mindground.nn.resize import bicubic_matrix, resize_positions
@@ -54,7 +54,8 @@ def stages(net: ViTDet, image: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value.asnumpy() for name, value in zip(names, values, strict=True)}
 
 
-def check_network(case: Case, checks: Checks) -> None:
+@claim(model="ViTDet backbone", holds=("config.depth",), lacks=("config.run_size",))
+def check_network(case: Case, mode: str, checks: Checks) -> None:
     net = build(case.config, case.config["img_size"], "interpolate")
     fill(net, case, DETECTRON2_MAP)
     for name, value in stages(net, case.inputs["image"]).items():
@@ -66,11 +67,12 @@ def check_network(case: Case, checks: Checks) -> None:
     if len(case.grad_norms):
         net.set_train(True)
         scalar = weighted_sum(net, [case.inputs["r"]])
-        _, norms = loss_and_norms(scalar, net, [ms.Tensor(case.inputs["image"])])
-        checks.grad_norms(DETECTRON2_MAP.to_theirs(norms), case.grad_norms)
+        _, gradients = loss_and_gradients(scalar, net, [ms.Tensor(case.inputs["image"])])
+        checks.grad_norms(DETECTRON2_MAP.to_theirs(gradients), case.grad_norms)
 
 
-def check_full_size(case: Case, checks: Checks) -> None:
+@claim(model="ViTDet backbone", holds=("config.depth", "config.run_size"))
+def check_full_size(case: Case, mode: str, checks: Checks) -> None:
     size = case.config["run_size"]
     image = np.float32(10) * draw("input/image", (1, 3, size, size), "mean", case.salt)
     image[:, :, :, :64] = 0
@@ -85,7 +87,8 @@ def check_full_size(case: Case, checks: Checks) -> None:
                     checks.output(key, part, case.outputs[key])
 
 
-def check_positions(case: Case, checks: Checks) -> None:
+@claim(model="ViTDet backbone", holds=("config.rel", "config.abs"))
+def check_positions(case: Case, mode: str, checks: Checks) -> None:
     config, inputs, outputs = case.config, case.inputs, case.outputs
     for name, (queries, keys) in config["rel"].items():
         table = inputs[f"rel_{name}"]
@@ -116,16 +119,8 @@ def check_positions(case: Case, checks: Checks) -> None:
     checks.output("crop", centre_crop(inputs["crop"], len(outputs["crop"])), outputs["crop"])
 
 
-@claim("vitdet-*")
-def check(case: Case, mode: str, checks: Checks) -> None:
-    """Dispatches on what the case holds."""
-    if "rel" in case.config:
-        check_positions(case, checks)
-    elif "run_size" in case.config:
-        check_full_size(case, checks)
-    elif "rates" in case.config:
-        for index, (decay, layers) in enumerate(case.config["rates"]):
-            ours = [layer_decay_rate(name, decay, layers, "backbone") for name in case.meta["names"]]
-            checks.output(f"r{index}", ours, case.outputs[f"r{index}"])
-    else:
-        check_network(case, checks)
+@claim(model="ViTDet backbone", holds=("config.rates", "names"), modes=("host",))
+def check_decay(case: Case, mode: str, checks: Checks) -> None:
+    for index, (decay, layers) in enumerate(case.config["rates"]):
+        ours = [layer_decay_rate(name, decay, layers, "backbone") for name in case.meta["names"]]
+        checks.output(f"r{index}", ours, case.outputs[f"r{index}"])

@@ -1,0 +1,136 @@
+"""What every family must do, whatever it computes. A family takes part by an entry in `CASES`, not by a file.
+
+`test_families.py` runs these on a network of a few thousand parameters and the samples of a learning proof
+(`tests/overfit`): built from its own configuration, trained for a few steps through the public engine in both modes,
+saved, loaded, exported and read back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from overfit import engine
+from overfit.draw import IMAGES, SENTENCES, draw_instances, draw_referring
+
+__all__ = ["CASES", "FamilyCase", "FamilyRun", "forward", "train_case"]
+
+SIZE = 64  # pixels of a drawn image
+
+
+@dataclass(frozen=True)
+class FamilyCase:
+    """One configuration of one family.
+
+    Attributes:
+        family: as the registry names it.
+        tiny: overrides of its small configuration that leave a network of seconds.
+        name: tells several cases of a family apart.
+        variant: `tests/overfit/<family>-<variant>.yaml` instead of the family's small default.
+        exports: names of weight maps (`weight_maps()`) that can write the whole network.
+        steps: of training in graph mode; the operator-by-operator mode makes the first two of them.
+        falls_to: the loss of the last steps as a part of the first one.
+    """
+
+    family: str
+    tiny: tuple[str, ...]
+    name: str = ""
+    variant: str = ""
+    exports: tuple[str, ...] = ()
+    steps: int = 80
+    falls_to: float = 0.8
+
+    def __str__(self) -> str:
+        return f"{self.family}{f'-{self.name}' if self.name else ''}"
+
+
+CASES = (
+    FamilyCase(
+        "vglaw",
+        (
+            "--model.vit.embed_dim=32",
+            "--model.vit.depth=1",
+            "--model.vit.num_heads=2",
+            "--model.vit.pretrain_img_size=64",
+            "--model.text.hidden_size=32",
+            "--model.text.num_attention_heads=2",
+            "--model.text.intermediate_size=64",
+            "--model.generator_heads=2",
+            "--model.law_rank=8",
+            "--model.up_channels=16",
+            "--model.pool_dim=16",
+            "--model.box_hidden=32",
+        ),
+        exports=("vglaw",),
+    ),
+    FamilyCase(
+        "clipvg",
+        (
+            "--model.clip.vision_width=32",
+            "--model.clip.vision_heads=2",
+            "--model.clip.text_width=32",
+            "--model.clip.text_heads=2",
+            "--model.clip.embed_dim=32",
+            "--model.vl_nheads=2",
+            "--model.vl_dim_feedforward=64",
+            "--model.vl_enc_layers=1",
+        ),
+        exports=("clipvg",),
+    ),
+)
+
+
+@dataclass
+class FamilyRun:
+    """A case after its training.
+
+    Attributes:
+        config: resolved.
+        batch: the first training batch.
+        trained: what the engine left.
+        model: of the checkpoint, in evaluation mode.
+        outputs: of that model on the batch, by name.
+    """
+
+    case: FamilyCase
+    config: Any
+    batch: Any
+    trained: engine.Trained
+    model: Any
+    outputs: dict[str, np.ndarray]
+
+
+def forward(model: Any, batch: Any) -> dict[str, np.ndarray]:
+    """Raw outputs of a network by name, in the mode that is set."""
+    model.set_train(False)
+    outputs = model(*(ms.Tensor(batch.arrays[name]) for name in model.input_names))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: value.asnumpy() for name, value in zip(model.output_names, outputs, strict=True)}
+
+
+def train_case(case: FamilyCase, folder: Path, mode: str, steps: int) -> FamilyRun:
+    """Train a case for a few steps in one mode ("graph" or "pynative") and look at what was saved."""
+    from mindground import load_checkpoint
+
+    source = engine.source_file(case.family, case.variant)
+    asks = engine.asks_expressions(source)
+    samples = IMAGES * SENTENCES if asks else IMAGES
+    (draw_referring if asks else draw_instances)(folder / "data", 3, SIZE, case.steps)
+    extra = (
+        f"--data.img_size={SIZE}",
+        f"--device.mode_name={mode.upper()}",
+        "--train.log_freq=1",
+        "--train.warmup_steps=0",
+        *case.tiny,
+    )
+    config = engine.configure(
+        source, folder / "data", folder / "runs", steps=steps, samples=samples, seed=5, extra=extra
+    )
+    trained = engine.train(config)
+    batch = engine.first_batch(config)
+    model = load_checkpoint(trained.checkpoint).model
+    return FamilyRun(case, config, batch, trained, model, forward(model, batch))

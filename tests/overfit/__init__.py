@@ -1,0 +1,1 @@
+"""Learning proofs: every family must come to know a handful of samples by heart, through the public engine."""
