@@ -47,12 +47,12 @@ def source_file(family: str, variant: str = "") -> Path:
         FileNotFoundError: none of them is there.
     """
     own = _HERE / f"{family}{f'-{variant}' if variant else ''}.yaml"
+    from mindground.config import registry
+
     places = [own]
-    if not variant:
-        places += [
-            _ROOT / f"src/mindground/models/{family}/default.yaml",
-            _ROOT / f"configs/{family}/tiny_synthetic.yaml",
-        ]
+    default = registry.family(family).default_file
+    if not variant and default is not None:
+        places.append(default)
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(f"no configuration for a learning proof: write {own}, with `base:` naming a small one")
@@ -101,13 +101,11 @@ def _still(section: Any) -> None:
 
 
 def asks_expressions(source: Path) -> bool:
-    """Whether the family of a configuration answers sentences; every family without `interface` does."""
+    """Whether the family of a configuration answers sentences."""
     from mindground.config import load_config
-    from mindground.models import family_module
+    from mindground.models import model_interface
 
-    config = load_config(source)
-    interface = getattr(family_module(config.family), "interface", None)
-    return interface is None or interface(config).asks == "expression"
+    return model_interface(load_config(source)).asks == "expression"
 
 
 def train(config: Any) -> Trained:
@@ -121,10 +119,10 @@ def train(config: Any) -> Trained:
     from mindground.runtime import device, distributed
 
     start = time.monotonic()
-    info = device.apply(config.device)
-    comm = distributed.get_comm(config.device)
+    device.apply(**vars(config.device))
+    comm = distributed.get_comm()
     device.seed_everything(config.train.seed)
-    parts = assemble(config, comm, info)
+    parts = assemble(config, comm)
     _check_still(parts.loader)
     folder = Trainer(config, comm, parts).run()
     seconds = time.monotonic() - start
@@ -139,8 +137,8 @@ def first_batch(config: Any) -> Any:
     from mindground.engine.assemble import assemble
     from mindground.runtime import device, distributed
 
-    info = device.apply(config.device)
-    return next(iter(assemble(config, distributed.get_comm(config.device), info).loader.epoch(0)))
+    device.apply(**vars(config.device))
+    return next(iter(assemble(config, distributed.get_comm()).loader.epoch(0)))
 
 
 def _check_still(loader: Any) -> None:
