@@ -15,7 +15,7 @@ from PIL import Image
 
 from mindground.errors import CheckpointError, DataError, ImageError, MindGroundError
 from mindground.inference.predictor import Predictor, as_rgb, check_sentence
-from mindground.models.base import GroundingModel
+from mindground.models.base import Encoder, GroundingModel
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
 
 

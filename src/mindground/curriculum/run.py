@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindground.curriculum.launch import Job, Launcher, Measurement, Outcome, locked
+from mindground.curriculum.launch import Job, Launcher, Measurement, Outcome, judging_metric, locked
 from mindground.curriculum.reliability import FILE, Measured, read_measured, write_measured, write_subsets
 from mindground.curriculum.report import write_report
 from mindground.curriculum.search import Choice, Part, keep, search_sources, simple_to_complex
@@ -236,7 +236,7 @@ class Curriculum:
         with final.checkpoint.open("rb") as source, atomic_file(out / "best.ckpt") as target:
             shutil.copyfileobj(source, target)
         report = {
-            "metric": self.plan.config.eval.select_by,
+            "metric": judging_metric(self.plan.config),
             "start_threshold": self.plan.start,
             "order": [self.names[source] for source in self.order],
             "sources": [
