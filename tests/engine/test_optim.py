@@ -13,7 +13,6 @@ from mindground.config import TrainConfig
 from mindground.engine.optim import OptimizerGroup, clip_factor, optimizer_from_config, sum_of_squares
 from mindground.engine.optim.adamw import AdamW
 from mindground.errors import ConfigError
-from mindground.models.base import ParameterGroup
 
 
 def _parameters(rng: np.random.Generator) -> list[ms.Parameter]:
@@ -30,7 +29,7 @@ def test_adamw_is_torch_adamw(graph: bool, fused_below: int) -> None:
     rng = np.random.default_rng(0)
     ours = _parameters(rng)
     theirs = [torch.nn.Parameter(torch.tensor(np.array(p.asnumpy()))) for p in ours]
-    groups = [ParameterGroup("a", tuple(ours[:1]), 1e-2, 0.1), ParameterGroup("b", tuple(ours[1:]), 3e-3, 0.0)]
+    groups = [OptimizerGroup("a", tuple(ours[:1]), 1e-2, 0.1), OptimizerGroup("b", tuple(ours[1:]), 3e-3, 0.0)]
     optimizer = AdamW(groups, (0.9, 0.98), 1e-6)
     optimizer.fused_below = fused_below
     peer = torch.optim.AdamW(
