@@ -13,6 +13,7 @@ from mindground.config import TrainConfig
 from mindground.engine.optim import OptimizerGroup, clip_factor, optimizer_from_config, sum_of_squares
 from mindground.engine.optim.adamw import AdamW
 from mindground.errors import ConfigError
+from mindground.models.base import ParameterGroup
 
 
 def _parameters(rng: np.random.Generator) -> list[ms.Parameter]:
