@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -99,8 +100,14 @@ def model_interface(config: Any) -> ModelInterface:
 
 
 def family_weight_maps(name: str) -> dict[str, WeightMap]:
-    """Sources of weights that a family reads (`models/<family>/weights.py`), known before a network is built."""
-    maps: dict[str, WeightMap] = importlib.import_module(f"{family_module(name).__name__}.weights").WEIGHT_MAPS
+    """Sources of weights that a family reads (its module `weights`), known before a network is built.
+
+    Empty for a family that has none.
+    """
+    module = f"{family_module(name).__name__}.weights"
+    if importlib.util.find_spec(module) is None:
+        return {}
+    maps: dict[str, WeightMap] = importlib.import_module(module).WEIGHT_MAPS
     return maps
 
 
