@@ -218,7 +218,7 @@ class TransvgTransform(Transform):
     ) -> None:
         super().__init__(**common)
         self.legacy = self.swaps_substrings = legacy_augmentation
-        self._options = {
+        self._options: dict[str, Any] = {
             "img_size": self.img_size,
             "aug_crop": aug_crop,
             "aug_scale": aug_scale,
