@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mindground.config import registry as _registry
-
 if TYPE_CHECKING:
     from mindground.engine.checkpoint import load_checkpoint
     from mindground.inference.predictor import Predictor
@@ -28,15 +26,20 @@ def _of(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-# What a configuration knows of models and data; their modules are imported when it first asks.
-_registry.hand_in(
-    _registry.Sources(
-        families=lambda: _of("mindground.models", "families")(),
-        family=lambda name: _of("mindground.models", "family_facts")(name),
-        formats=lambda: _of("mindground.data.formats.registry", "FORMATS"),
-        recipes=lambda: _of("mindground.data.transforms", "RECIPES"),
+def _hand_in_sources() -> None:
+    """Tell `config.registry`, when it is first asked, where families, data sets and recipes are; nothing is imported
+    before.
+    """
+    from mindground.config import registry
+
+    registry.hand_in(
+        registry.Sources(
+            families=lambda: _of("mindground.models", "families")(),
+            family=lambda name: _of("mindground.models", "family_facts")(name),
+            formats=lambda: _of("mindground.data.formats.registry", "FORMATS"),
+            recipes=lambda: _of("mindground.data.transforms", "RECIPES"),
+        )
     )
-)
 
 
 def __getattr__(name: str) -> Any:
