@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mindground.errors import DataError
-from mindground.metrics import ReferringMetrics, is_better, metrics_for
+from mindground.metrics import ReferringMetrics, is_better
 from mindground.metrics.counts import canvas_iou, mask_counts, mask_iou, overall_iou, share_above, share_at_least
 from mindground.metrics.instances import InstanceMetrics
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
@@ -62,7 +62,7 @@ def test_boxes_by_hand() -> None:
 
 
 def test_more_thresholds() -> None:
-    metrics = metrics_for([sample("s", [0, 0, 10, 10])], box_thresholds=[0.9, 0.5, 0.7])
+    metrics = ReferringMetrics(box_thresholds=[0.9, 0.5, 0.7])
     guesses = [found([0, 0, 10, 10]), found([0, 0, 10, 8]), found([-5, -5, 10, 6])]
     metrics.update(guesses, batch([sample(f"s{i}", [0, 0, 10, 10]) for i in range(3)]))
     scores = metrics.compute()
@@ -198,11 +198,6 @@ def test_formulas() -> None:
     assert share_above([0.5, 0.6], (0.5, 0.6)).tolist() == [0.5, 0.0]
     with pytest.raises(ValueError, match="cannot be compared"):
         mask_counts(np.zeros((2, 2)), np.zeros((1, 2)))
-
-
-def test_which_metrics() -> None:
-    assert isinstance(metrics_for([sample("a", [0, 0, 1, 1])]), ReferringMetrics)
-    assert isinstance(metrics_for([Sample("x.png", "a", "i")]), InstanceMetrics)
 
 
 def test_instances() -> None:
