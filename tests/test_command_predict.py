@@ -20,7 +20,6 @@ from mindground.cli.show import parse_indexes
 from mindground.data import Dataset
 from mindground.errors import CheckpointError, ConfigError, DataError, ImageError
 from mindground.inference.image_files import find_images, predict_files, summary
-from mindground.inference.predictor import at_least
 from mindground.structures import Prediction, Sample, encode_mask
 from mindground.visualize.samples import choose_indexes, show_samples
 
@@ -34,9 +33,8 @@ def ask(image: np.ndarray, texts: Sequence[str], min_score: float = 0.0) -> list
     mask[: height // 2, : width // 2] = 1
     box = [0, 0, width / 2, height / 2]
     return [
-        at_least(
-            Prediction((height, width), [box], [min(1, len(t) / 20)], masks=(encode_mask(mask),), expression=t),
-            min_score,
+        Prediction((height, width), [box], [min(1, len(t) / 20)], masks=(encode_mask(mask),), expression=t).at_least(
+            min_score
         )
         for t in texts
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
@@ -14,8 +14,8 @@ from mindspore import nn
 from PIL import Image
 
 from mindground.errors import CheckpointError, DataError, ImageError, MindGroundError
-from mindground.inference.predictor import Predictor, as_rgb, at_least, check_sentence, to_coco
-from mindground.models.base import GroundingModel
+from mindground.inference.predictor import Predictor, as_rgb, check_sentence
+from mindground.models.base import Encoder, GroundingModel
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
 
 
@@ -39,7 +39,7 @@ class FakeTransform:
         sample = Sample("", "", "", expression)
         return FakeExample(arrays, Geometry(image.shape[:2], image.shape[:2], image.shape[:2]), sample)
 
-    def with_sentence(self, example: FakeExample, expression: str) -> FakeExample:
+    def with_expression(self, example: FakeExample, expression: str) -> FakeExample:
         arrays = {**example.arrays, "length": np.asarray([len(expression)], np.float32), **tokens(expression)}
         return FakeExample(arrays, example.geometry, Sample("", "", "", expression))
 
@@ -75,11 +75,14 @@ class FakeModel(GroundingModel):
 class SplitModel(FakeModel):
     """The same answers in two halves; what was asked of each half is noted."""
 
-    image_names = ("image",)
-    text_names = ("token_ids",)
-    joint_names = ("token_mask",)
+    encoders: ClassVar[dict[str, Encoder]] = {
+        "image": Encoder(("image",), ("image_features",), ("eye.",)),
+        "text": Encoder(("token_ids",), ("text_features",), ("words.",)),
+    }
+    head_inputs = ("token_mask",)
     input_names = ("image", "token_ids", "token_mask")
-    trims_text = True
+    shares_image_features = True
+    cuts_text = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,12 +96,12 @@ class SplitModel(FakeModel):
         self.asked.append(("text", token_ids.shape))
         return token_ids.astype(ms.float32)
 
-    def ground(self, image: ms.Tensor, text: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ...]:
+    def head(self, image: ms.Tensor, text: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ...]:
         image = ms.ops.broadcast_to(image, (text.shape[0], 1))
         return (ms.ops.concat((self.pick(image), mask.astype(ms.float32).sum(1).expand_dims(1)), 1),)
 
     def construct(self, *inputs: ms.Tensor) -> tuple[ms.Tensor, ...]:
-        return self.ground(self.encode_image(inputs[0]), self.encode_text(inputs[1]), inputs[2])
+        return self.head(self.encode_image(inputs[0]), self.encode_text(inputs[1]), inputs[2])
 
 
 def test_an_image_is_encoded_once_for_many_sentences() -> None:
@@ -267,19 +270,19 @@ def test_not_an_image_file(tmp_path: Path, predictor: Predictor) -> None:
 def test_at_least_keeps_rows_together() -> None:
     masks = tuple(encode_mask(np.eye(4) * i) for i in range(3))
     found = Prediction((4, 4), [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [0.1, 0.9, 0.5], [7, 8, 9], masks)
-    kept = at_least(found, 0.5)
+    kept = found.at_least(0.5)
     assert kept.labels.tolist() == [8, 9] and kept.boxes_xyxy[:, 2].tolist() == [2, 3] and kept.masks == masks[1:]
-    assert at_least(found, 0.0) is found
+    assert found.at_least(0.0) is found
 
 
 def test_to_coco() -> None:
     mask = np.zeros((4, 4))
     mask[1:3, 1:4] = 1
     found = Prediction((4, 4), [[1, 1, 4, 3]], [0.25], masks=(encode_mask(mask),), expression="x")
-    (record,) = to_coco(found, 5)
+    (record,) = found.to_coco(5)
     assert record["bbox"] == [1, 1, 3, 2] and record["area"] == 6 and record["image_id"] == 5
     assert record["segmentation"]["size"] == [4, 4] and record["text"] == "x" and record["score"] == 0.25
-    assert to_coco(Prediction((4, 4), [], [])) == []
+    assert Prediction((4, 4), [], []).to_coco() == []
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:

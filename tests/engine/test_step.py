@@ -10,15 +10,23 @@ import pytest
 
 from engine.fakes import FakeModel, OneRank, make_batch
 from mindground.config import TrainConfig
-from mindground.engine.optim.adamw import build_optimizer
+from mindground.engine.optim import optimizer_from_config
 from mindground.engine.step import TrainStep
 from mindground.errors import DataError, NonFiniteLossError
 
 
 def make_step(graph: bool, dropout: float = 0.0, comm: Any = None, **train: Any) -> TrainStep:
-    settings = TrainConfig(**{"lr_base": 0.01, "lr_visual": 0.02, "clip_max_norm": 0.5, **train})
+    settings = TrainConfig(**{"lr": 0.01, "lr_factors": {"visual": 2.0}, "clip_max_norm": 0.5, **train})
     model = FakeModel(dropout)
-    return TrainStep(model, build_optimizer(model, settings), comm or OneRank(), settings, graph=graph)
+    return TrainStep(
+        model,
+        optimizer_from_config(model, settings),
+        comm or OneRank(),
+        graph=graph,
+        clip_max_norm=settings.clip_max_norm,
+        accumulation=settings.accumulation,
+        seed=settings.seed,
+    )
 
 
 def weights(step: TrainStep) -> dict[str, np.ndarray]:

@@ -20,13 +20,13 @@ import pytest
 
 from engine.fakes import TASK, FakeModel, OneRank, fake_config, fake_parts
 from mindground.engine import trainer as trainer_module
-from mindground.engine.assemble import select_by
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.engine.logs import read_log
 from mindground.engine.signals import RunInterrupted
 from mindground.engine.trainer import Trainer
 from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError, WriteError
 from mindground.files import atomic
+from mindground.tasks import MetricSettings
 
 _TESTS = Path(__file__).resolve().parents[1]
 _MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -173,11 +173,9 @@ def test_batch_sum_must_divide(tmp_path: Path) -> None:
 
 def test_the_selecting_metric_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
     config = fake_config(tmp_path)
-    config.eval.select_by = "nonsense"
     with pytest.raises(ConfigError, match="select_by='nonsense' is no metric of this run; choose one of prec@0.5"):
-        select_by(config, TASK)
-    config.eval.select_by = ""
-    assert select_by(config, TASK) == "prec@0.5"
+        TASK.selecting_metric("nonsense", MetricSettings.of(config.eval))
+    assert TASK.selecting_metric("", MetricSettings.of(config.eval)) == "prec@0.5"
 
 
 def test_a_broken_evaluation_shows_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

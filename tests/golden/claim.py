@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.case import ZERO_TOLERANCE, Case, Description, GradientRule
+from golden.case import LARGE, ZERO_TOLERANCE, Case, Description, GradientRule
 
 __all__ = [
     "LOSS_TOLERANCE",
@@ -145,6 +145,7 @@ class Claim:
     where: Callable[[Description], bool] | None
     modes: tuple[str, ...]
     whole: bool
+    suite: tuple[str, ...] | None
     unread: Mapping[str, str]
 
     @property
@@ -173,10 +174,10 @@ class Claim:
         A component without gradients is a handful of operators: PyNative compares them, and the graphs that they
         become part of are those of the whole models. A full-size case runs as a training would, in graph mode.
         """
-        if everything or "host" in self.modes or len(self.modes) == 1:
+        if everything or len(self.modes) == 1:
             return self.modes
-        from golden.case import LARGE
-
+        if self.suite is not None:
+            return self.suite
         if case.size() > LARGE:
             return tuple(mode for mode in self.modes if mode == "graph")
         if self.whole or case.has_gradients():
@@ -196,6 +197,7 @@ def claim(
     where: Callable[[Description], bool] | None = None,
     modes: tuple[str, ...] = ("graph", "pynative"),
     whole: bool = False,
+    suite: tuple[str, ...] | None = None,
     unread: Mapping[str, str] | None = None,
 ) -> Callable[[Check], Check]:
     """Register a check for the cases whose own description fits. Two claims must never fit the same case.
@@ -208,12 +210,16 @@ def claim(
         where: any further condition on the description.
         modes: graph, pynative, or host for cases that need NumPy only.
         whole: a whole model, which the suite runs in all modes.
+        suite: modes that the suite runs instead of what `whole` and gradients say: graph alone for many steps of
+            training, which take minutes operator by operator.
         unread: pattern of entries (`output/x*`) -> reason why the claim does not compare them. Every other entry of
             the case must be read: one that is not is a failure.
     """
     unknown = set(modes) - {"graph", "pynative", "host"}
     if unknown or not modes:
         raise ValueError(f"modes {modes}; choose from graph, pynative, host")
+    if suite is not None and not set(suite) <= set(modes):
+        raise ValueError(f"the suite cannot run {suite} of modes {modes}")
     empty = [pattern for pattern, reason in (unread or {}).items() if not reason.strip()]
     if empty:
         raise ValueError(f"unread entries {empty} need a reason")
@@ -221,7 +227,7 @@ def claim(
     kinds = frozenset([kind] if kind is None or isinstance(kind, str) else kind)
 
     def register(check: Check) -> Check:
-        made = Claim(check, models, kinds, tuple(holds), tuple(lacks), where, modes, whole, dict(unread or {}))
+        made = Claim(check, models, kinds, tuple(holds), tuple(lacks), where, modes, whole, suite, dict(unread or {}))
         _CLAIMS.append(made)
         return check
 

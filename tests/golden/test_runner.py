@@ -164,11 +164,14 @@ def test_components_without_gradients_run_in_pynative_only(own_claims: None) -> 
     plain, gradients = case("output/y"), case("output/y", "grad_norm/w")
     large = case("output/y", state=[["w", [5000, 5000], "weight"]])
 
-    def register(whole: bool) -> registry.Claim:
-        claim(model="made", whole=whole)(lambda case, mode, checks: None)
+    def register(**options: Any) -> registry.Claim:
+        claim(model="made", **options)(lambda case, mode, checks: None)
         return registry._CLAIMS[-1]
 
-    part, model = register(False), register(True)
+    part, model, steps = register(), register(whole=True), register(suite=("graph",))
+    assert steps.modes_in_suite(gradients) == ("graph",) and steps.modes_in_suite(gradients, True) == steps.modes
+    with pytest.raises(ValueError, match="cannot run"):
+        register(modes=("host",), suite=("graph",))
     assert part.modes_in_suite(plain) == ("pynative",)
     assert part.modes_in_suite(gradients) == model.modes_in_suite(plain) == ("graph", "pynative")
     assert part.modes_in_suite(large) == model.modes_in_suite(large) == ("graph",)

@@ -16,7 +16,6 @@ import numpy as np
 __all__ = ["Trained", "asks_expressions", "configure", "first_batch", "judge", "source_file", "train"]
 
 _HERE = Path(__file__).resolve().parent
-_ROOT = _HERE.parents[1]
 # Keys of a transform, wherever it keeps them, that make an image another one in every epoch.
 _SWITCHES = {"multi_scale", "translate", "aug_crop", "aug_scale", "aug_blur", "legacy_augmentation"}
 

@@ -14,7 +14,7 @@ from mindground.backbones import clip_weights
 from mindground.cli.weights import export_file, import_file
 from mindground.config import load_config
 from mindground.engine.checkpoint import load_checkpoint
-from mindground.engine.optim.adamw import build_optimizer
+from mindground.engine.optim import optimizer_from_config
 from mindground.engine.pretrained import load_file
 from mindground.errors import ConfigError, WeightsError
 from mindground.files.weights import read_weights
@@ -114,11 +114,11 @@ def test_a_checkpoint_of_the_fork(tmp_path: Path, capsys: Any) -> None:
     assert "trained with: model 'ViT-B/16', imsize '32', dataset 'dior_rs'" in said and "extract_layers" not in said
     loaded = load_checkpoint(out)
     data, model = loaded.config.data, loaded.config.model
-    assert (data.dataset, data.img_size, data.max_len, data.recipe) == ("dior_rsvg", 32, 12, "transvg")
+    assert (data.dataset, data.img_size, data.max_len, data.transform.name) == ("dior_rsvg", 32, 12, "transvg")
     assert (model.vl_nheads, model.box_code, model.clip_model, model.blocks()) == (4, "dior_legacy", "", [0, 1])
     # Boxes in the fork's code are decoded and never trained.
     with pytest.raises(ConfigError, match="box_code=cxcywh"):
-        build_optimizer(loaded.model, loaded.config.train)
+        optimizer_from_config(loaded.model, loaded.config.train)
     # Out again: the same tensors under upstream's names, second names left out.
     theirs = read_weights(CHECKPOINT).tensors
     first = {name: array for name, array in theirs.items() if "_encoder_clip_vg." not in name}

@@ -1,7 +1,7 @@
 """What all entry points share: logging, one sentence for a user's mistake, exit codes.
 
-0 done; 2 a mistake the user can repair; 143 / 130 stopped by SIGTERM / Ctrl-C after saving; 141 nobody reads the
-output; 1 a defect, with its trace.
+0 done; 2 a mistake that the user can repair; 143 or 130 stopped by SIGTERM or Ctrl-C after saving; 141 nobody reads;
+1 a defect, with its trace.
 """
 
 from __future__ import annotations

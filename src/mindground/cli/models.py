@@ -55,10 +55,10 @@ class Family:
 def describe(name: str) -> Family:
     """Facts about one family. Raises ConfigError that names the nearest family."""
     from mindground.config import load_config
-    from mindground.models import family_module, published_file
+    from mindground.models import family_facts, family_module
 
     module = family_module(name)
-    interface = module.interface(load_config(published_file(name), [f"--family={name}"]))
+    interface = module.interface(load_config(family_facts(name).published_file or [], [f"--family={name}"]))
     return Family(
         name,
         (module.__doc__ or name).strip().splitlines()[0],

@@ -27,7 +27,9 @@ from mindground.engine.run_folder import RunFolder
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.errors import CheckpointError, ConfigError, MindGroundError
 from mindground.files.text import split_lines
+from mindground.models import model_interface
 from mindground.runtime.launcher import find_mpirun, launched_size, mpirun_environment
+from mindground.tasks import MetricSettings, task_of
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -87,6 +89,12 @@ class Measurement:
     title: str
 
 
+def selecting_metric(config: Config) -> str:
+    """The metric by which trainings are compared. Raises ConfigError if the task has no metric of that name."""
+    task = task_of(model_interface(config))
+    return task.selecting_metric(config.eval.select_by, MetricSettings.of(config.eval))
+
+
 class Launcher:
     """Runs jobs as `mindground train` and `mindground.cli.measure_source`, with this Python.
 
@@ -125,7 +133,7 @@ class Launcher:
         config = job.folder / "config.yaml"
         dump_yaml(job.config, config)
         self._run([*self._train_arguments, "--config", str(config)], job.folder / "train.log", job.title)
-        metric = job.config.eval.select_by
+        metric = selecting_metric(job.config)
         try:
             metrics = json.loads(job.run.metrics.read_text(encoding="utf-8"))
             return Outcome(float(metrics[metric]), job.run.best, metrics)

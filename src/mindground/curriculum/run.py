@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindground.curriculum.launch import Job, Launcher, Measurement, Outcome, locked
+from mindground.curriculum.launch import Job, Launcher, Measurement, Outcome, locked, selecting_metric
 from mindground.curriculum.reliability import FILE, Measured, read_measured, write_measured, write_subsets
 from mindground.curriculum.report import write_report
 from mindground.curriculum.search import Choice, Part, keep, search_sources, simple_to_complex
@@ -244,7 +244,7 @@ class Curriculum:
         with final.checkpoint.open("rb") as source, atomic_file(out / "best.ckpt") as target:
             shutil.copyfileobj(source, target)
         report = {
-            "metric": self.settings.config.eval.select_by,
+            "metric": selecting_metric(self.settings.config),
             "start_threshold": self.settings.start,
             "order": [self.names[source] for source in self.order],
             "sources": [

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mindground.data import Dataset
     from mindground.text import Tokenizer
 
-__all__ = ["RunParts", "assemble", "fill_vocabulary", "make_loader", "metric_settings"]
+__all__ = ["RunParts", "assemble", "fill_vocabulary", "make_loader"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -73,12 +73,6 @@ def fill_vocabulary(model_config: Any, size: int) -> None:
             model_config.vocab_size = size
 
 
-def metric_settings(config: Config) -> MetricSettings:
-    """Thresholds of the `eval` section."""
-    limits = config.eval
-    return MetricSettings(limits.iou_threshold, limits.mask_threshold, tuple(limits.box_thresholds))
-
-
 def make_loader(
     config: Config,
     dataset: Dataset,
@@ -115,19 +109,6 @@ def make_loader(
     )
 
 
-def select_by(config: Config, task: Task) -> str:
-    """The metric that chooses the best checkpoint: `eval.select_by`, or the task's own.
-
-    Raises:
-        ConfigError: the task, with what this model answers, has no such metric.
-    """
-    names = task.metric_names(metric_settings(config))
-    wanted = config.eval.select_by
-    if wanted and wanted not in names:
-        raise ConfigError(f"eval.select_by={wanted!r} is no metric of this run; choose one of {', '.join(names)}")
-    return wanted or names[0]
-
-
 def assemble(config: Config, comm: Any) -> RunParts:
     """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in.
 
@@ -139,7 +120,8 @@ def assemble(config: Config, comm: Any) -> RunParts:
     training = build_dataset(data, data.train_split)
     splits = eval_splits(data)
     task = task_for(training.kind, model_interface(config), f"data.dataset={data.dataset!r}")
-    chooses = select_by(config, task)
+    thresholds = MetricSettings.of(config.eval)
+    chooses = task.selecting_metric(config.eval.select_by, thresholds)
     tokenizer = None
     if task.asks_expression:
         tokenizer = build_tokenizer(data.tokenizer, data.vocab, training.sentences())
@@ -162,7 +144,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
         loader=loader,
         eval_loader=make_loader(config, scored, task, model, tokenizer, comm, training=False) if scored else None,
         select_by=chooses,
-        metrics=metric_settings(config),
+        metrics=thresholds,
         load_initial=lambda: load_pretrained(
             model,
             config.train.pretrained,

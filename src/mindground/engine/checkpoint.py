@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mindground.config import SCHEMA
 from mindground.errors import CheckpointError, MindGroundError, UnsafeFileError, WeightsError
 from mindground.files.safetensors import write_safetensors_atomic
 from mindground.weights.load import load_into, parameter_arrays
@@ -37,9 +38,6 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("mindground")
-# 1: keys of the configuration as before `config.upgrade` 2; the position counted `rows`.
-# 2: as now.
-SCHEMA = 2
 _KEY = "mindground"
 
 

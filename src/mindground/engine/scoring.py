@@ -12,7 +12,7 @@ import numpy as np
 
 from mindground.data import Dataset, build_dataset, eval_splits
 from mindground.data.transforms import TransformParams, build_transform
-from mindground.engine.assemble import make_loader, metric_settings
+from mindground.engine.assemble import make_loader
 from mindground.engine.checkpoint import Loaded, load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import evaluate
 from mindground.engine.forward import Runner
@@ -20,7 +20,7 @@ from mindground.engine.run_folder import check_same_data
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.models import model_interface
-from mindground.tasks import Task, task_for
+from mindground.tasks import MetricSettings, Task, task_for
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -121,7 +121,7 @@ def _score_split(scoring: _Scoring, split: str, controlled: bool) -> tuple[dict[
         dataset = task.controlled(dataset, config.train.seed)
     loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, scoring.comm, training=False)
     title = f"{split}, {task.control}" if controlled else split
-    meter = task.metrics(metric_settings(config))
+    meter = task.metrics(MetricSettings.of(config.eval))
     metrics, records = evaluate(scoring.runner, loader, scoring.comm, meter, task.record, title=title)
     protocol = {
         "dataset": config.data.dataset,
@@ -159,7 +159,7 @@ def _constant_baseline(scoring: _Scoring, split: str) -> dict[str, Any]:
             found.append(geometry.boxes_to_canvas(task.truth(sample).boxes_xyxy) / config.data.img_size)
         return np.concatenate(found)
 
-    return task.constant_baseline(boxes, metric_settings(config))
+    return task.constant_baseline(boxes, MetricSettings.of(config.eval))
 
 
 def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float) -> list[str]:

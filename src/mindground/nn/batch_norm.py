@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
-from mindspore.nn.layer.normalization import _BatchNorm
 
 from mindground.errors import ConfigError, DeviceError
 
@@ -34,6 +33,9 @@ __all__ = [
 ]
 
 KINDS = ("local", "sync", "frozen")
+# BatchNorm3d holds a BatchNorm2d.
+_MINDSPORES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+_FLOATS = (ms.float16, ms.float32, ms.float64, ms.bfloat16)
 
 
 class BatchNorm2d(nn.Cell):
@@ -107,14 +109,14 @@ def _identity(values: ms.Tensor) -> ms.Tensor:
 
 def batch_norms(model: nn.Cell) -> dict[str, nn.Cell]:
     """Every BatchNorm of a model by name, ours and MindSpore's."""
-    return {name: cell for name, cell in model.cells_and_names() if isinstance(cell, (BatchNorm2d, _BatchNorm))}
+    return {name: cell for name, cell in model.cells_and_names() if isinstance(cell, (BatchNorm2d, *_MINDSPORES))}
 
 
 def buffers(model: nn.Cell) -> dict[str, ms.Parameter]:
     """State without gradient by parameter name: BatchNorm statistics, and what a Cell lists in `buffer_names`."""
     found: dict[int, ms.Parameter] = {}
     for _, cell in model.cells_and_names():
-        listed = BatchNorm2d.buffer_names if isinstance(cell, _BatchNorm) else getattr(cell, "buffer_names", ())
+        listed = BatchNorm2d.buffer_names if isinstance(cell, _MINDSPORES) else getattr(cell, "buffer_names", ())
         found.update({id(getattr(cell, name)): getattr(cell, name) for name in listed})
     return {name: parameter for name, parameter in model.parameters_and_names() if id(parameter) in found}
 
@@ -145,7 +147,7 @@ def set_batch_norm(model: nn.Cell, kind: str, comm: Any | None = None) -> None:
         if isinstance(cell, BatchNorm2d):
             cell.kind, cell.ranks = kind, ranks
             cell.all_reduce = ops.AllReduce() if ranks > 1 else _identity
-        elif ranks > 1:
+        elif ranks > 1 and not isinstance(cell, nn.SyncBatchNorm):
             raise ConfigError(
                 f"train.batch_norm=sync: {name} is MindSpore's own {type(cell).__name__}; build it as "
                 "mindground.nn.batch_norm.BatchNorm2d, or choose local or frozen"
@@ -187,6 +189,3 @@ def restored_buffers(model: nn.Cell) -> Iterator[None]:
     finally:
         for tensor, values in zip(tensors, kept, strict=True):
             ops.assign(tensor, ms.Tensor(values))
-
-
-_FLOATS = (ms.float16, ms.float32, ms.float64, ms.bfloat16)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from mindground.data.dataset import Dataset
+from mindground.errors import ConfigError
 from mindground.models.interface import ModelInterface
 from mindground.structures import Batch, Prediction, Sample, Truth
 
@@ -41,6 +42,11 @@ class MetricSettings:
     mask_threshold: float = 0.35
     box_thresholds: Sequence[float] = field(default_factory=tuple)
 
+    @classmethod
+    def of(cls, section: Any) -> MetricSettings:
+        """The thresholds of an `eval` section."""
+        return cls(section.iou_threshold, section.mask_threshold, tuple(section.box_thresholds))
+
 
 class Task(ABC):
     """One kind of question, for a model with a given interface.
@@ -69,6 +75,17 @@ class Task(ABC):
     @abstractmethod
     def metric_names(self, settings: MetricSettings) -> tuple[str, ...]:
         """Names that `eval.select_by` may be; the first is its default."""
+
+    def selecting_metric(self, wanted: str, settings: MetricSettings) -> str:
+        """The metric that chooses the best checkpoint: the one that is wanted, or the task's own.
+
+        Raises:
+            ConfigError: the task, with what this model answers, has no such metric.
+        """
+        names = self.metric_names(settings)
+        if wanted and wanted not in names:
+            raise ConfigError(f"eval.select_by={wanted!r} is no metric of this run; choose one of {', '.join(names)}")
+        return wanted or names[0]
 
     @abstractmethod
     def record(self, sample: Sample, prediction: Prediction) -> dict[str, Any]:

@@ -56,14 +56,14 @@ class Tokenizer:
             raise ValueError(f"max_len={max_len} leaves no room for start and end token; use at least 2")
         token_ids = np.full((len(sentences), max_len), self.pad_id, np.int32)
         token_mask = np.zeros((len(sentences), max_len), np.int32)
-        for row, sentence in enumerate(sentences):
+        for index, sentence in enumerate(sentences):
             ids = self.ids(sentence)
             if len(ids) > max_len:
                 self._count_truncated(sentence, len(ids), max_len)
                 ids = self.cut(ids, max_len)
-            token_ids[row, : len(ids)] = ids
+            token_ids[index, : len(ids)] = ids
             # Derived from the length and never from the ids: id 0 is a real token of CLIP.
-            token_mask[row, : len(ids)] = 1
+            token_mask[index, : len(ids)] = 1
         return token_ids, token_mask
 
     def _count_truncated(self, sentence: str, length: int, max_len: int) -> None:

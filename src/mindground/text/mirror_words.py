@@ -121,7 +121,7 @@ def _alone(match: re.Match[str], axis: str) -> str:
 
 
 def _chinese_compass(match: re.Match[str], axis: str) -> str:
-    """东 or 东南; 东西 (things, or from east to west) and longer rows stay."""
+    """东 or 东南; 东西 (things, or from east to west) and longer runs stay."""
     run, pairs = match.group(), _BY_AXIS[axis]
     one_each = len(run) == 2 and (run[0] in _EAST_WEST) != (run[1] in _EAST_WEST)
     return "".join(pairs.get(sign, sign) for sign in run) if len(run) == 1 or one_each else run

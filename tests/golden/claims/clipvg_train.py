@@ -18,7 +18,7 @@ from mindground.models.clipvg.weights import UPSTREAM_MAP
 from mindground.structures import Batch
 
 
-@claim(model="clipvg", holds=("optimizer",), whole=True)
+@claim(model="clipvg", holds=("optimizer",), suite=("graph",))
 def check_optimizer(case: Case, mode: str, checks: Checks) -> None:
     net, settings = network(case), case.meta["optimizer"]
     fill(net, case, UPSTREAM_MAP)

@@ -17,6 +17,7 @@ import mindground
 from mindground.cli.bench.sentences import COUNT_FILE
 from mindground.errors import MindGroundError
 from mindground.files.atomic import write_text
+from mindground.files.text import read_lines
 
 __all__ = ["BenchmarkError", "Child", "compare", "largest_difference", "prepare", "run_pair", "run_sentences"]
 
@@ -49,7 +50,7 @@ class Child:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             code = self._process.wait()
-            tail = self._log.read_text(errors="replace").strip().splitlines()[-12:]
+            tail = read_lines(self._log, errors="replace")[-12:]
             killed = " (killed: not enough memory?)" if code == -9 else ""
             raise BenchmarkError(
                 f"the process of {self.side}/{self.task} ended with code {code}{killed}; its last words:\n"

@@ -260,7 +260,8 @@ class TransvgTransform(Transform):
         _, ratio, crop = _before_size(params, geometry.original_size)
         low = np.asarray([crop.left, crop.top] * 2)
         inside = clip_boxes(np.asarray(box_xyxy, np.float64) * ratio - low, (crop.height, crop.width))
-        return geometry.boxes_to_canvas((inside + low) / ratio)[0]
+        # A side that would vanish becomes a pixel, which rounds its edge beyond the canvas.
+        return np.clip(geometry.boxes_to_canvas((inside + low) / ratio)[0], 0, self.img_size)
 
     def is_seen(self, sample: Sample, image: np.ndarray, box: np.ndarray) -> bool:
         """See `Transform.is_seen`; a legacy window may leave nothing of a box that was there."""

@@ -14,20 +14,16 @@ split their work: on a busy machine the update of a small network is several tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import mindspore as ms
 import numpy as np
 from mindspore import ops
 
 from mindground.engine.optim.base import Optimizer, OptimizerGroup, zeros_like
-from mindground.engine.optim.gradients import clip_factor, sum_of_squares
-from mindground.errors import ConfigError
-from mindground.models.base import GroundingModel, ParameterGroup
 from mindground.runtime.device import fast_cpu_kernels
 
-__all__ = ["Adam", "AdamW", "build_optimizer", "clip_factor", "scaled_rates", "sum_of_squares"]
+__all__ = ["Adam", "AdamW"]
 
 _update_one = ops.MultitypeFuncGraph("update_one")
 _amsgrad_one = ops.MultitypeFuncGraph("amsgrad_one")
@@ -183,47 +179,3 @@ class Adam(AdamW):
     """Adam with the weight decay inside the gradient (L2), as torch.optim.Adam; arguments as `AdamW`."""
 
     decoupled: ClassVar[bool] = False
-
-
-def build_optimizer(model: GroundingModel, train: Any) -> AdamW:
-    """AdamW over the model's own groups.
-
-    Raises:
-        ConfigError: the groups do not cover every trainable parameter exactly once.
-    """
-    groups = [group for group in model.parameter_groups(train) if group.parameters]
-    if train.no_decay_norm:
-        groups = [part for group in groups for part in _without_decay_on_vectors(group)]
-    covered = {id(parameter) for group in groups for parameter in group.parameters}
-    missing = [name for name, p in model.parameters_and_names() if p.requires_grad and id(p) not in covered]
-    if missing:
-        raise ConfigError(
-            f"{len(missing)} trainable parameters stand in no group, first {missing[0]!r}; "
-            f"give {type(model).__name__}.parameter_groups a place for them or freeze them"
-        )
-    rated = [OptimizerGroup(group.name, group.parameters, group.lr, group.weight_decay) for group in groups]
-    return AdamW(rated, (train.beta1, train.beta2), train.eps, train.bias_correction, train.ema_decay)
-
-
-def scaled_rates(train: Any, rows: int) -> tuple[Any, float]:
-    """The `train` section with rates for steps of `rows` rows, and the factor between the two.
-
-    Linear in the rows, as `train.lr_reference_batch` asks; the section itself is returned where that is 0.
-    """
-    if not train.lr_reference_batch:
-        return train, 1.0
-    factor = rows / train.lr_reference_batch
-    rates = {name: getattr(train, name) * factor for name in ("lr_base", "lr_visual", "lr_lang")}
-    return replace(train, **rates), factor
-
-
-def _without_decay_on_vectors(group: ParameterGroup) -> list[ParameterGroup]:
-    """Norms and biases, which are the parameters with one axis, go to a group that does not decay."""
-    tall = tuple(p for p in group.parameters if p.ndim > 1)
-    flat = tuple(p for p in group.parameters if p.ndim <= 1)
-    parts = []
-    if tall:
-        parts.append(ParameterGroup(group.name, tall, group.lr, group.weight_decay))
-    if flat:
-        parts.append(ParameterGroup(f"{group.name} (no decay)", flat, group.lr, 0.0))
-    return parts
