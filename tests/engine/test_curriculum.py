@@ -67,7 +67,7 @@ def test_search_climbs_and_stops() -> None:
     assert climb(peak, 0.0)[0] == 0.6
     assert climb([7.0] * 10) == (0.5, [0.5, 0.6, 0.4])  # nothing is better: stay
     assert climb([0, 0, 0, 0, 2, 1, 2, 0, 0, 0])[0] == 0.6  # both are better by as much: up
-    assert climb(list(range(10)), 0.8)[0] == 0.9  # 1.0 is never asked
+    assert climb(list(range(10)), 0.8)[0] == 0.9  # 1.0 is never evaluated
 
 
 def test_search_treats_what_cannot_be_trained_as_worst() -> None:
@@ -119,27 +119,28 @@ def test_mean_entities() -> None:
 # ---- reliability -----------------------------------------------------------------------------------------------
 
 
-def test_predictions_are_moved_into_the_image_and_truths_are_not() -> None:
+def test_predictions_are_clipped_to_the_image_and_truths_are_not() -> None:
     pseudo = np.asarray([[0, 0, 10, 10], [5, 5, 15, 10]], np.float32)
     predicted = np.asarray([[-50, -5, 10, 10], [5, 5, 99, 10]], np.float32)
     np.testing.assert_allclose(box_reliability(predicted, pseudo, (10, 10)), [1.0, 0.5])
 
 
-def test_collector_takes_real_rows_and_the_surest_box() -> None:
+def test_collector_takes_real_samples_and_the_box_with_the_highest_score() -> None:
     samples = [Sample("x.png", name, "x", "a ship", np.asarray([[0, 0, 4, 4]])) for name in "abb"]
     batch = Batch({}, samples, [Geometry((8, 8), (8, 8), (8, 8))] * 3, 2)
     nothing = Prediction((8, 8), np.zeros((0, 4)), np.zeros(0))
     two = Prediction((8, 8), [[0, 0, 8, 8], [0, 0, 4, 2]], [0.2, 0.9])
     collector = ReliabilityCollector()
     collector.update([two, nothing, two], batch)
-    assert [(row.sample_id, row.reliability) for row in collector.measured()] == [("a", 0.5), ("b", 0.0)]
+    assert [(item.sample_id, item.reliability) for item in collector.measured()] == [("a", 0.5), ("b", 0.0)]
     collector.merge([collector.state(), [Measured("c", 1.0, (), ())]])
     assert collector.compute() == {"mean_reliability": 0.5} and len(collector.records()) == 3
 
 
 def test_reliability_of_a_model_through_the_evaluator() -> None:
     from engine.fakes import FakeLoader, FakeModel, OneRank
-    from mindground.engine.evaluator import Forward, evaluate
+    from mindground.engine.evaluator import evaluate
+    from mindground.engine.forward import Runner
 
     class Half(FakeModel):
         def decode(self, outputs: dict[str, np.ndarray], batch: Batch) -> list[Prediction]:
@@ -152,8 +153,9 @@ def test_reliability_of_a_model_through_the_evaluator() -> None:
                 yield Batch(batch.arrays, boxed, batch.geometries, batch.count)
 
     collector = ReliabilityCollector()
-    values, records = evaluate(Forward(Half(), graph=False), Loader(4, rows=8), OneRank(), collector)
-    found = {row.sample_id: row.reliability for row in collector.measured()}
+    runner, loader = Runner(Half(), graph=False), Loader(4, rows=8)
+    values, records = evaluate(runner, loader, OneRank(), collector, lambda sample, _: {"sample_id": sample.sample_id})
+    found = {item.sample_id: item.reliability for item in collector.measured()}
     assert found == {f"s{i}": 1.0 if i == 3 else 0.5 for i in range(8)}
     assert values["mean_reliability"] == pytest.approx(4.5 / 8) and records[3]["reliability"] == 1.0
 
@@ -185,21 +187,21 @@ def test_files_of_a_measurement(tmp_path: Path) -> None:
 # ---- hashes and sources ----------------------------------------------------------------------------------------
 
 
-def test_hash_is_of_samples_and_settings_not_of_places(tmp_path: Path) -> None:
+def test_hash_depends_on_samples_and_settings_not_on_folders(tmp_path: Path) -> None:
     weights = tmp_path / "a.ckpt"
     weights.write_bytes(b"one")
-    config = load_config(None, [f"--train.pretrained_path={weights}"])
+    config = load_config(None, [f"--train.pretrained.model={weights}"])
     key = training_key(config, "samples", "val", 1)
     moved = tmp_path / "b.ckpt"
     moved.write_bytes(b"one")
     elsewhere = ["--data.root=x", "--train.output_dir=y", "--train.log_freq=3", "--device.threads=2"]
-    same = load_config(None, [*elsewhere, f"--train.pretrained_path={moved}"])
+    same = load_config(None, [*elsewhere, f"--train.pretrained.model={moved}"])
     assert training_key(same, "samples", "val", 1) == key
     assert training_key(same, "samples", "val", 2) == key  # batch_sum is given, so ranks change nothing
-    for other in ("--train.lr_base=0.1", "--data.img_size=64", "--model.law_rank=8", "--train.max_steps=5"):
-        assert training_key(load_config(None, [f"--train.pretrained_path={moved}", other]), "samples", "val", 1) != key
+    for other in ("--train.lr=0.1", "--data.img_size=64", "--model.law_rank=8", "--train.max_steps=5"):
+        assert training_key(load_config(None, [f"--train.pretrained.model={moved}", other]), "samples", "val", 1) != key
     moved.with_name("c.ckpt").write_bytes(b"two")
-    changed = replace(config, train=replace(config.train, pretrained_path=str(moved.with_name("c.ckpt"))))
+    changed = replace(config, train=replace(config.train, pretrained={"model": str(moved.with_name("c.ckpt"))}))
     assert len({key, *(training_key(changed, *names, 1) for names in (("samples", "val"), ("other", "val")))}) == 3
     assert training_key(config, "samples", "other", 1) != key
     loose = load_config(None, ["--train.batch_sum=0"])
@@ -215,7 +217,7 @@ def test_digest_of_records() -> None:
         assert digest_records([{**first, **change}, second]) != key
 
 
-def test_sources_are_refused_by_name(tmp_path: Path) -> None:
+def test_wrong_sources_are_refused(tmp_path: Path) -> None:
     lines = [{"id": "a", "image": "a.png", "sentence": "the ship", "box": [0, 0, 1, 1]}]
     path = tmp_path / "set.jsonl"
 
@@ -290,7 +292,7 @@ def test_finished_trainings_are_used_again(tmp_path: Path) -> None:
     assert job(tmp_path, again, "simple") == report
     assert not again.trained and not again.measured
     # Another setting is another training; the old ones stay for the old setting.
-    faster = replace(settings(tmp_path).config, train=replace(settings(tmp_path).config.train, lr_base=0.5))
+    faster = replace(settings(tmp_path).config, train=replace(settings(tmp_path).config.train, lr=0.5))
     job(tmp_path, again, "simple", config=faster)
     assert len(again.trained) == 6 and len(again.measured) == 1
     elsewhere = FakeTraining()
@@ -432,7 +434,7 @@ def test_a_killed_command_leaves_no_training_and_its_lock_is_waited_for(tmp_path
         assert (tmp_path / "ended").exists()
 
 
-def test_mpirun_is_the_commands_business(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_starts_mpirun_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         Launcher(0)
     prefix = Launcher(3)._prefix
