@@ -83,9 +83,9 @@ def test_a_failing_rank_ends_the_job(failure: str, says: str, run_python, tmp_pa
     assert says in done.stderr and "survived" not in done.stdout
 
 
-def test_a_rank_that_leaves_early_ends_the_job(run_python, tmp_path: Path) -> None:
+def test_a_rank_that_ends_early_ends_the_job(run_python, tmp_path: Path) -> None:
     code = """
-        distributed.EXIT_PATIENCE_S = 2.0
+        distributed.EXIT_TIMEOUT_S = 2.0
         if comm.rank == 1:
             sys.exit(3)
         comm.barrier()

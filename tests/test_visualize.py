@@ -1,4 +1,4 @@
-"""Pictures: what is where, what is never touched, and what odd inputs do."""
+"""Drawing: positions of what is drawn, unchanged inputs, and unusual inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from mindground.errors import ImageError, WriteError
 from mindground.structures import Prediction, Sample, encode_mask
 from mindground.visualize import drawing as visualize
-from mindground.visualize import lettering as _lettering
+from mindground.visualize import text_drawing
 from mindground.visualize.drawing import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
 
 PALETTE = Palette()
@@ -58,7 +58,7 @@ def test_truth_is_green() -> None:
 
 @pytest.mark.parametrize(("score", "name"), [(1.0, "prediction"), (0.8, "prediction 0.80")])
 def test_only_a_measured_confidence_is_written(score: float, name: str) -> None:
-    """A network without a confidence of its own says 1, which is none."""
+    """A network without a confidence gives 1, which is not shown."""
     found = Prediction((300, 400), np.asarray([(100, 50, 200, 150)]), np.asarray([score]))
     layers = visualize._layers((300, 400), found, None, PALETTE, 0.0)
     assert [layer.name for layer in layers] == [name]
@@ -67,8 +67,8 @@ def test_only_a_measured_confidence_is_written(score: float, name: str) -> None:
 def test_inputs_are_not_modified() -> None:
     image, found, true = scene(), prediction(extras={"attention_pooling": np.ones((4, 4))}), truth()
     boxes, maps = found.boxes_xyxy.copy(), found.extras["attention_pooling"].copy()
-    for picture in (draw(image, found, true), side_by_side(image, found, true), attention_overlay(image, maps)):
-        assert picture is not image and not np.shares_memory(picture, image)
+    for drawn in (draw(image, found, true), side_by_side(image, found, true), attention_overlay(image, maps)):
+        assert drawn is not image and not np.shares_memory(drawn, image)
     assert (image == 90).all() and (found.boxes_xyxy == boxes).all()
     assert (true.boxes_xyxy[0] == (100, 50, 200, 150)).all()
     assert (found.extras["attention_pooling"] == maps).all()
@@ -84,7 +84,7 @@ def test_ious() -> None:
     assert ious(no_mask, truth()) == (1.0, None)
 
 
-def test_surest_prediction_is_compared() -> None:
+def test_prediction_with_the_highest_score_is_compared() -> None:
     two = Prediction((300, 400), [[0, 0, 5, 5], [100, 50, 200, 150]], [0.2, 0.9])
     assert ious(two, truth())[0] == 1.0
 
@@ -109,7 +109,7 @@ def test_prediction_of_another_image_is_refused() -> None:
 
 
 @pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
-def test_not_a_picture(image: np.ndarray) -> None:
+def test_not_an_rgb_image(image: np.ndarray) -> None:
     with pytest.raises(ImageError, match="uint8 RGB"):
         draw(image)
 
@@ -128,22 +128,22 @@ def test_any_sentence_can_be_a_caption(text: str) -> None:
 
 
 def test_caption_is_wrapped_and_cut() -> None:
-    lines = _lettering.fit_lines("the quick brown fox " * 30, 20, 300, 3)
+    lines = text_drawing.fit_lines("the quick brown fox " * 30, 20, 300, 3)
     assert len(lines) == 3 and lines[-1].endswith("…")
-    assert all(_lettering.text_width(line, 20) <= 300 for line in lines)
-    assert _lettering.fit_lines("two words", 20, 300, 3) == ["two words"]
-    chinese = _lettering.fit_lines("左边的飞机旁边的船" * 3, 20, 200, 9)
+    assert all(text_drawing.text_width(line, 20) <= 300 for line in lines)
+    assert text_drawing.fit_lines("two words", 20, 300, 3) == ["two words"]
+    chinese = text_drawing.fit_lines("左边的飞机旁边的船" * 3, 20, 200, 9)
     assert len(chinese) > 1 and "".join(chinese) == "左边的飞机旁边的船" * 3
 
 
 def test_missing_font_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    _lettering._warn_missing.cache_clear()
+    text_drawing._warn_missing.cache_clear()
     private = "\ue123"  # a private-use character: no text font has it
-    if not _lettering.missing_characters(private):
+    if not text_drawing.missing_characters(private):
         pytest.skip("a font here draws private-use characters")
     with caplog.at_level(logging.WARNING, "mindground"):
-        _lettering.text_width(private * 3, 20)
-        _lettering.text_width(private + "a", 20)
+        text_drawing.text_width(private * 3, 20)
+        text_drawing.text_width(private + "a", 20)
     assert len(caplog.records) == 1 and "MINDGROUND_FONT" in caplog.text
 
 
@@ -158,13 +158,13 @@ def test_contact_sheet_places_panels() -> None:
         contact_sheet([])
 
 
-def test_attention_lies_where_it_is() -> None:
+def test_attention_is_drawn_at_its_position() -> None:
     attention = np.zeros((10, 10))
     attention[1:3, 7:9] = 1
     heat = attention_overlay(scene(100, 100), attention)
     assert (heat[20, 80].astype(int) - 90).max() > 60
     assert near(heat[80, 20], (90, 90, 90), 5)
-    assert (attention_overlay(scene(8, 8), np.ones((2, 2))) == 90).all()  # flat: nothing stands out
+    assert (attention_overlay(scene(8, 8), np.ones((2, 2))) == 90).all()  # constant attention is not visible
 
 
 def test_side_by_side_shows_attention() -> None:
@@ -174,9 +174,9 @@ def test_side_by_side_shows_attention() -> None:
 
 
 def test_save_png(tmp_path) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
-    path = save_png(tmp_path / "new" / "ä b.png", picture)
-    assert (np.asarray(Image.open(path)) == picture).all()
+    image = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
+    path = save_png(tmp_path / "new" / "ä b.png", image)
+    assert (np.asarray(Image.open(path)) == image).all()
     (tmp_path / "file").write_text("x")
     with pytest.raises(WriteError, match="cannot be written"):
-        save_png(tmp_path / "file" / "x.png", picture)
+        save_png(tmp_path / "file" / "x.png", image)

@@ -1,7 +1,7 @@
-"""A curriculum without models: `python -m engine.curriculum_job FOLDER KILL_AT` runs one and kills itself if asked to.
+"""A curriculum without models: `python -m engine.curriculum_job FOLDER KILL_AT` runs one and kills itself at a step.
 
-Forty samples a source with reliabilities 0, 0.025 ... 0.975; a "training" is the better, the more samples above 0.7 and
-the fewer below its set holds; the "model" of the source `complex` measures everything as 0.55.
+Forty samples a source with reliabilities 0, 0.025 ... 0.975; the score of a "training" rises with the samples above 0.7
+in its set and falls with those below; the "model" of the source `complex` measures everything as 0.55.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from mindground.config import DataConfig, load_config
 from mindground.curriculum.launch import Job, Measurement, Outcome
 from mindground.curriculum.reliability import Measured
-from mindground.curriculum.run import Curriculum, Plan
+from mindground.curriculum.run import Curriculum, CurriculumSettings
 from mindground.curriculum.subsets import Source
 from mindground.data import Dataset, build_dataset
 from mindground.structures import Sample
@@ -31,22 +31,22 @@ def _number(sample: Sample) -> int:
 
 
 def source(folder: Path, name: str) -> Source:
-    """One source; its pictures need not exist."""
+    """One source; its images need not exist."""
     samples = [
-        Sample(str(folder / "pictures" / f"{i}.png"), f"s{i:02d}", str(i), SENTENCES[name], np.asarray([[0, 0, 9, 9]]))
+        Sample(str(folder / "images" / f"{i}.png"), f"s{i:02d}", str(i), SENTENCES[name], np.asarray([[0, 0, 9, 9]]))
         for i in range(COUNT)
     ]
     return Source(name, Dataset(samples, {}, name, "train"), 1.0 + (name == "complex"))
 
 
-def plan(folder: Path) -> Plan:
+def settings(folder: Path) -> CurriculumSettings:
     """Settings of a fake training."""
-    return Plan(load_config(None, ["--train.batch_size=2", "--train.batch_sum=2"]), folder / "out")
+    return CurriculumSettings(load_config(None, ["--train.batch_size=2", "--train.batch_sum=2"]), folder / "out")
 
 
 @dataclass
-class World:
-    """Stands in for training and measuring; remembers every call, and fails in the middle of number `fail_at`."""
+class FakeTraining:
+    """Replaces training and measuring; records every call, and fails during call number `fail_at`."""
 
     fail_at: int = -1
     kill: bool = False
@@ -54,8 +54,8 @@ class World:
     measured: list[str] = field(default_factory=list)
 
     def evaluation(self, folder: Path) -> Dataset:
-        """The split that judges."""
-        return Dataset([Sample(str(folder / "pictures" / "0.png"), "v", "0", "it", np.asarray([[0, 0, 9, 9]]))])
+        """The evaluation split."""
+        return Dataset([Sample(str(folder / "images" / "0.png"), "v", "0", "it", np.asarray([[0, 0, 9, 9]]))])
 
     def _interrupt(self) -> None:
         if len(self.trained) + len(self.measured) - 1 == self.fail_at:
@@ -90,9 +90,9 @@ class World:
 
 def main(folder: Path, kill_at: int) -> None:
     """Run or continue a job in `folder`."""
-    world = World(fail_at=kill_at, kill=True)
+    fake = FakeTraining(fail_at=kill_at, kill=True)
     sources = [source(folder, "simple")]
-    Curriculum(plan(folder), sources, world.evaluation(folder), train=world.train, measure=world.measure).run()
+    Curriculum(settings(folder), sources, fake.evaluation(folder), train=fake.train, measure=fake.measure).run()
 
 
 if __name__ == "__main__":

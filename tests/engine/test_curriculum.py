@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.curriculum_job import World, plan, source
+from engine.curriculum_job import FakeTraining, settings, source
 from mindground.config import DataConfig, load_config
 from mindground.curriculum import launch as launch_module
 from mindground.curriculum.entities import count_entities, mean_entities
@@ -67,7 +67,7 @@ def test_search_climbs_and_stops() -> None:
     assert climb(peak, 0.0)[0] == 0.6
     assert climb([7.0] * 10) == (0.5, [0.5, 0.6, 0.4])  # nothing is better: stay
     assert climb([0, 0, 0, 0, 2, 1, 2, 0, 0, 0])[0] == 0.6  # both are better by as much: up
-    assert climb(list(range(10)), 0.8)[0] == 0.9  # 1.0 is never asked
+    assert climb(list(range(10)), 0.8)[0] == 0.9  # 1.0 is never evaluated
 
 
 def test_search_treats_what_cannot_be_trained_as_worst() -> None:
@@ -119,27 +119,28 @@ def test_mean_entities() -> None:
 # ---- reliability -----------------------------------------------------------------------------------------------
 
 
-def test_predictions_are_moved_into_the_image_and_truths_are_not() -> None:
+def test_predictions_are_clipped_to_the_image_and_truths_are_not() -> None:
     pseudo = np.asarray([[0, 0, 10, 10], [5, 5, 15, 10]], np.float32)
     predicted = np.asarray([[-50, -5, 10, 10], [5, 5, 99, 10]], np.float32)
     np.testing.assert_allclose(box_reliability(predicted, pseudo, (10, 10)), [1.0, 0.5])
 
 
-def test_collector_takes_real_rows_and_the_surest_box() -> None:
+def test_collector_takes_real_samples_and_the_box_with_the_highest_score() -> None:
     samples = [Sample("x.png", name, "x", "a ship", np.asarray([[0, 0, 4, 4]])) for name in "abb"]
     batch = Batch({}, samples, [Geometry((8, 8), (8, 8), (8, 8))] * 3, 2)
     nothing = Prediction((8, 8), np.zeros((0, 4)), np.zeros(0))
     two = Prediction((8, 8), [[0, 0, 8, 8], [0, 0, 4, 2]], [0.2, 0.9])
     collector = ReliabilityCollector()
     collector.update([two, nothing, two], batch)
-    assert [(row.sample_id, row.reliability) for row in collector.measured()] == [("a", 0.5), ("b", 0.0)]
+    assert [(item.sample_id, item.reliability) for item in collector.measured()] == [("a", 0.5), ("b", 0.0)]
     collector.merge([collector.state(), [Measured("c", 1.0, (), ())]])
     assert collector.compute() == {"mean_reliability": 0.5} and len(collector.records()) == 3
 
 
 def test_reliability_of_a_model_through_the_evaluator() -> None:
     from engine.fakes import FakeLoader, FakeModel, OneRank
-    from mindground.engine.evaluator import Forward, evaluate
+    from mindground.engine.evaluator import evaluate
+    from mindground.engine.forward import Runner
 
     class Half(FakeModel):
         def decode(self, outputs: dict[str, np.ndarray], batch: Batch) -> list[Prediction]:
@@ -152,8 +153,9 @@ def test_reliability_of_a_model_through_the_evaluator() -> None:
                 yield Batch(batch.arrays, boxed, batch.geometries, batch.count)
 
     collector = ReliabilityCollector()
-    values, records = evaluate(Forward(Half(), graph=False), Loader(4, rows=8), OneRank(), collector)
-    found = {row.sample_id: row.reliability for row in collector.measured()}
+    runner, loader = Runner(Half(), graph=False), Loader(4, rows=8)
+    values, records = evaluate(runner, loader, OneRank(), collector, lambda sample, _: {"sample_id": sample.sample_id})
+    found = {item.sample_id: item.reliability for item in collector.measured()}
     assert found == {f"s{i}": 1.0 if i == 3 else 0.5 for i in range(8)}
     assert values["mean_reliability"] == pytest.approx(4.5 / 8) and records[3]["reliability"] == 1.0
 
@@ -185,21 +187,21 @@ def test_files_of_a_measurement(tmp_path: Path) -> None:
 # ---- hashes and sources ----------------------------------------------------------------------------------------
 
 
-def test_hash_is_of_samples_and_settings_not_of_places(tmp_path: Path) -> None:
+def test_hash_depends_on_samples_and_settings_not_on_folders(tmp_path: Path) -> None:
     weights = tmp_path / "a.ckpt"
     weights.write_bytes(b"one")
-    config = load_config(None, [f"--train.pretrained_path={weights}"])
+    config = load_config(None, [f"--train.pretrained.model={weights}"])
     key = training_key(config, "samples", "val", 1)
     moved = tmp_path / "b.ckpt"
     moved.write_bytes(b"one")
     elsewhere = ["--data.root=x", "--train.output_dir=y", "--train.log_freq=3", "--device.threads=2"]
-    same = load_config(None, [*elsewhere, f"--train.pretrained_path={moved}"])
+    same = load_config(None, [*elsewhere, f"--train.pretrained.model={moved}"])
     assert training_key(same, "samples", "val", 1) == key
     assert training_key(same, "samples", "val", 2) == key  # batch_sum is given, so ranks change nothing
-    for other in ("--train.lr_base=0.1", "--data.img_size=64", "--model.law_rank=8", "--train.max_steps=5"):
-        assert training_key(load_config(None, [f"--train.pretrained_path={moved}", other]), "samples", "val", 1) != key
+    for other in ("--train.lr=0.1", "--data.img_size=64", "--model.law_rank=8", "--train.max_steps=5"):
+        assert training_key(load_config(None, [f"--train.pretrained.model={moved}", other]), "samples", "val", 1) != key
     moved.with_name("c.ckpt").write_bytes(b"two")
-    changed = replace(config, train=replace(config.train, pretrained_path=str(moved.with_name("c.ckpt"))))
+    changed = replace(config, train=replace(config.train, pretrained={"model": str(moved.with_name("c.ckpt"))}))
     assert len({key, *(training_key(changed, *names, 1) for names in (("samples", "val"), ("other", "val")))}) == 3
     assert training_key(config, "samples", "other", 1) != key
     loose = load_config(None, ["--train.batch_sum=0"])
@@ -215,7 +217,7 @@ def test_digest_of_records() -> None:
         assert digest_records([{**first, **change}, second]) != key
 
 
-def test_sources_are_refused_by_name(tmp_path: Path) -> None:
+def test_wrong_sources_are_refused(tmp_path: Path) -> None:
     lines = [{"id": "a", "image": "a.png", "sentence": "the ship", "box": [0, 0, 1, 1]}]
     path = tmp_path / "set.jsonl"
 
@@ -230,7 +232,7 @@ def test_sources_are_refused_by_name(tmp_path: Path) -> None:
     for text in ("template", "=x", f"a/b={path}"):
         with pytest.raises(ConfigError):
             read_source(text)
-    with pytest.raises(DataError, match="'a' stands twice"):
+    with pytest.raises(DataError, match="'a' occurs twice"):
         read_source(write(*lines, *lines))
     with pytest.raises(DataError, match="no sentence or no box"):
         read_source(write({"id": "a", "image": "a.png", "box": [0, 0, 1, 1]}))
@@ -241,10 +243,10 @@ def test_sources_are_refused_by_name(tmp_path: Path) -> None:
 # ---- the job ---------------------------------------------------------------------------------------------------
 
 
-def job(folder: Path, world: World, *names: str, **changes: Any) -> dict[str, Any]:
+def job(folder: Path, fake: FakeTraining, *names: str, **changes: Any) -> dict[str, Any]:
     sources = [source(folder, name) for name in names]
-    asked = replace(plan(folder), **changes)
-    return Curriculum(asked, sources, world.evaluation(folder), train=world.train, measure=world.measure).run()
+    asked = replace(settings(folder), **changes)
+    return Curriculum(asked, sources, fake.evaluation(folder), train=fake.train, measure=fake.measure).run()
 
 
 def subset(folder: Path) -> list[str]:
@@ -252,68 +254,68 @@ def subset(folder: Path) -> list[str]:
 
 
 def test_one_source(tmp_path: Path) -> None:
-    world = World()
-    report = job(tmp_path, world, "simple")
+    fake = FakeTraining()
+    report = job(tmp_path, fake, "simple")
     # The stub's best set is what lies above 0.7; of 40 samples with reliability 0.0 ... 0.975.
     assert report["choices"][0]["threshold"] == 0.7
     assert subset(tmp_path) == [f"s{i:02d}" for i in range(29, 40)]
     assert [e["threshold"] for e in report["choices"][0]["evaluated"]] == [0.5, 0.6, 0.4, 0.7, 0.8]
-    assert len(world.trained) == 6 and report["final"]["samples"] == 11
+    assert len(fake.trained) == 6 and report["final"]["samples"] == 11
     out = tmp_path / "out"
     names = {path.name for path in out.iterdir()}
     assert {"report.json", "report.md", "histogram.png", "curve.png", "best.ckpt", "progress.json"} <= names
     assert json.loads((out / "report.json").read_text("utf-8")) == report
     assert "| 0.7 | 11 |" in (out / "report.md").read_text("utf-8")
     first = build_dataset(DataConfig(dataset="jsonl", root=str(out / "subset")), "val")[0]
-    assert Path(first.image_path) == tmp_path / "pictures" / "0.png"
+    assert Path(first.image_path) == tmp_path / "images" / "0.png"
     assert (out / "best.ckpt").read_text() == report["final"]["training"]
     assert not list(out.glob("trainings/*/run/last.ckpt"))
 
 
 def test_several_sources(tmp_path: Path) -> None:
-    world = World()
-    report = job(tmp_path, world, "complex", "simple")
+    fake = FakeTraining()
+    report = job(tmp_path, fake, "complex", "simple")
     assert report["order"] == ["simple", "complex"]  # one entity a sentence against two
     assert {c["measurer"] for c in report["choices"]} == {"simple"}  # the other measurer is made blind
     assert len(report["reliability"]) == 4 and len(report["sources"]) == 2
     assert {name.split("/")[0] for name in subset(tmp_path)} == {"simple", "complex"}
     assert (tmp_path / "out/reliability/complex-by-simple/refine_0_5.jsonl").is_file()
-    given = job(tmp_path, World(), "complex", "simple", order=("complex", "simple"))
+    given = job(tmp_path, FakeTraining(), "complex", "simple", order=("complex", "simple"))
     assert given["order"] == ["complex", "simple"]
     with pytest.raises(ConfigError, match="must name every source once"):
-        job(tmp_path, world, "complex", "simple", order=("complex",))
+        job(tmp_path, fake, "complex", "simple", order=("complex",))
 
 
 def test_finished_trainings_are_used_again(tmp_path: Path) -> None:
-    report = job(tmp_path, World(), "simple")
-    again = World()
+    report = job(tmp_path, FakeTraining(), "simple")
+    again = FakeTraining()
     assert job(tmp_path, again, "simple") == report
     assert not again.trained and not again.measured
     # Another setting is another training; the old ones stay for the old setting.
-    faster = replace(plan(tmp_path).config, train=replace(plan(tmp_path).config.train, lr_base=0.5))
+    faster = replace(settings(tmp_path).config, train=replace(settings(tmp_path).config.train, lr=0.5))
     job(tmp_path, again, "simple", config=faster)
     assert len(again.trained) == 6 and len(again.measured) == 1
-    elsewhere = World()
+    elsewhere = FakeTraining()
     job(tmp_path, elsewhere, "simple", start=0.8)
     assert len(elsewhere.trained) == 1  # 0.9; everything else was trained for the other start
 
 
 def test_interrupted_anywhere_it_ends_with_the_same_subset(tmp_path: Path) -> None:
-    whole = World()
+    whole = FakeTraining()
     expected = job(tmp_path / "whole", whole, "complex", "simple")
     events = len(whole.trained) + len(whole.measured)
     assert events > 12
     # Measurers, measurements, the choice of a measurer, both searches: some of each.
     for point in (0, 1, 3, 6, 9, events - 1):
         folder = tmp_path / str(point)
-        world = World(fail_at=point)
+        fake = FakeTraining(fail_at=point)
         with pytest.raises(KeyboardInterrupt):
-            job(folder, world, "complex", "simple")
-        world.fail_at = -1
-        report = job(folder, world, "complex", "simple")
+            job(folder, fake, "complex", "simple")
+        fake.fail_at = -1
+        report = job(folder, fake, "complex", "simple")
         assert report["final"] == expected["final"] and report["choices"] == expected["choices"]
         # Only what was interrupted was done twice.
-        assert len(world.trained) + len(world.measured) == events + 1
+        assert len(fake.trained) + len(fake.measured) == events + 1
 
 
 def test_killed_for_good_it_ends_with_the_same_subset(tmp_path: Path) -> None:
@@ -329,10 +331,10 @@ def test_killed_for_good_it_ends_with_the_same_subset(tmp_path: Path) -> None:
 
 
 def test_sets_that_fill_no_step_are_not_trained(tmp_path: Path) -> None:
-    world, asked = World(), plan(tmp_path)
+    fake, asked = FakeTraining(), settings(tmp_path)
     big = replace(asked.config, train=replace(asked.config.train, batch_sum=16))
-    report = job(tmp_path, world, "simple", config=big)
-    # 0.6 keeps 15: fewer than the 16 rows of a step.
+    report = job(tmp_path, fake, "simple", config=big)
+    # 0.6 keeps 15: fewer than the 16 samples of a step.
     assert report["choices"][0]["threshold"] == 0.5
     assert report["choices"][0]["evaluated"][1] == {"threshold": 0.6, "samples": 15, "performance": None}
     assert "not trained" in (tmp_path / "out" / "report.md").read_text("utf-8")
@@ -349,7 +351,7 @@ def script_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         script = tmp_path / "train.py"
         script.write_text(text)
         monkeypatch.setattr(Launcher, "__init__", _plain_init(script))
-        config = plan(tmp_path).config
+        config = settings(tmp_path).config
         config = replace(config, train=replace(config.train, output_dir=str(tmp_path / "t"), experiment_name="run"))
         (tmp_path / "t").mkdir(exist_ok=True)
         return Job("k", tmp_path / "t", config, "a training", 3)
@@ -362,7 +364,7 @@ def _plain_init(script: Path) -> Callable[..., None]:
 
     def init(self: Launcher, *arguments: Any, **named: Any) -> None:
         real(self, *arguments, **named)
-        self._train_words = [str(script)]
+        self._train_arguments = [str(script)]
 
     return init
 
@@ -387,7 +389,7 @@ def test_a_failed_training_shows_the_end_of_its_log(script_job: Callable[[str], 
     task = script_job("import sys; print('first'); sys.exit('the disk is full')")
     with pytest.raises(MindGroundError, match=r"(?s)a training: .* code 1.*the disk is full.*same command continues"):
         Launcher().train(task)
-    with pytest.raises(MindGroundError, match="does not tell prec@0.5"):
+    with pytest.raises(MindGroundError, match="has no prec@0.5"):
         Launcher().train(script_job("pass"))
 
 
@@ -432,18 +434,18 @@ def test_a_killed_command_leaves_no_training_and_its_lock_is_waited_for(tmp_path
         assert (tmp_path / "ended").exists()
 
 
-def test_mpirun_is_the_commands_business(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_starts_mpirun_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         Launcher(0)
     prefix = Launcher(3)._prefix
     assert Path(prefix[0]).name == "mpirun" and prefix[1:] == ["-n", "3"]
     monkeypatch.setattr(launch_module, "launched_size", lambda: 2)
-    with pytest.raises(ConfigError, match="start it plainly, --ranks N"):
+    with pytest.raises(ConfigError, match="without mpirun, with --ranks N"):
         Launcher()
 
 
 def test_a_training_is_the_command_train(tmp_path: Path) -> None:
-    config = plan(tmp_path).config
+    config = settings(tmp_path).config
     data = replace(config.data, dataset="jsonl", root=str(tmp_path / "none"), eval_splits=["val"])
     task = Job("k", tmp_path, replace(config, data=data), "a training", 3)
     with pytest.raises(MindGroundError, match=r"(?s)a training: .*code 2.*no train\.jsonl"):
@@ -451,7 +453,7 @@ def test_a_training_is_the_command_train(tmp_path: Path) -> None:
 
 
 def test_a_measurement_in_a_process_names_its_mistake(tmp_path: Path) -> None:
-    config = plan(tmp_path).config
+    config = settings(tmp_path).config
     task = Measurement(tmp_path / "no.ckpt", tmp_path, tmp_path / "r", config, "reliability of x by x")
     (tmp_path / "train.jsonl").write_text('{"image": "a.png", "sentence": "a", "box": [0, 0, 1, 1]}\n')
     with pytest.raises(MindGroundError, match=r"(?s)reliability of x by x: .*code 2.*no\.ckpt does not exist"):

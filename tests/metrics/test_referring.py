@@ -53,7 +53,7 @@ def test_boxes_by_hand() -> None:
     assert scores["prec@0.5"] == pytest.approx(2 / 5)
     assert scores["box_mean_iou"] == pytest.approx((1 + 0.5 + 1 / 3) / 5)
     assert scores["box_overall_iou"] == pytest.approx((100 + 50 + 50) / (100 + 100 + 150 + 200 + 100))
-    assert scores["prec_strict@0.5"] == pytest.approx(1 / 5), "told because it differs"
+    assert scores["prec_strict@0.5"] == pytest.approx(1 / 5), "given because it differs"
     assert set(scores) == {"prec@0.5", "prec_strict@0.5", "box_mean_iou", "box_overall_iou"}, (
         "no mask scores without masks"
     )
@@ -69,7 +69,7 @@ def test_more_thresholds() -> None:
     # The third reaches beyond the image; what lies outside is not held against it.
     assert [scores[f"prec@{t}"] for t in (0.5, 0.7, 0.9)] == pytest.approx([1, 2 / 3, 1 / 3])
     assert scores["box_overall_iou"] == pytest.approx((100 + 80 + 60) / 300)
-    assert not any(name.startswith("prec_strict") for name in scores), "told only where it differs"
+    assert not any(name.startswith("prec_strict") for name in scores), "given only where it differs"
 
 
 def test_boxes_by_area_and_by_word() -> None:
@@ -133,7 +133,7 @@ def test_rows_that_fill_the_shape_do_not_count() -> None:
     metrics.update([found([0, 0, 10, 10])] * 2, batch([right, wrong], count=1))
     metrics.update([], batch([wrong], count=0))
     assert len(metrics) == 1 and metrics.compute()["prec@0.5"] == 1
-    with pytest.raises(ValueError, match="1 predictions for 2 rows"):
+    with pytest.raises(ValueError, match="1 predictions for 2 samples"):
         metrics.update([found(None)], batch([right, wrong]))
 
 

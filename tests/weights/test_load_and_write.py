@@ -55,7 +55,7 @@ def test_half_and_spelled_out_byte_orders() -> None:
         ({"0.weight": np.zeros((3, 4), np.float32)}, r"0.weight \(file \(3, 4\), model \(4, 3\)\)"),
         ({"0.weight": np.zeros((4, 3), np.int32)}, "file holds int32, model float32"),
         ({"0.weight": np.full((4, 3), 1e300)}, "overflow"),
-        ({"stranger": np.zeros(1)}, "1 tensors of the file have no place: stranger"),
+        ({"unknown": np.zeros(1)}, "1 tensors of the file belong to no parameter: unknown"),
         ({"0.weight": None}, "1 parameters of the model are not in the file: 0.weight"),
     ],
 )
@@ -70,9 +70,9 @@ def test_a_refused_load_changes_nothing(change: dict[str, Any], says: str) -> No
 
 
 def test_long_lists_are_cut_with_a_count() -> None:
-    strangers = {f"s{index}": np.zeros(1) for index in range(25)}
+    unknown = {f"s{index}": np.zeros(1) for index in range(25)}
     with pytest.raises(WeightsError, match=r"25 tensors .*s9, \.\.\. and 15 more"):
-        load_into(_model(), {**_tensors(), **strangers})
+        load_into(_model(), {**_tensors(), **unknown})
 
 
 def test_what_the_caller_allows() -> None:

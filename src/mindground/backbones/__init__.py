@@ -1,1 +1,1 @@
-"""Image or text in, features out."""
+"""Encoders from images or text to features."""

@@ -1,4 +1,4 @@
-"""BERT encoder (Devlin et al., arXiv 1810.04805), numbers as in Hugging Face's `BertModel`."""
+"""BERT encoder (Devlin et al., arXiv 1810.04805) with the numbers of Hugging Face's `BertModel`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MASKED = -10000.0
 
 
 class _Table(nn.Cell):
-    """Rows to be looked up; parameter `embedding_table` (rows, width)."""
+    """Embedding lookup; parameter `embedding_table` (rows, width)."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Bert(nn.Cell):
         num_hidden_layers: layers to build; a published file may hold more.
         layer_norm_eps: epsilon of all layer norms.
         dropout: rate after embeddings, on attention probabilities and after dense layers, in training only.
-        padding_idx: word whose row receives no gradient (Hugging Face trains with 0), None = all rows do.
+        padding_idx: token whose embedding receives no gradient (Hugging Face trains with 0), None = all receive one.
         pooler: whether the published pooler is part of the model. `construct` does not use it; see `pool`.
     """
 
@@ -222,7 +222,7 @@ _RULES = (
         "encoder.layer.{n}.{where}.dense.{leaf}",
     ),
     ("pooler.dense.{leaf:weight|bias}", "pooler.dense.{leaf}"),
-    # older files spell the norms as TensorFlow did
+    # older files use TensorFlow's names for the norms
     ("embeddings.LayerNorm.{leaf:gamma|beta}", "embeddings.layer_norm.{leaf}"),
     (
         "encoder.layer.{n}.{where:attention.output|output}.LayerNorm.{leaf:gamma|beta}",

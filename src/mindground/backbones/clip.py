@@ -1,7 +1,7 @@
 """CLIP's two towers (Radford et al., ICML 2021, arXiv 2103.00020), every token kept.
 
-Numbers as in the published code: pre-norm blocks with quick-GELU, no dropout; the text tower is causal, so padding
-behind a sentence changes nothing before it.
+The numbers are those of the published code: pre-norm blocks with quick-GELU, no dropout. The text tower is causal, so
+padding behind a sentence changes nothing before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mindground.nn.patches import PatchProjection
 __all__ = ["Clip", "ClipText", "ClipVision", "ResidualBlock"]
 
 _EPS = 1e-5
-# Far below every attention logit, and still a float16.
+# Far below every attention logit, and representable in float16.
 _MASKED = -1e4
 
 
@@ -43,7 +43,7 @@ class ResidualBlock(nn.Cell):
 
     Args:
         width, heads: dimensions.
-        depth: blocks of the tower; its start weights are smaller the more of them add up.
+        depth: number of blocks in the tower; the initial weights are smaller for deeper towers.
     """
 
     def __init__(self, width: int, heads: int, depth: int) -> None:
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Cell):
         self.ln_1 = LayerNorm(width, _EPS)
         self.mlp = _Mlp(width)
         self.ln_2 = LayerNorm(width, _EPS)
-        # Deviations of the published code (`initialize_parameters`); 0.02 at every width starves narrow towers.
+        # Deviations of the published code (`initialize_parameters`); a fixed 0.02 is too small for narrow towers.
         inner, outer = width**-0.5, (2 * depth * width) ** -0.5
         for weight, std in (
             (self.attn.in_proj_weight, inner),
@@ -182,12 +182,12 @@ class ClipText(nn.Cell):
         return rows.reshape((x.shape[0], x.shape[1], self.text_projection.shape[1]))
 
     def construct(self, token_ids: ms.Tensor) -> ms.Tensor:
-        """(B, L) int32, anything behind the end token -> every token in the shared space (B, L, E)."""
+        """(B, L) int32, any ids behind the end token -> every token in the shared space (B, L, E)."""
         return self.project(self.hidden(token_ids))
 
 
 class Clip(nn.Cell):
-    """Both towers under one name, and the pooled use that CLIP itself makes of them.
+    """Both towers in one Cell, with the pooling that CLIP itself uses.
 
     Args:
         vision: the image tower.
@@ -205,7 +205,7 @@ class Clip(nn.Cell):
         return self.visual(image)[:, 0]
 
     def pooled_text(self, token_ids: ms.Tensor, end: ms.Tensor) -> ms.Tensor:
-        """Tokens (B, L) and the place of each sentence's end token (B,) int32 -> (B, E)."""
+        """Tokens (B, L) and the index of each sentence's end token (B,) int32 -> (B, E)."""
         tokens = self.text(token_ids)
         rows = tokens.reshape((-1, tokens.shape[2]))
         return ops.gather(rows, ops.arange(tokens.shape[0]).astype(ms.int32) * tokens.shape[1] + end, 0)
@@ -218,5 +218,5 @@ class Clip(nn.Cell):
 
 
 def _unit(x: ms.Tensor) -> ms.Tensor:
-    """Rows (B, E) at length 1."""
+    """Vectors (B, E) scaled to length 1."""
     return x / ops.broadcast_to(ops.sqrt(ops.square(x).sum(1)).expand_dims(1), x.shape)

@@ -1,4 +1,4 @@
-"""Names of CLIP's tensors in the files of others, and position tables for images of another size."""
+"""Names of CLIP's tensors in published files, and position tables for images of another size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PUBLISHED_FILES: dict[str, str] = {
 
 
 def published_name(path: str | Path) -> tuple[str, str]:
-    """SHA-256 of a file, and what OpenAI calls it ("" for a file that is none of theirs)."""
+    """SHA-256 of a file, and OpenAI's name of it ("" for a file that OpenAI has not published)."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while part := stream.read(1 << 22):
@@ -50,7 +50,7 @@ def tower_dimensions(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
         text_heads, embed_dim, and `grid`, the patches per side.
 
     Raises:
-        KeyError: a table that every CLIP has is not there.
+        KeyError: a table that every CLIP has is missing.
     """
     vision_width, _, patch, _ = shapes["visual.conv1.weight"]
     text_width, embed_dim = shapes["text.text_projection"]
@@ -75,7 +75,7 @@ def _layers(shapes: Mapping[str, tuple[int, ...]], tower: str) -> int:
 
 
 def position_adapter(leading: int) -> Adapter:
-    """Adapter that resizes a position table: `leading` rows stay, the rest is a square grid (bicubic, no antialiasing).
+    """Adapter that resizes a position table (bicubic, no antialiasing); `leading` rows stay, the rest is a square grid.
 
     Args:
         leading: rows in front of the grid (1 for the class token).
@@ -121,7 +121,7 @@ def _openai_rules() -> tuple[tuple[str, str], ...]:
     )
 
 
-# The archives of the authors (ViT-B-16.pt and its sisters), and everything that uses their names.
+# The archives of the authors (ViT-B-16.pt and the other sizes), and everything that uses their names.
 OPENAI_MAP = WeightMap(
     "OpenAI CLIP",
     backbone="clip",
@@ -143,7 +143,7 @@ def _huggingface_rules() -> tuple[tuple[str, str], ...]:
             (layer + "mlp.fc2.{leaf:weight|bias}", block + "mlp.c_proj.{leaf}"),
         ]
     for theirs, ours in (
-        ("vision_model.pre_layrnorm", "visual.ln_pre"),  # spelt like this in every published file
+        ("vision_model.pre_layrnorm", "visual.ln_pre"),  # this spelling is in every published file
         ("vision_model.post_layernorm", "visual.ln_post"),
         ("text_model.final_layer_norm", "text.ln_final"),
     ):

@@ -1,8 +1,8 @@
 """ViTDet: a plain vision transformer with window attention and a few global blocks, single scale.
 
-Follows detectron2's `modeling/backbone/vit.py` (Li et al., arXiv 2203.16527) number by number, with one choice of its
-own: a table of relative positions that is too long for the grid is cropped around its centre instead of being squeezed,
-so that a row goes on meaning the same offset. `rel_pos_resize="interpolate"` is detectron2's way.
+Follows detectron2's `modeling/backbone/vit.py` (Li et al., arXiv 2203.16527) number by number, with one exception: a
+table of relative positions that is too long for the grid is cropped around its centre instead of being interpolated, so
+that every row still stands for the same offset. `rel_pos_resize="interpolate"` is detectron2's way.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class ViTDet(nn.Cell):
         window_block_indexes: blocks that attend inside windows of `window_size`; all others are global.
         drop_path_rate: rate of the last block; it grows linearly from 0.
         norm_eps: epsilon of all layer norms.
-        pretrain_img_size: side that `pos_embed` belongs to; it is kept in that form and resized at run time.
-        rel_pos_resize: "crop" or "interpolate", see the module's notes.
+        pretrain_img_size: side that `pos_embed` belongs to; the table is stored at that size and resized at run time.
+        rel_pos_resize: "crop" or "interpolate", see the module's description.
         qkv_layers: block index -> Cell called as qkv(x (B, n, C), *extras) -> (B, n, 3C); None = plain `Linear`.
     """
 
@@ -247,8 +247,8 @@ def fit_relative_table(array: np.ndarray, wanted: tuple[int, ...]) -> tuple[np.n
 def layer_decay_rate(name: str, decay: float, layers: int, prefix: str = "") -> float:
     """Learning-rate factor decay^(layers + 1 - layer) of one parameter, as ViTDet was trained.
 
-    The patch and position embeddings are layer 0, block k is layer k + 1; whatever does not start with `prefix`, and
-    the rest of the backbone, keeps its rate.
+    The patch and position embeddings are layer 0, block k is layer k + 1. Parameters that do not start with `prefix`,
+    and the others of the backbone, have factor 1.
     """
     layer = layers + 1
     if name.startswith(prefix):
@@ -274,7 +274,7 @@ _ADAPTERS = ((r"blocks\.\d+\.attn\.rel_pos_[hw]", fit_relative_table),)
 # The backbone alone, without a prefix on either side.
 VITDET_MAP = WeightMap("ViTDet backbone", backbone="vitdet", rules=_RULES, adapters=_ADAPTERS)
 
-# A released Mask R-CNN or Cascade R-CNN file; take `with_prefix(ours=...)` for the place in a family's model.
+# A released Mask R-CNN or Cascade R-CNN file; use `with_prefix(ours=...)` for its position in a family's model.
 DETECTRON2_MAP = WeightMap(
     "detectron2 ViTDet",
     backbone="vitdet",

@@ -20,7 +20,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Parse, then run or continue. Whatever computes is a process of its own, so MindSpore is not imported here."""
     from mindground.cli.parser import VerbParser
     from mindground.config import parse_command_line
-    from mindground.curriculum.run import Plan, run_curriculum
+    from mindground.curriculum.run import CurriculumSettings, run_curriculum
     from mindground.curriculum.subsets import read_source, source_of
 
     parser = VerbParser(prog, __doc__)
@@ -35,5 +35,6 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     options, config = line.options, line.config()
     sources = [read_source(text) for text in options.source] or [source_of("train", config.data)]
     order = tuple(name for name in options.order.split(",") if name)
-    run_curriculum(Plan(config, options.out, options.start_threshold, order, options.ranks), sources)
+    settings = CurriculumSettings(config, options.out, options.start_threshold, order, options.ranks)
+    run_curriculum(settings, sources)
     return 0

@@ -128,7 +128,7 @@ def _mpi() -> Finding:
 
 def _fonts() -> list[Finding]:
     try:
-        from mindground.visualize.lettering import missing_characters
+        from mindground.visualize.text_drawing import missing_characters
     except ImportError as error:
         return [Finding("fonts", "missing", f"{error}; install the packages that are missing above")]
     found = []

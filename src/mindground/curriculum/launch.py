@@ -1,7 +1,7 @@
-"""Trainings and measurements as processes of their own: started, watched, stopped with the command, found again.
+"""Trainings and measurements as separate processes: start, watch, stop with the command, lock the work folder.
 
-A command that is killed takes its child with it (on Linux the child is asked to stop when its parent is gone, and saves
-its position). Should one live on, it still holds the lock of the work folder, and the next command waits for it.
+If the command is killed, its child stops as well (on Linux the kernel sends SIGTERM to the child, which saves its
+progress). A child that still runs holds the lock of the work folder, and the next command waits for it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["Job", "Launcher", "Measurement", "Outcome", "locked"]
 
 _LOG = logging.getLogger("mindground")
 _POLL_S = 0.2
-_NEWS_S = 30.0
+_REPORT_INTERVAL_S = 30.0
 _TAIL = 12
 # Loaded before any fork: nothing may be imported between fork and exec.
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -50,11 +50,11 @@ class Job:
     """A training.
 
     Attributes:
-        key: its hash, see `subsets.training_key`.
-        folder: of this training alone; the set lies in `data`, the run goes to `run`.
+        key: hash of the training, see `subsets.training_key`.
+        folder: folder of this training; the set is in `data`, the run folder is `run`.
         config: resolved, with these folders in it and `train.resume` auto.
         title: for messages.
-        samples: how many it trains on.
+        samples: number of training samples.
     """
 
     key: str
@@ -65,13 +65,13 @@ class Job:
 
     @property
     def run(self) -> RunFolder:
-        """Where it trains."""
+        """The run folder."""
         return RunFolder.of(self.config.train)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to: the metric that judges, the best checkpoint, and all metrics of that moment."""
+    """Result of a training: the metric that selects, the best checkpoint, and all metrics of that checkpoint."""
 
     performance: float
     checkpoint: Path
@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A source measured with a checkpoint: `data` holds the set as JSON lines, `folder` gets the result."""
+    """A measurement of a source with a checkpoint: `data` holds the set as JSON lines, `folder` gets the result."""
 
     checkpoint: Path
     data: Path
@@ -89,8 +89,8 @@ class Measurement:
     title: str
 
 
-def judging_metric(config: Config) -> str:
-    """The metric by which trainings are compared. Raises ConfigError for one that the task does not have."""
+def selecting_metric(config: Config) -> str:
+    """The metric by which trainings are compared. Raises ConfigError if the task has no metric of that name."""
     task = task_of(model_interface(config))
     return task.selecting_metric(config.eval.select_by, MetricSettings.of(config.eval))
 
@@ -99,64 +99,69 @@ class Launcher:
     """Runs jobs as `mindground train` and `mindground.cli.measure_source`, with this Python.
 
     Args:
-        ranks: more than 1 puts `mpirun -n` before them.
-        stop: asked between polls; a signal to the command is passed on, and the child saves before it ends.
+        ranks: more than 1 starts the jobs with `mpirun -n`.
+        stop: a signal to the command is passed on to the child, which saves before it ends.
         lock: file descriptor that children inherit, see `locked`.
 
     Raises:
-        ConfigError: started under mpirun, or there is no mpirun.
+        ConfigError: the command itself runs under mpirun, or there is no mpirun.
     """
 
     def __init__(self, ranks: int = 1, stop: StopRequest | None = None, lock: int | None = None) -> None:
         if launched_size() > 1:
             raise ConfigError(
-                "the curriculum starts mpirun itself, once for every training: start it plainly, --ranks N"
+                "the curriculum starts mpirun itself, once for every training: start it without mpirun, with --ranks N"
             )
         if ranks < 1:
             raise ConfigError(f"--ranks {ranks} must be at least 1")
         self._stop, self._lock = stop or StopRequest(), lock
         self._package = Path(mindground.__file__).resolve().parents[1]
-        # What follows Python on the command line of a training, and of a measurement.
-        self._train_words: list[str] = ["-m", "mindground", "train"]
-        self._measure_words: list[str] = ["-m", "mindground.cli.measure_source"]
+        # Arguments of Python for a training and for a measurement.
+        self._train_arguments: list[str] = ["-m", "mindground", "train"]
+        self._measure_arguments: list[str] = ["-m", "mindground.cli.measure_source"]
         self._prefix = [_mpirun(), "-n", str(ranks)] if ranks > 1 else []
 
     def train(self, job: Job) -> Outcome:
-        """Train, or go on with an interrupted training.
+        """Train, or continue an interrupted training.
 
         Raises:
             MindGroundError: the training failed; the end of its log is in the message.
-            RunInterrupted: the command was asked to stop.
+            RunInterrupted: a signal stopped the command.
         """
         from mindground.config import dump_yaml
 
         config = job.folder / "config.yaml"
         dump_yaml(job.config, config)
-        self._run([*self._train_words, "--config", str(config)], job.folder / "train.log", job.title)
-        metric = judging_metric(job.config)
+        self._run([*self._train_arguments, "--config", str(config)], job.folder / "train.log", job.title)
+        metric = selecting_metric(job.config)
         try:
             metrics = json.loads(job.run.metrics.read_text(encoding="utf-8"))
             return Outcome(float(metrics[metric]), job.run.best, metrics)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{job.run.metrics} does not tell {metric} ({error}); remove {job.folder} and start the command again"
+                f"{job.run.metrics} has no {metric} ({error}); remove {job.folder} and start the command again"
             ) from error
 
     def measure(self, task: Measurement) -> list[Measured]:
-        """Reliability of every sample, written to the task's folder as well."""
+        """Reliability of every sample, also written to the task's folder.
+
+        Raises:
+            MindGroundError: the measurement failed; the end of its log is in the message.
+            RunInterrupted: a signal stopped the command.
+        """
         device = [f"--device.{name}={value}" for name, value in asdict(task.config.device).items()]
-        words = ["--ckpt", str(task.checkpoint), "--data", str(task.data), "--out", str(task.folder / FILE)]
-        words += [*device, f"--eval.batch_size={task.config.eval.batch_size}"]
-        words += [f"--data.num_workers={task.config.data.num_workers}"]
+        arguments = ["--ckpt", str(task.checkpoint), "--data", str(task.data), "--out", str(task.folder / FILE)]
+        arguments += [*device, f"--eval.batch_size={task.config.eval.batch_size}"]
+        arguments += [f"--data.num_workers={task.config.data.num_workers}"]
         task.folder.mkdir(parents=True, exist_ok=True)
-        self._run([*self._measure_words, *words], task.folder / "measure.log", task.title)
+        self._run([*self._measure_arguments, *arguments], task.folder / "measure.log", task.title)
         return read_measured(task.folder / FILE)
 
-    def _run(self, words: Sequence[str], log: Path, title: str) -> None:
+    def _run(self, arguments: Sequence[str], log: Path, title: str) -> None:
         path = os.pathsep.join(part for part in (str(self._package), os.environ.get("PYTHONPATH", "")) if part)
         with log.open("ab") as stream:
             child = subprocess.Popen(
-                [*self._prefix, sys.executable, *words],
+                [*self._prefix, sys.executable, *arguments],
                 env=mpirun_environment() | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -171,19 +176,19 @@ class Launcher:
         if code:
             raise MindGroundError(
                 f"{title}: the process ended with code {code}. The end of {log}:\n{_last_lines(log, _TAIL)}\n"
-                "The same command continues once that is mended"
+                "After that is repaired, the same command continues"
             )
 
     def _watch(self, child: subprocess.Popen[bytes], log: Path, title: str) -> int:
-        started = told = time.monotonic()
-        asked = False
+        started = reported = time.monotonic()
+        signalled = False
         while (code := child.poll()) is None:
             now = time.monotonic()
-            if self._stop.signal and not asked:
+            if self._stop.signal and not signalled:
                 child.send_signal(signal.SIGTERM)
-                asked = True
-            if now - told >= _NEWS_S:
-                told = now
+                signalled = True
+            if now - reported >= _REPORT_INTERVAL_S:
+                reported = now
                 _LOG.info("  %s after %s: %s", title, duration(now - started), _last_lines(log, 1).strip())
             time.sleep(_POLL_S)
         return code
@@ -197,7 +202,7 @@ def _end_with_parent() -> None:
 def _mpirun() -> str:
     found = find_mpirun()
     if found is None:
-        raise ConfigError("--ranks needs mpirun: pip install -r requirements.txt brings one")
+        raise ConfigError("--ranks needs mpirun; install it with pip install -r requirements.txt")
     return found
 
 
@@ -214,10 +219,13 @@ def _last_lines(path: Path, count: int) -> str:
 
 @contextmanager
 def locked(folder: Path, stop: StopRequest | None = None) -> Iterator[int | None]:
-    """Hold a work folder for one command and its children; waits as long as another holds it.
+    """Lock a work folder for one command and its children; waits while another process holds the lock.
 
-    The lock belongs to the open file, which children inherit: it ends with the last process that has it, however it
-    ends. Yields the file descriptor, None on systems without such locks.
+    The lock belongs to the open file, which children inherit: it ends with the last process that has it open.
+    Yields the file descriptor, None on systems without such locks.
+
+    Raises:
+        RunInterrupted: a signal arrived while waiting.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -234,7 +242,7 @@ def locked(folder: Path, stop: StopRequest | None = None) -> Iterator[int | None
             except BlockingIOError:
                 if not waiting:
                     waiting = True
-                    _LOG.info("%s: another command, or a training that it left, is at work here; waiting", folder)
+                    _LOG.info("%s: another command, or a training that it started, uses this folder; waiting", folder)
                 if stop is not None and stop.signal:
                     raise RunInterrupted("stopped while waiting", 128 + int(stop.signal)) from None
                 time.sleep(_POLL_S)

@@ -1,11 +1,11 @@
-"""How far a pseudo label is to be relied on: the overlap of its box with what a trained model finds for its sentence.
+"""Reliability of pseudo labels: the IoU of a pseudo box with the box that a trained model predicts for its sentence.
 
-`measure` asks a checkpoint, with the transforms of evaluation; the rest is numpy and files:
+`measure` predicts with a checkpoint and the transforms of evaluation; the rest is NumPy and files:
 
     reliability.jsonl            sample id, reliability, predicted box, pseudo box, sentence
     refine_0_0 ... 1_0.jsonl     the samples above a threshold (1_0: equal to 1), ready for data.dataset=jsonl
-    bad_label_0_0, 0_4.jsonl     the samples with reliability 0, and below 0.4, worst first; `meta` says it
-    histogram.json               how many lie in (0, 0.1], (0.1, 0.2] ... and how many at 0
+    bad_label_0_0, 0_4.jsonl     the samples with reliability 0, and below 0.4, worst first; `meta` holds it
+    histogram.json               how many are in (0, 0.1], (0.1, 0.2] ... and how many at 0
 """
 
 from __future__ import annotations
@@ -56,28 +56,28 @@ class Measured:
 
 
 def box_reliability(predicted: np.ndarray, pseudo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(...,) IoU of (..., 4) predicted xyxy boxes, moved into an image of `size` (height, width), with pseudo boxes.
+    """(...,) IoU of (..., 4) predicted xyxy boxes, clipped to an image of `size` (height, width), with pseudo boxes.
 
-    The pseudo box stays as it is, as upstream's target does.
+    The pseudo box is not clipped, like upstream's target.
     """
     return box_iou(clip_boxes(predicted, size), pseudo)
 
 
 class ReliabilityCollector:
-    """Stands in for metrics in `evaluate`: keeps what was found for every sample instead of summing it up."""
+    """Replaces the metrics in `evaluate`: keeps the result of every sample instead of a mean."""
 
     def __init__(self) -> None:
-        self._rows: list[Measured] = []
+        self._measured: list[Measured] = []
 
     def update(self, predictions: Sequence[Prediction], batch: Batch) -> None:
-        """Take the real rows of a batch; a prediction without a box has reliability 0."""
-        for row in range(batch.count):
-            sample, size = batch.samples[row], batch.geometries[row].original_size
-            found, pseudo = predictions[row], referent_box(sample)
+        """Collect the real samples of a batch; a prediction without a box has reliability 0."""
+        for index in range(batch.count):
+            sample, size = batch.samples[index], batch.geometries[index].original_size
+            found, pseudo = predictions[index], referent_box(sample)
             box = np.zeros(4, np.float32)
             if len(found.scores):
                 box = clip_boxes(found.boxes_xyxy[int(np.argmax(found.scores))], size)
-            self._rows.append(
+            self._measured.append(
                 Measured(
                     sample.sample_id,
                     float(box_reliability(box, pseudo, size)),
@@ -88,40 +88,42 @@ class ReliabilityCollector:
             )
 
     def state(self) -> list[Measured]:
-        """What this rank saw."""
-        return self._rows
+        """The measurements of this rank."""
+        return self._measured
 
     def merge(self, states: Sequence[Sequence[Measured]]) -> None:
-        """Replace it by what all ranks saw."""
-        self._rows = [row for state in states for row in state]
+        """Replace them by the measurements of all ranks."""
+        self._measured = [item for state in states for item in state]
 
     def compute(self) -> dict[str, float]:
-        """The mean, for the log."""
-        return {"mean_reliability": float(np.mean([row.reliability for row in self._rows]))} if self._rows else {}
+        """The mean reliability, for the log; empty without samples."""
+        if not self._measured:
+            return {}
+        return {"mean_reliability": float(np.mean([item.reliability for item in self._measured]))}
 
     def records(self) -> list[dict[str, Any]]:
-        """Figures by sample for the evaluator's own records."""
-        return [{"sample_id": row.sample_id, "reliability": row.reliability} for row in self._rows]
+        """Reliability by sample, for the evaluator's records."""
+        return [{"sample_id": item.sample_id, "reliability": item.reliability} for item in self._measured]
 
     def measured(self) -> list[Measured]:
-        """Everything, unrounded."""
-        return self._rows
+        """All measurements, unrounded."""
+        return self._measured
 
 
 def measure(
     checkpoint: str | Path, dataset: Dataset, adjust: Callable[[Config], Config] | None = None
 ) -> list[Measured]:
-    """Reliability of every sample of a source by the model of a checkpoint; on every rank the same list.
+    """Reliability of every sample of a source by the model of a checkpoint; the same list on every rank.
 
     Transforms of evaluation, no augmentation. Samples come in the order of the source.
 
     Args:
-        checkpoint: file of ours; it brings configuration and vocabulary.
+        checkpoint: checkpoint of MindGround; it holds configuration and vocabulary.
         dataset: sentences with one pseudo box each.
-        adjust: lays command-line overrides over the checkpoint's configuration.
+        adjust: applies command-line overrides to the checkpoint's configuration.
 
     Raises:
-        MindGroundError: checkpoint or data that cannot be used.
+        MindGroundError: the checkpoint or the data cannot be used.
     """
     from mindground.engine.assemble import make_loader
     from mindground.engine.checkpoint import load_checkpoint, read_checkpoint, stored_config
@@ -137,7 +139,7 @@ def measure(
     task = task_for(dataset.kind, model_interface(config), dataset.name)
     if "box" not in task.interface.answers or task.interface.many:
         raise ConfigError(
-            f"family {config.family} gives no single box for a sentence, so nothing can be measured by it"
+            f"family {config.family} predicts no single box for a sentence, so it cannot measure reliabilities"
         )
     device.apply(**vars(config.device))
     comm = distributed.get_comm()
@@ -147,12 +149,12 @@ def measure(
     collector = ReliabilityCollector()
     loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, comm, training=False)
     evaluate(runner, loader, comm, collector, task.record, title=f"reliability of {dataset.name}")
-    by_id = {row.sample_id: row for row in collector.measured()}
+    by_id = {item.sample_id: item for item in collector.measured()}
     return [by_id[sample.sample_id] for sample in dataset]
 
 
 def histogram(reliability: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """Counts by JSON-able name: `zero`, and `bins`, ten of width 0.1 that hold their upper border and not their lower.
+    """Counts: `count`, `zero`, `mean`, and `bins`, ten of width 0.1, each with its upper limit and without its lower.
 
     The samples above a threshold are the sum of the bins above it.
     """
@@ -162,38 +164,38 @@ def histogram(reliability: Sequence[float] | np.ndarray) -> dict[str, Any]:
         "count": len(values),
         "zero": int((values == 0).sum()),
         "mean": float(values.mean()) if values.size else 0.0,
-        "bins": [above[place] - above[place + 1] for place in range(10)],
+        "bins": [above[index] - above[index + 1] for index in range(10)],
     }
 
 
-def write_measured(path: Path, rows: Sequence[Measured]) -> None:
-    """One line per sample; the numbers read back exactly."""
+def write_measured(path: Path, measured: Sequence[Measured]) -> None:
+    """Write one JSON line per sample; the numbers read back exactly. Raises WriteError."""
     write_jsonl(
         path,
         [
             {
-                "sample_id": row.sample_id,
-                "reliability": row.reliability,
-                "predicted": list(row.predicted),
-                "pseudo": list(row.pseudo),
-                "sentence": row.sentence,
+                "sample_id": item.sample_id,
+                "reliability": item.reliability,
+                "predicted": list(item.predicted),
+                "pseudo": list(item.pseudo),
+                "sentence": item.sentence,
             }
-            for row in rows
+            for item in measured
         ],
     )
 
 
 def read_measured(path: Path) -> list[Measured]:
-    """What `write_measured` wrote.
+    """Read what `write_measured` wrote.
 
     Raises:
         DataError: the file is missing or damaged.
     """
-    rows = []
+    measured = []
     try:
         for text in read_lines(path):
             line = json.loads(text)
-            rows.append(
+            measured.append(
                 Measured(
                     str(line["sample_id"]),
                     float(line["reliability"]),
@@ -203,19 +205,19 @@ def read_measured(path: Path) -> list[Measured]:
                 )
             )
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); remove it, and the measurement is made again") from error
-    return rows
+        raise DataError(f"{path} cannot be read ({error}); remove it, and the measurement is repeated") from error
+    return measured
 
 
-def write_subsets(folder: Path, records: Sequence[Mapping[str, Any]], rows: Sequence[Measured]) -> dict[str, Any]:
-    """Write what this module's description lists, but for `reliability.jsonl`; returns the histogram.
+def write_subsets(folder: Path, records: Sequence[Mapping[str, Any]], measured: Sequence[Measured]) -> dict[str, Any]:
+    """Write the files that the module's description lists, except `reliability.jsonl`; returns the histogram.
 
     Args:
-        folder: gets the files; a `dataset.json` of its own belongs beside them.
-        records: of the source in our open format, one per sample, in the order of `rows`.
-        rows: what was measured.
+        folder: gets the files; it needs a `dataset.json` beside them.
+        records: records of the source in the JSON-lines format, one per sample, in the order of `measured`.
+        measured: reliabilities.
     """
-    values = np.asarray([row.reliability for row in rows])
+    values = np.asarray([item.reliability for item in measured])
     for threshold in THRESHOLDS:
         chosen = np.flatnonzero(keep(values, threshold))
         write_jsonl(folder / f"refine_{_name(threshold)}.jsonl", [records[index] for index in chosen])

@@ -1,4 +1,4 @@
-"""What a curriculum came to: report.json for machines, report.md and two pictures for people."""
+"""Report of a curriculum: report.json for programs, report.md and two figures for readers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mindground.engine.progress import duration
-from mindground.files.atomic import write_bytes, write_json
+from mindground.files.atomic import atomic_file, write_bytes, write_json
 
 __all__ = ["draw_curves", "draw_histograms", "write_report"]
 
@@ -16,7 +16,7 @@ _LOG = logging.getLogger("mindground")
 
 
 def write_report(out: Path, report: Mapping[str, Any]) -> None:
-    """Write report.json, report.md, histogram.png and curve.png into the work folder."""
+    """Write report.json, report.md, histogram.png and curve.png into the work folder. Raises WriteError."""
     write_json(out / "report.json", report)
     write_bytes(out / "report.md", _text(report).encode())
     chosen = [(choice["source"], choice["measurer"], choice["threshold"]) for choice in report["choices"]]
@@ -50,7 +50,7 @@ def _text(report: Mapping[str, Any]) -> str:
         rows = [[f"{e['threshold']:.1f}", e["samples"], _score(e["performance"])] for e in choice["evaluated"]]
         lines += _table(["threshold", "samples", metric], rows)
     lines += ["", "## Reliability", ""]
-    names = [f"{place / 10:.1f}-{(place + 1) / 10:.1f}" for place in range(10)]
+    names = [f"{index / 10:.1f}-{(index + 1) / 10:.1f}" for index in range(10)]
     rows = [
         [f"{r['source']} by {r['measurer']}", f"{r['mean']:.3f}", r["zero"], *r["bins"]] for r in report["reliability"]
     ]
@@ -76,7 +76,7 @@ def _figure(columns: int) -> tuple[Any, Any] | None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        _LOG.info("matplotlib is not installed; no pictures of the curriculum")
+        _LOG.info("matplotlib is not installed; no figures of the curriculum are written")
         return None
     figure = Figure(figsize=(5 * columns, 4), layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
@@ -85,7 +85,8 @@ def _figure(columns: int) -> tuple[Any, Any] | None:
 def _save(figure: Any, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure).print_png(str(path))
+    with atomic_file(path) as stream:
+        FigureCanvasAgg(figure).print_png(stream)
 
 
 def draw_histograms(
@@ -99,13 +100,13 @@ def draw_histograms(
         chosen: source, measurer and threshold.
     """
     counts = {(entry["source"], entry["measurer"]): entry for entry in reliability}
-    made = _figure(len(chosen))
-    if made is None:
+    drawing = _figure(len(chosen))
+    if drawing is None:
         return None
-    figure, axes = made
+    figure, axes = drawing
     for axis, (source, measurer, threshold) in zip(axes, chosen, strict=True):
         entry = counts[source, measurer]
-        edges = [place / 10 for place in range(10)]
+        edges = [index / 10 for index in range(10)]
         colours = ["tab:blue" if edge >= threshold - 1e-9 else "lightgrey" for edge in edges]
         axis.bar(edges, entry["bins"], width=0.1, align="edge", color=colours, edgecolor="white")
         axis.bar([-0.15], [entry["zero"]], width=0.1, align="edge", color="tab:red", edgecolor="white")
@@ -120,10 +121,10 @@ def draw_histograms(
 def draw_curves(path: Path, report: Mapping[str, Any]) -> Path | None:
     """Performance over thresholds, one panel per source, with the number of samples; None without matplotlib."""
     choices = report["choices"]
-    made = _figure(len(choices))
-    if made is None:
+    drawing = _figure(len(choices))
+    if drawing is None:
         return None
-    figure, axes = made
+    figure, axes = drawing
     all_of = {source["name"]: source["performance_of_all"] for source in report["sources"]}
     for axis, choice in zip(axes, choices, strict=True):
         points = sorted(

@@ -1,12 +1,12 @@
 """The curriculum as one resumable job: measurers, reliabilities, search, final set and model.
 
-Every decision follows from numbers that are kept in files, so a continuation simply goes the same way again: a training
-whose hash has a result is not repeated, an interrupted one goes on from its checkpoint.
+All decisions depend on numbers that are stored in files, so a resumed job makes the same decisions again: a training
+whose hash has a result is not repeated, an interrupted one continues from its checkpoint.
 
     <out>/trainings/<hash>/    data/ (the set), config.yaml, train.log, run/ (the run folder), result.json
     <out>/sources/<name>/      the source as JSON lines
     <out>/reliability/<source>-by-<measurer>/   see reliability.py
-    <out>/subset/              what was chosen, ready for data.dataset=jsonl       <out>/best.ckpt   trained on it
+    <out>/subset/              the chosen samples, ready for data.dataset=jsonl       <out>/best.ckpt   trained on it
     <out>/progress.json        trainings so far      <out>/report.json, report.md, histogram.png, curve.png
 """
 
@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindground.curriculum.launch import Job, Launcher, Measurement, Outcome, judging_metric, locked
+from mindground.curriculum.launch import Job, Launcher, Measurement, Outcome, locked, selecting_metric
 from mindground.curriculum.reliability import FILE, Measured, read_measured, write_measured, write_subsets
 from mindground.curriculum.report import write_report
 from mindground.curriculum.search import Choice, Part, keep, search_sources, simple_to_complex
-from mindground.curriculum.subsets import Source, Store, digest_records, training_key
+from mindground.curriculum.subsets import Source, SubsetWriter, digest_records, training_key
 from mindground.data import Dataset, build_dataset, eval_splits
 from mindground.engine.progress import duration
 from mindground.engine.signals import StopRequest
@@ -39,7 +39,7 @@ from mindground.files.atomic import atomic_file, write_json
 if TYPE_CHECKING:
     from mindground.config import Config
 
-__all__ = ["Curriculum", "Plan", "Trained", "run_curriculum"]
+__all__ = ["Curriculum", "CurriculumSettings", "Trained", "run_curriculum"]
 
 _LOG = logging.getLogger("mindground")
 Train = Callable[[Job], Outcome]
@@ -47,15 +47,16 @@ Measure = Callable[[Measurement], list[Measured]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is asked for.
+class CurriculumSettings:
+    """Settings of a curriculum.
 
     Attributes:
-        config: of every training; its `data` section describes the split that judges, `eval.select_by` the metric.
+        config: configuration of every training; its `data` section describes the evaluation split, `eval.select_by`
+            the metric.
         out: work folder.
-        start: threshold where every search begins.
+        start: threshold at which every search begins.
         order: names of the sources from simple to complex; empty = by entities per sentence.
-        ranks: of every training and measurement.
+        ranks: number of processes of every training and measurement.
     """
 
     config: Config
@@ -67,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its hash, the parts it was made of, how many samples, what it reached, its checkpoint."""
+    """A finished training, with its hash as `key`; `reused` is True if an earlier job ran it."""
 
     key: str
     title: str
@@ -78,66 +79,73 @@ class Trained:
     reused: bool
 
 
-def run_curriculum(plan: Plan, sources: Sequence[Source]) -> dict[str, Any]:
-    """Do it with real trainings, each a process of its own; returns the report.
+def run_curriculum(settings: CurriculumSettings, sources: Sequence[Source]) -> dict[str, Any]:
+    """Run a curriculum with one process per training; returns the report.
 
     Raises:
-        MindGroundError: configuration, data or a training that failed.
+        MindGroundError: the configuration or the data cannot be used, or a training failed.
         RunInterrupted: SIGTERM or Ctrl-C; the same command continues.
     """
-    judge = eval_splits(plan.config.data)[0]
-    evaluation = build_dataset(plan.config.data, judge)
+    split = eval_splits(settings.config.data)[0]
+    evaluation = build_dataset(settings.config.data, split)
     stop = StopRequest()
-    with stop.listening(), locked(plan.out, stop) as lock:
-        launcher = Launcher(plan.ranks, stop, lock)
-        return Curriculum(plan, sources, evaluation, train=launcher.train, measure=launcher.measure).run()
+    with stop.listening(), locked(settings.out, stop) as lock:
+        launcher = Launcher(settings.ranks, stop, lock)
+        return Curriculum(settings, sources, evaluation, train=launcher.train, measure=launcher.measure).run()
 
 
 class Curriculum:
-    """One job.
+    """One curriculum job.
 
     Args:
-        plan: what is asked for.
-        sources: in the order given by the user; with one, the search is for its threshold alone.
-        evaluation: split by which every training is judged.
-        train: makes a training and says what it reached; may be called again for one that was interrupted.
-        measure: reliability of every sample of a source, in its order.
+        settings: settings of the job.
+        sources: in the order given by the user; with one source only its threshold is searched.
+        evaluation: the split on which every training is evaluated.
+        train: runs a training and returns its result; it may be called again for an interrupted one.
+        measure: returns the reliability of every sample of a source, in its order.
     """
 
     def __init__(
-        self, plan: Plan, sources: Sequence[Source], evaluation: Dataset, *, train: Train, measure: Measure
+        self,
+        settings: CurriculumSettings,
+        sources: Sequence[Source],
+        evaluation: Dataset,
+        *,
+        train: Train,
+        measure: Measure,
     ) -> None:
-        self.plan, self.store, self._train, self._measure = plan, Store(sources, evaluation), train, measure
-        self.names = [source.name for source in self.store.sources]
+        self.settings, self._train, self._measure = settings, train, measure
+        self.subsets = SubsetWriter(sources, evaluation)
+        self.names = [source.name for source in self.subsets.sources]
         self.order = self._order()
         self._trained: dict[str, Trained] = {}
         self._reliability: dict[tuple[int, int], np.ndarray] = {}
         self._histograms: dict[tuple[int, int], dict[str, Any]] = {}
-        train_section = plan.config.train
-        self._least = train_section.batch_sum or train_section.batch_size * plan.ranks
+        train_section = settings.config.train
+        self._fewest = train_section.batch_sum or train_section.batch_size * settings.ranks
 
     def _order(self) -> list[int]:
-        if not self.plan.order:
-            return simple_to_complex([source.entities for source in self.store.sources])
-        if sorted(self.plan.order) != sorted(self.names):
+        if not self.settings.order:
+            return simple_to_complex([source.entities for source in self.subsets.sources])
+        if sorted(self.settings.order) != sorted(self.names):
             raise ConfigError(
-                f"--order {','.join(self.plan.order)} must name every source once: {', '.join(self.names)}"
+                f"--order {','.join(self.settings.order)} must name every source once: {', '.join(self.names)}"
             )
-        return [self.names.index(name) for name in self.plan.order]
+        return [self.names.index(name) for name in self.settings.order]
 
     def run(self) -> dict[str, Any]:
-        """All of it; what an earlier call left in the work folder is used."""
+        """Run the job and return the report; results of earlier calls in the work folder are used."""
         number = len(self.names)
-        for given in self.store.sources:
+        for given in self.subsets.sources:
             _LOG.info("source %s: %d samples, %.2f entities a sentence", given.name, len(given.dataset), given.entities)
         _LOG.info("order: %s; some %d trainings", ", ".join(self.names[s] for s in self.order), _expected(number))
         measurers = [self._training((Part(source),)) for source in range(number)]
         for source in range(number):
             for measurer in range(number):
                 self._measured(source, measurer, measurers[measurer])
-        choices = search_sources(self.order, self._performance, self.plan.start)
+        choices = search_sources(self.order, self._performance, self.settings.start)
         final = self._training(tuple(choice.part for choice in choices))
-        return self._deliver(measurers, choices, final)
+        return self._write_results(measurers, choices, final)
 
     # ---- sets --------------------------------------------------------------------------------------------------
 
@@ -148,7 +156,7 @@ class Curriculum:
             if part.measurer is not None and part.threshold is not None:
                 values = self._reliability[part.source, part.measurer]
                 chosen[part.source] = np.flatnonzero(keep(values, part.threshold)).tolist()
-        return self.store.chosen(chosen)
+        return self.subsets.chosen(chosen)
 
     def _title(self, parts: Sequence[Part]) -> str:
         texts = []
@@ -165,29 +173,29 @@ class Curriculum:
 
     def _performance(self, parts: tuple[Part, ...]) -> float:
         count = len(self._records(parts))
-        if count < self._least:
+        if count < self._fewest:
             _LOG.info(
-                "%s: %d samples, less than the %d of one step; not trained", self._title(parts), count, self._least
+                "%s: %d samples, less than the %d of one step; not trained", self._title(parts), count, self._fewest
             )
             return -math.inf
         return self._training(parts).performance
 
     def _training(self, parts: Sequence[Part]) -> Trained:
         records = self._records(parts)
-        config = self.plan.config
-        key = training_key(config, digest_records(records), self.store.evaluation_digest, self.plan.ranks)
+        config = self.settings.config
+        key = training_key(config, digest_records(records), self.subsets.evaluation_digest, self.settings.ranks)
         if key in self._trained:
             return self._trained[key]
         title = self._title(parts)
-        folder = self.plan.out / "trainings" / key[:16]
+        folder = self.settings.out / "trainings" / key[:16]
         found = _result(folder, key)
         if found is None:
             _LOG.info("training %d: %s, %d samples", len(self._trained) + 1, title, len(records))
-            self.store.write_training(folder / "data", records)
+            self.subsets.write_training(folder / "data", records)
             started = time.monotonic()
             outcome = self._train(Job(key, folder, _child_config(config, folder), title, len(records)))
             found = _keep_result(folder, key, title, len(records), outcome, time.monotonic() - started)
-        how = "done before" if found.reused else f"in {duration(found.seconds)}"
+        how = "reused" if found.reused else f"in {duration(found.seconds)}"
         _LOG.info(
             "training %d: %s, %d samples: %.4f, %s",
             len(self._trained) + 1,
@@ -197,29 +205,29 @@ class Curriculum:
             how,
         )
         self._trained[key] = found
-        write_json(self.plan.out / "progress.json", {"trainings": [_line(item) for item in self._trained.values()]})
+        write_json(self.settings.out / "progress.json", {"trainings": [_line(item) for item in self._trained.values()]})
         return found
 
     def _measured(self, source: int, measurer: int, model: Trained) -> None:
-        records = self.store.records(source)
-        folder = self.plan.out / "reliability" / f"{self.names[source]}-by-{self.names[measurer]}"
+        records = self.subsets.records(source)
+        folder = self.settings.out / "reliability" / f"{self.names[source]}-by-{self.names[measurer]}"
         marker, key = (
             folder / "measured.json",
             hashlib.sha256(f"{model.key} {digest_records(records)}".encode()).hexdigest(),
         )
         title = f"reliability of {self.names[source]} by {self.names[measurer]}"
         if _read_json(marker).get("key") == key:
-            rows = read_measured(folder / FILE)
+            measured = read_measured(folder / FILE)
         else:
-            data = self.plan.out / "sources" / self.names[source]
-            self.store.write_training(data, records)
-            rows = self._measure(Measurement(model.checkpoint, data, folder, self.plan.config, title))
-        if [row.sample_id for row in rows] != [record["id"] for record in records]:
+            data = self.settings.out / "sources" / self.names[source]
+            self.subsets.write_training(data, records)
+            measured = self._measure(Measurement(model.checkpoint, data, folder, self.settings.config, title))
+        if [item.sample_id for item in measured] != [record["id"] for record in records]:
             raise DataError(f"{folder} does not belong to source {self.names[source]}; remove it and start again")
-        self.store.describe(folder)
-        write_measured(folder / FILE, rows)
-        self._histograms[source, measurer] = write_subsets(folder, records, rows)
-        self._reliability[source, measurer] = np.asarray([row.reliability for row in rows])
+        self.subsets.describe(folder)
+        write_measured(folder / FILE, measured)
+        self._histograms[source, measurer] = write_subsets(folder, records, measured)
+        self._reliability[source, measurer] = np.asarray([item.reliability for item in measured])
         write_json(marker, {"key": key, "checkpoint": model.key})
         _LOG.info(
             "%s: mean %.3f, %d of %d at 0",
@@ -227,17 +235,17 @@ class Curriculum:
             *(self._histograms[source, measurer][k] for k in ("mean", "zero", "count")),
         )
 
-    # ---- the end -----------------------------------------------------------------------------------------------
+    # ---- results -----------------------------------------------------------------------------------------------
 
-    def _deliver(self, measurers: Sequence[Trained], choices: Sequence[Choice], final: Trained) -> dict[str, Any]:
-        out, parts = self.plan.out, [choice.part for choice in choices]
+    def _write_results(self, measurers: Sequence[Trained], choices: Sequence[Choice], final: Trained) -> dict[str, Any]:
+        out, parts = self.settings.out, [choice.part for choice in choices]
         records = self._records(parts)
-        self.store.write_training(out / "subset", records)
+        self.subsets.write_training(out / "subset", records)
         with final.checkpoint.open("rb") as source, atomic_file(out / "best.ckpt") as target:
             shutil.copyfileobj(source, target)
         report = {
-            "metric": judging_metric(self.plan.config),
-            "start_threshold": self.plan.start,
+            "metric": selecting_metric(self.settings.config),
+            "start_threshold": self.settings.start,
             "order": [self.names[source] for source in self.order],
             "sources": [
                 {
@@ -247,7 +255,7 @@ class Curriculum:
                     "performance_of_all": trained.performance,
                     "measurer": trained.key,
                 }
-                for source, trained in zip(self.store.sources, measurers, strict=True)
+                for source, trained in zip(self.subsets.sources, measurers, strict=True)
             ],
             "reliability": [
                 {"source": self.names[s], "measurer": self.names[m], **counts}
@@ -270,7 +278,7 @@ class Curriculum:
 
     def _chosen(self, choice: Choice) -> dict[str, Any]:
         values = self._reliability[choice.source, choice.measurer]
-        # With one source there is no choice of a measurer.
+        # With one source the measurer is not chosen.
         compared = self.names if choice.measurers else []
         return {
             "source": self.names[choice.source],
@@ -288,7 +296,7 @@ class Curriculum:
 
 
 def _expected(sources: int) -> int:
-    """Trainings of the measurers, of the choice of measurers, and about three steps of every search."""
+    """Number of trainings: the measurers, the choice of measurers, and about three steps of every search."""
     return 1 + 3 if sources == 1 else sources + sources * (sources + 3)
 
 
@@ -308,7 +316,7 @@ def _child_config(config: Config, folder: Path) -> Config:
 
 
 def _line(item: Trained) -> dict[str, Any]:
-    """One training for the report; the same for a continued job as for an uninterrupted one, but for its times."""
+    """One training for the report; equal for a resumed and an uninterrupted job, except for its time."""
     return {
         "key": item.key,
         "title": item.title,
@@ -323,7 +331,7 @@ def _finite(score: float) -> float | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A small file of our own; empty where it is missing or damaged, and what it stood for is done again."""
+    """A small JSON file of ours; empty where it is missing or damaged, so that its step is repeated."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -332,7 +340,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _result(folder: Path, key: str) -> Trained | None:
-    """A training that finished earlier, or None."""
+    """The result of a training that has finished, or None."""
     stored = _read_json(folder / "result.json")
     if stored.get("key") != key:
         return None
@@ -345,7 +353,7 @@ def _result(folder: Path, key: str) -> Trained | None:
 
 
 def _keep_result(folder: Path, key: str, title: str, samples: int, outcome: Outcome, seconds: float) -> Trained:
-    """Write down that a training is finished; its optimiser state is not needed any more and is removed."""
+    """Store the result of a finished training and remove `last.ckpt`, whose optimiser state is no longer needed."""
     if not math.isfinite(outcome.performance):
         raise CheckpointError(f"{title}: the training reached {outcome.performance}; see {folder / 'train.log'}")
     write_json(

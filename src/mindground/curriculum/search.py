@@ -1,8 +1,9 @@
-"""Which part of the pseudo labels to keep: pure functions around `performance(subset)`.
+"""Search for the pseudo labels to keep: pure functions of `performance(subset)`.
 
-Nothing here trains or reads; `performance` may take hours and is asked once for every subset. Reliability thresholds
-are tenths, 0.0 ... 0.9: a sample is kept when its reliability is *above* the threshold. CLIP-VG (Xiao et al., IEEE TMM
-2023) draws the two searches in figures 3 and 5; the details that the figures leave open are ours (docs/curriculum.md).
+Nothing here trains or reads files; `performance` may take hours and is called once for every subset. Reliability
+thresholds are tenths, 0.0 ... 0.9: a sample is kept when its reliability is *above* the threshold. CLIP-VG (Xiao et
+al., IEEE TMM 2023) shows the two searches in figures 3 and 5; details that the figures do not give are ours
+(docs/curriculum.md).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = [
     "BAD_BELOW",
     "THRESHOLDS",
     "Choice",
-    "Found",
+    "ThresholdResult",
     "Part",
     "bad",
     "greedy_threshold",
@@ -30,13 +31,13 @@ __all__ = [
 
 # Every threshold for which a subset is written; the search stays below 1.0.
 THRESHOLDS: tuple[float, ...] = tuple(tenths / 10 for tenths in range(11))
-# Upstream's second list of bad labels.
+# Limit of upstream's second list of bad labels.
 BAD_BELOW = 0.4
 _HIGHEST = 9
 
 
 def keep(reliability: Sequence[float] | np.ndarray, threshold: float) -> np.ndarray:
-    """(N,) bool: reliability strictly above the threshold; at 1.0, which nothing can exceed, equal to it."""
+    """(N,) bool: reliability strictly above the threshold; at 1.0, the maximum, equal to it."""
     values = np.asarray(reliability)
     return values == 1 if threshold >= 1 else values > threshold
 
@@ -49,7 +50,7 @@ def bad(reliability: Sequence[float] | np.ndarray, threshold: float) -> np.ndarr
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a training set: one source, or what a measurer's reliability above `threshold` leaves of it.
+    """A part of a training set: a source, or its samples with a measurer's reliability above `threshold`.
 
     Attributes:
         source: number of the source.
@@ -63,8 +64,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a search for a threshold ended, and every (threshold, performance) it asked for, in order."""
+class ThresholdResult:
+    """Result of a threshold search, and every (threshold, performance) that it evaluated, in order."""
 
     threshold: float
     performance: float
@@ -102,54 +103,55 @@ def _tenths(threshold: float) -> int:
     return tenths
 
 
-def greedy_threshold(performance: Callable[[float], float], start: float = 0.5) -> Found:
+def greedy_threshold(performance: Callable[[float], float], start: float = 0.5) -> ThresholdResult:
     """Climb from `start` in steps of 0.1 as long as the performance strictly rises.
 
-    Start, the step up and the step down are looked at; the better of the two (up when they are equal) gives the
-    direction if it beats the start. NaN counts as worse than anything.
+    The start, the step up and the step down are evaluated; the better step (up if they are equal) gives the direction
+    if it is better than the start. NaN counts as worse than anything.
 
     Args:
-        performance: of a model trained on what lies above a threshold; minus infinity where that cannot be trained.
+        performance: of a model trained on the samples above a threshold; minus infinity if they are too few to train.
         start: 0.0, 0.1 ... 0.9.
 
     Raises:
-        ConfigError: `start` is none of these.
+        ConfigError: another `start`.
         DataError: nothing around the start can be trained.
     """
     first = _tenths(start)
-    asked: dict[int, float] = {}
+    evaluated: dict[int, float] = {}
 
     def value(tenths: int) -> float:
         if not 0 <= tenths <= _HIGHEST:
             return -math.inf
-        if tenths not in asked:
+        if tenths not in evaluated:
             found = float(performance(tenths / 10))
-            asked[tenths] = -math.inf if math.isnan(found) else found
-        return asked[tenths]
+            evaluated[tenths] = -math.inf if math.isnan(found) else found
+        return evaluated[tenths]
 
-    here, up, down = value(first), value(first + 1), value(first - 1)
+    current, up, down = value(first), value(first + 1), value(first - 1)
     step = 1 if up >= down else -1
     best = first
-    if max(up, down) > here:
+    if max(up, down) > current:
         best = first + step
         while value(best + step) > value(best):
             best += step
-    if asked[best] == -math.inf:
+    if evaluated[best] == -math.inf:
         raise DataError(
             f"no threshold around {start} leaves enough samples to train on; start lower, or train the measurer longer"
         )
-    return Found(best / 10, asked[best], tuple((tenths / 10, score) for tenths, score in asked.items()))
+    order = tuple((tenths / 10, score) for tenths, score in evaluated.items())
+    return ThresholdResult(best / 10, evaluated[best], order)
 
 
 def simple_to_complex(entities: Sequence[float]) -> list[int]:
-    """Sources in the order of rising mean number of entities per sentence; equal ones stay as given."""
+    """Indexes of the sources by increasing mean number of entities per sentence; equal ones keep their order."""
     return sorted(range(len(entities)), key=lambda source: entities[source])
 
 
 def search_sources(
     order: Sequence[int], performance: Callable[[tuple[Part, ...]], float], start: float = 0.5
 ) -> list[Choice]:
-    """Self-paced choice from every source, from simple to complex; with one source it is a search for its threshold.
+    """Self-paced choice from every source, from simple to complex; with one source only its threshold is searched.
 
     For each source the measurer is chosen first, at the starting threshold (the first of equally good ones), then the
     threshold; both times the model is trained on the parts chosen so far together with the candidate.

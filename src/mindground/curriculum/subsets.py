@@ -1,4 +1,4 @@
-"""Sources of pseudo labels, the training sets cut from them, and the hash by which a training is known again."""
+"""Sources of pseudo labels, training sets made from them, and the hash that identifies a training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mindground.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from mindground.config import Config, DataConfig
 
-__all__ = ["Source", "Store", "digest_records", "read_source", "source_of", "training_key"]
+__all__ = ["Source", "SubsetWriter", "digest_records", "read_source", "source_of", "training_key"]
 
-# Keys that say where things lie or how a run is watched, not what it computes. The samples themselves are hashed.
+# Keys of paths and logging, which do not change the numbers. The samples themselves are hashed.
 _NOT_HASHED = (
     "data.dataset data.splitBy data.root data.image_root data.mask_path data.train_split data.eval_splits "
     "data.num_workers data.image_cache_mb train.resume train.output_dir train.experiment_name train.short_comment "
@@ -30,16 +30,16 @@ _NOT_HASHED = (
     "train.save_steps train.feature_cache eval.batch_size"
 ).split()
 _NOT_HASHED_SECTIONS = ("data.synthetic.", "device.")
-# Files that decide what is computed: their content is hashed in place of their path.
+# Files that change the numbers: their content is hashed instead of their path.
 _FILES = ("data.vocab", "train.pretrained.")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Pseudo pairs of one origin.
+    """Pseudo labels of one origin.
 
     Attributes:
-        name: of its folder and in reports.
+        name: name of its folder and in reports.
         dataset: sentences with one box each.
         entities: mean number of entities per sentence.
     """
@@ -56,7 +56,7 @@ def read_source(text: str) -> Source:
     section describes the set; its `data.train_split` is taken.
 
     Raises:
-        ConfigError: not of this form.
+        ConfigError: the text has another form.
         DataError: the set cannot be used; see `source_of`.
     """
     from mindground.config import DataConfig, load_config
@@ -74,11 +74,11 @@ def source_of(name: str, data: DataConfig) -> Source:
     """The training split of a data section as a source.
 
     Raises:
-        ConfigError: a name that cannot be a folder's.
-        DataError: a sample without sentence or box, or an id that stands twice.
+        ConfigError: the name cannot be a folder name.
+        DataError: a sample without sentence or box, or an id that occurs twice.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ConfigError(f"a source is called {name!r}; letters, digits, '_', '-' and '.' make a name")
+        raise ConfigError(f"a source is called {name!r}; a name consists of letters, digits, '_', '-' and '.'")
     dataset = build_dataset(data, data.train_split)
     seen: set[str] = set()
     for sample in dataset:
@@ -87,29 +87,32 @@ def source_of(name: str, data: DataConfig) -> Source:
                 f"source {name}: sample {sample.sample_id!r} has no sentence or no box; every one needs both"
             )
         if sample.sample_id in seen:
-            raise DataError(f"source {name}: the id {sample.sample_id!r} stands twice; run tools/data_check.py")
+            raise DataError(f"source {name}: the id {sample.sample_id!r} occurs twice; run tools/data_check.py")
         seen.add(sample.sample_id)
     return Source(name, dataset, mean_entities(dataset.sentences()))
 
 
-class Store:
-    """All samples of a job as records whose image paths are relative to one folder.
+class SubsetWriter:
+    """Holds all samples of a job as records with image paths relative to one folder, and writes training sets of them.
 
     Args:
         sources: in the order given by the user.
-        evaluation: the split that judges every training.
+        evaluation: the split on which every training is evaluated.
+
+    Raises:
+        ConfigError: no source, or two of one name.
     """
 
     def __init__(self, sources: Sequence[Source], evaluation: Dataset) -> None:
         names = [source.name for source in sources]
         if len(set(names)) != len(names) or not names:
-            raise ConfigError(f"sources {names}: there must be some, and no two of one name")
+            raise ConfigError(f"sources {names}: give at least one source, and every source its own name")
         self.sources, self.evaluation = list(sources), evaluation
         self._base = _common_folder([*(source.dataset for source in sources), evaluation])
         everything = [*(source.dataset for source in sources), evaluation]
         known = sorted({name for dataset in everything for name in dataset.categories.values()})
         self.categories = {number: name for number, name in enumerate(known, 1)}
-        # Two sources may use the same ids; a set made of both must not.
+        # Two sources may use the same ids; a training set of both needs unique ones.
         several = len(names) > 1
         self._records = [
             self._prepared(source.dataset, "train", f"{source.name}/" if several else "") for source in sources
@@ -131,7 +134,7 @@ class Store:
 
     @property
     def evaluation_digest(self) -> str:
-        """Hash of the split that judges."""
+        """Hash of the evaluation split."""
         return digest_records(self._evaluation)
 
     def chosen(self, parts: Mapping[int, Sequence[int] | None]) -> list[dict[str, Any]]:
@@ -143,7 +146,7 @@ class Store:
         return result
 
     def describe(self, folder: Path) -> None:
-        """Write the `dataset.json` that leads from a folder to the images."""
+        """Write the `dataset.json` of a folder, with the path to the images."""
         folder.mkdir(parents=True, exist_ok=True)
         root = Path(os.path.relpath(self._base, folder.absolute())).as_posix() if self._base else "."
         write_description(folder, folder.absolute().name, self.categories, root)
@@ -156,7 +159,7 @@ class Store:
 
 
 def _common_folder(datasets: Iterable[Dataset]) -> Path | None:
-    """The folder below which all images lie; None when they lie on several drives."""
+    """The common folder of all images; None when they are on several drives."""
     folders = {str(Path(sample.image_path).absolute().parent) for dataset in datasets for sample in dataset}
     try:
         return Path(os.path.commonpath(sorted(folders)))
@@ -165,7 +168,7 @@ def _common_folder(datasets: Iterable[Dataset]) -> Path | None:
 
 
 def digest_records(records: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of ids, images, sentences, boxes and masks, whatever their order; where images lie does not matter."""
+    """SHA-256 of ids, images, sentences, boxes and masks, independent of their order and of the images' folder."""
     lines = sorted(
         json.dumps(
             [record["id"], record["image_id"], record.get("sentence"), [_truth(item) for item in _objects(record)]],
@@ -185,14 +188,14 @@ def _truth(item: Mapping[str, Any]) -> list[Any]:
 
 
 def training_key(config: Config, samples: str, evaluation: str, ranks: int) -> str:
-    """64 hexadecimal digits for a training: its samples, the split that judges it and what its configuration computes.
+    """64 hexadecimal digits for a training: its samples, its evaluation split and the settings that change the numbers.
 
-    Paths, logging and the device are left out; of weight and vocabulary files the content counts.
+    Paths, logging and the device are not hashed; of weight and vocabulary files the content is.
 
     Args:
         config: resolved.
         samples, evaluation: `digest_records` of the sets.
-        ranks: with `train.batch_sum` 0 they decide how many samples make a step.
+        ranks: with `train.batch_sum` 0 they determine the number of samples per step.
     """
     from mindground.config import to_dict
 
@@ -219,7 +222,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @functools.cache
 def _content(path: str) -> str:
-    """Hash of a file; a path that is no file (empty, or wrong) stands for itself and fails where it is used."""
+    """Hash of a file; a path that is not a file (empty or wrong) is returned, and fails where it is used."""
     if not path or not Path(path).is_file():
         return path
     digest = hashlib.sha256()

@@ -1,1 +1,1 @@
-"""Bytes of strangers in, whole files out; nothing here runs what a file contains, and nothing imports MindSpore."""
+"""Readers of untrusted files and the atomic writer; nothing here executes what a file contains or imports MindSpore."""

@@ -1,4 +1,4 @@
-"""The names a weight file may use, and what each of them means here. Nothing else is ever made of a name."""
+"""The names that a weight file may use, and the function that handles each of them. No name is ever imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Global:
 
 
 class Buildable:
-    """A value whose state the pickle delivers after making it."""
+    """A value whose state follows in the pickle after its construction."""
 
     def build(self, state: Any) -> None:
         """Take the state."""
@@ -38,7 +38,7 @@ class Buildable:
 
 @dataclass(eq=False)
 class Instance(Buildable):
-    """An object of somebody's class, kept as data: its name, what it was made from, and its state."""
+    """An object of an unknown class, kept as data: the class name, the arguments and the state."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -66,7 +66,7 @@ class _NumpyType(Buildable):
 
 @dataclass(eq=False)
 class NumpyArray(Buildable):
-    """A numpy array in the making."""
+    """A numpy array under construction."""
 
     value: np.ndarray | None = None
 
@@ -83,7 +83,7 @@ class Call:
         target: the name that is called.
         args: its arguments.
         path: the file, for messages.
-        again: calls another name on the list.
+        again: calls another allowed name.
         nested: reads a torch file stored as bytes.
     """
 
@@ -95,7 +95,7 @@ class Call:
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
-    """Names of Python 2 and of numpy 2 -> the spelling used in the list."""
+    """Names of Python 2 and of numpy 2 -> the spelling used in `ALLOWED`."""
     module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
     if module.startswith("numpy._core."):
         module = "numpy.core." + module[len("numpy._core.") :]
@@ -143,7 +143,7 @@ def _from_bytes(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
     if min(sizes, default=0) < 0 or count * kind.dtype.itemsize != len(data):
         raise ValueError(f"array {sizes} of {kind.dtype} with {len(data)} bytes")
     array = np.frombuffer(data, dtype=kind.dtype).reshape(sizes, order="F" if order == "F" else "C")
-    # The plain spelling of the type: MindSpore refuses one whose native byte order is spelled out.
+    # A type without an explicit byte order: MindSpore refuses an explicit native one.
     native = np.dtype(array.dtype.newbyteorder("=").str)
     return array.view(native) if array.dtype.isnative else array.astype(native)
 
@@ -340,4 +340,4 @@ ALLOWED: dict[str, Callable[[Call], Any]] = {
     **{f"numpy.{name}": _name_only for name in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool_")},
     **{name: _instance for name in _INERT},
 }
-"""Full name -> what to do when it is called; being here also allows the bare name."""
+"""Full name -> the function to run where the pickle calls it; a listed name may also appear uncalled."""

@@ -1,10 +1,10 @@
-"""MindSpore `.ckpt` files: protobuf messages, read here without MindSpore.
+"""MindSpore `.ckpt` files: protobuf messages, read without MindSpore.
 
     Checkpoint { repeated Value value = 1 }
     Value { string tag = 1; TensorProto tensor = 2 }
     TensorProto { repeated int64 dims = 1; string tensor_type = 2; bytes tensor_content = 3 }
 
-A tensor above the writer's slice size comes as several values with the same tag, to be joined.
+A tensor above the writer's slice size is stored as several values with the same tag, which the reader joins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from mindground.errors import WeightsError
 from mindground.files._tensors import widen_bfloat16
 
-__all__ = ["looks_like_ckpt", "read_mindspore_ckpt"]
+__all__ = ["starts_like_ckpt", "read_mindspore_ckpt"]
 
 _DTYPES = {
     "Int8": "<i1",
@@ -46,7 +46,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(data) or shift > 63:
-            raise _CutOffError("a number runs over the end")
+            raise _CutOffError("a number extends beyond the end")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -56,7 +56,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(data: memoryview) -> list[tuple[int, Any]]:
-    """(field number, value) pairs of one message; nested messages stay views."""
+    """(field number, value) pairs of one message; nested messages are views."""
     found: list[tuple[int, Any]] = []
     at = 0
     while at < len(data):
@@ -73,7 +73,7 @@ def _fields(data: memoryview) -> list[tuple[int, Any]]:
         else:
             raise ValueError(f"wire type {wire}")
         if number == 0 or at + length > len(data):
-            raise _CutOffError("a field runs over the end")
+            raise _CutOffError("a field extends beyond the end")
         found.append((number, data[at : at + length]))
         at += length
     return found
@@ -92,7 +92,7 @@ def _dims(values: list[Any]) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def looks_like_ckpt(head: bytes) -> bool:
+def starts_like_ckpt(head: bytes) -> bool:
     """Whether a file starts like a checkpoint: a value whose first field is a tag of printable text."""
     try:
         view = memoryview(head)

@@ -1,8 +1,8 @@
-"""A pickle reader that cannot run anything.
+"""A pickle reader that cannot execute anything.
 
-Python's own unpickler imports what a file names and calls it. This one is a small machine over the same instructions
-which never imports: names stay names, and the few constructions that weight files need are done by functions of
-`_globals`. A name that is not on that list stops the reading before anything is made of it.
+Python's own unpickler imports what a file names and calls it. This one interprets the same instructions and never
+imports: names stay names, and functions of `_globals` do the few constructions that weight files need. A name that
+`_globals` does not list stops the reading before it is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BROKEN = (
     MemoryError,
     struct.error,
 )
-"""What damaged data raises while it is taken apart."""
+"""What damaged data raises while it is parsed."""
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = frozenset(
@@ -40,7 +40,7 @@ _LITERALS = frozenset(
 
 
 class ByteStream(Protocol):
-    """What the machine reads from: an open file, BytesIO or mmap."""
+    """The source of the bytes: an open file, BytesIO or mmap."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -50,21 +50,21 @@ class ByteStream(Protocol):
 
 
 class _Mark:
-    """Marks a place on the stack."""
+    """Marks a position on the stack."""
 
 
 _MARK = _Mark()
 
 
 class Machine:
-    """Reads one pickle from a stream, leaving the stream right behind it.
+    """Reads one pickle from a stream, which is then positioned right behind it.
 
     Args:
         stream: where the pickle starts.
         path: the file, for messages.
-        persistent: what an outside reference (a torch storage) stands for; None refuses them.
+        persistent: resolves an external reference (a torch storage); None refuses them.
         scripted: also accept the class names of a TorchScript archive (`__torch__...`) as inert objects.
-        nested: reads a torch file that is stored as bytes inside the pickle; None refuses those.
+        nested: reads a torch file that is stored as bytes inside the pickle; None refuses it.
 
     Attributes:
         inert: names of objects that were kept as inert placeholders.
@@ -89,10 +89,10 @@ class Machine:
         self.inert: set[str] = set()
 
     def load(self) -> Any:
-        """The value the pickle describes.
+        """The value that the pickle describes.
 
         Raises:
-            UnsafeFileError: it names something outside the allow-list.
+            UnsafeFileError: it names something that is not allowed.
             WeightsError: it is damaged or cut off.
         """
         try:
@@ -282,16 +282,16 @@ class Machine:
         target = self._stack[-1]
         if isinstance(target, Buildable):
             target.build(state)
-        elif type(target) is not dict:  # an OrderedDict carries `_metadata` of modules, which nothing here uses
+        elif type(target) is not dict:  # an OrderedDict has `_metadata` of modules, which is not used
             raise UnsafeFileError(f"{self._path}: refused, because it sets attributes of a {type(target).__name__}")
 
     def _persid(self, argument: Any) -> None:
-        self._stack.append(self._outside(argument))
+        self._stack.append(self._external(argument))
 
     def _binpersid(self, _: Any) -> None:
-        self._stack.append(self._outside(self._stack.pop()))
+        self._stack.append(self._external(self._stack.pop()))
 
-    def _outside(self, reference: Any) -> Any:
+    def _external(self, reference: Any) -> Any:
         if self._persistent is None:
             raise UnsafeFileError(
                 f"{self._path}: refused, because it refers to data outside the file: {str(reference)[:80]}"

@@ -1,4 +1,4 @@
-"""Containers that hold arrays and nothing that could run: numpy .npz and safetensors."""
+"""Containers of arrays without executable content: numpy .npz and safetensors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
     Raises:
         UnsafeFileError: an array of Python objects (which is a pickle).
-        WeightsError: damaged, cut off, or claiming more than it holds.
+        WeightsError: damaged, cut off, or stating sizes that it does not have.
     """
     check_sizes(path, archive)
     tensors: dict[str, np.ndarray] = {}
@@ -78,10 +78,10 @@ def _read_npy(path: Path, name: str, stream: Any, size: int) -> np.ndarray:
 
 
 def safetensors_header(path: Path) -> tuple[dict[str, Any], int] | None:
-    """(header, where the data start), or None when the file does not begin like safetensors.
+    """(header, offset of the data in bytes), or None when the file does not begin like safetensors.
 
     Raises:
-        WeightsError: it begins like safetensors and goes on like nothing.
+        WeightsError: it begins like safetensors, but the header is damaged or cut off.
     """
     size = path.stat().st_size
     with open(path, "rb") as stream:
@@ -121,7 +121,7 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
                 first, last = entry["data_offsets"]
                 if first != position or last < first or last > size:
                     raise WeightsError(
-                        f"{path}: tensor {name!r} should lie at {first}:{last} of {size} bytes; "
+                        f"{path}: tensor {name!r} should be at {first}:{last} of {size} bytes; "
                         "the file is cut off or damaged, download it again"
                     )
                 tensors[name] = _plain_array(path, name, entry, stream.read(last - first))

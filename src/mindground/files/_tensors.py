@@ -1,4 +1,4 @@
-"""Tensors that a file describes but that are not read yet, and how they become numpy arrays."""
+"""Tensors that a file describes and that are not read yet, and their conversion to numpy arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mindground.errors import WeightsError
 __all__ = ["BFLOAT16", "Budget", "StorageRef", "TORCH_DTYPES", "TensorRef", "as_array", "widen_bfloat16"]
 
 BFLOAT16 = "bfloat16"
-"""numpy has no such type; its values are read as float32, which holds every one of them exactly."""
+"""numpy has no such type; its values are read as float32, which represents them exactly."""
 
 TORCH_DTYPES: dict[str, str] = {
     "float64": "float64",
@@ -50,9 +50,9 @@ def item_size(kind: str) -> int:
 
 @dataclass
 class Budget:
-    """Bytes a file may grow to in memory, so that a small file cannot claim a large machine.
+    """The bytes that a file may take in memory, so that a small file cannot exhaust it.
 
-    Views into what was read cost nothing; only copies (transposed, expanded, bfloat16) are counted.
+    Views of what was read cost nothing; only copies (transposed, expanded, bfloat16) are counted.
     """
 
     path: Path
@@ -74,20 +74,20 @@ class Budget:
 
     @classmethod
     def for_file(cls, path: Path, size: int) -> Budget:
-        """Sixteen times the file and a gibibyte on top: far above honest files, far below a bomb."""
+        """Sixteen times the file's size and one GiB: more than undamaged files need, less than a decompression bomb."""
         return cls(path, 16 * size + (1 << 30))
 
 
 @dataclass
 class StorageRef:
-    """One flat block of numbers; several tensors may look into it.
+    """One flat block of numbers; several tensors may share it.
 
     Attributes:
         key: name inside the file.
         kind: a value of `TORCH_DTYPES`, or `untyped`.
         count: how many numbers (bytes where untyped) the file says it holds.
-        data: the bytes, once they are known.
-        read: gives the bytes on demand where they are not known yet.
+        data: the bytes, once they are read.
+        read: reads the bytes on demand where `data` is None.
         start: first number, for a storage that is a view into another one.
     """
 
@@ -103,7 +103,7 @@ class StorageRef:
         """The block's bytes.
 
         Raises:
-            WeightsError: the file never delivers this block.
+            WeightsError: the file does not contain this block.
         """
         if self.data is None and self.read is not None:
             self.data = self.read()
@@ -114,7 +114,7 @@ class StorageRef:
 
 @dataclass
 class TensorRef:
-    """A strided window into a storage."""
+    """A strided view of a storage."""
 
     storage: StorageRef
     offset: int
@@ -137,13 +137,13 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     """Read one tensor: contiguous, in the machine's byte order, bfloat16 widened to float32.
 
     Raises:
-        WeightsError: the window reaches outside its storage, or the storage is shorter than announced.
+        WeightsError: the view reaches outside its storage, or the storage is shorter than stated.
     """
     size, stride, offset = ref.size, ref.stride, ref.offset
     if len(size) != len(stride) or offset < 0 or min((*size, *stride), default=0) < 0:
         raise WeightsError(f"{budget.path}: tensor {name!r} has an impossible layout {size}, {stride}; file damaged")
     carrier = np.dtype(np.uint16) if ref.kind == BFLOAT16 else np.dtype(ref.kind)
-    if not ref.count:  # PyTorch lets an empty tensor point anywhere
+    if not ref.count:  # PyTorch allows any offset for an empty tensor
         return np.zeros(size, np.float32 if ref.kind == BFLOAT16 else carrier)
     data = ref.storage.bytes()
     width = item_size(ref.kind)
@@ -162,6 +162,6 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
         budget.spend(ref.count * 6, f"tensor {name!r} {size}")
         return widen_bfloat16(np.ascontiguousarray(view).astype(np.uint16, copy=False).reshape(size))
     if view.flags.c_contiguous and stored.isnative:
-        return view.view(carrier)  # MindSpore refuses a type whose native byte order is spelled out
+        return view.view(carrier)  # MindSpore refuses a type with an explicit native byte order
     budget.spend(ref.count * width, f"tensor {name!r} {size}")
     return np.ascontiguousarray(view).astype(carrier).view(carrier).reshape(size)

@@ -20,7 +20,7 @@ _PROTOCOL = 1001
 
 
 class _Storages:
-    """Storages named by the pickle; their bytes follow it and are filled in afterwards."""
+    """Storages named by the pickle; their bytes follow it and are read afterwards."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -59,7 +59,7 @@ class _Storages:
             (count,) = struct.unpack("<q", head)
             root = self.roots.get(key)
             if root is None or root.count != count:
-                raise WeightsError(f"{self._path}: storage {key!r} announces {count} numbers, which nothing asked for")
+                raise WeightsError(f"{self._path}: storage {key!r} of {count} numbers does not match the pickle")
             wanted = count * item_size(root.kind)
             root.data = stream.read(wanted) if wanted else b""
             if len(root.data) < wanted:
@@ -72,20 +72,20 @@ class _Storages:
 
 
 def read_torch_legacy(stream: ByteStream, path: Path, depth: int = 0) -> tuple[Any, set[str]]:
-    """Contents of a legacy file; `stream` stands at its beginning.
+    """Contents of a legacy file; `stream` is positioned at its start.
 
     Returns:
         The top object with tensors as references, and names of inert objects.
 
     Raises:
-        UnsafeFileError: it names something outside the allow-list.
+        UnsafeFileError: it names something that is not allowed.
         WeightsError: damaged, cut off, or not such a file.
     """
     magic = Machine(stream, path).load()
     protocol = Machine(stream, path).load() if magic == LEGACY_MAGIC else None
     if magic != LEGACY_MAGIC or protocol != _PROTOCOL:
         raise WeightsError(f"{path}: not a PyTorch file (magic number {str(magic)[:40]}, protocol {protocol})")
-    Machine(stream, path).load()  # the writer's byte order and integer sizes: storages are little-endian regardless
+    Machine(stream, path).load()  # the writer's byte order and integer sizes; storages are always little-endian
     storages = _Storages(path)
     machine = Machine(stream, path, storages, nested=nested_reader(path, depth + 1))
     top = machine.load()

@@ -27,16 +27,16 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
-    # The last one is what zipfile raises for a version of the format that it cannot read.
+    # zipfile raises the last one for a version of the format that it cannot read.
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
         raise WeightsError(f"{path}: the archive is damaged or cut off ({error}); download it again") from error
 
 
 def check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse an archive whose parts claim more than the file can honestly hold.
+    """Refuse an archive whose parts state more bytes than the file can hold.
 
     Raises:
-        WeightsError: the parts grow far beyond the file, or overlap.
+        WeightsError: the parts are far larger than the file, or overlap.
     """
     size = path.stat().st_size
     stored = sum(part.file_size for part in archive.infolist() if part.compress_type == zipfile.ZIP_STORED)
@@ -57,7 +57,7 @@ def _read_part(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 class _Storages:
-    """Storages of one archive, each read once, when a tensor asks for it."""
+    """Storages of one archive, each read once, when a tensor needs it."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, folder: str, big_endian: bool) -> None:
         self._path = path
@@ -124,7 +124,7 @@ def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str],
         The top object, names of inert objects, and whether it is a TorchScript module.
 
     Raises:
-        UnsafeFileError: it names something outside the allow-list.
+        UnsafeFileError: it names something that is not allowed.
         WeightsError: it is not an archive of PyTorch, or damaged.
     """
     check_sizes(path, archive)

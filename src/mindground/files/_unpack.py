@@ -1,4 +1,4 @@
-"""From the object a file holds to a flat dictionary of tensors, and what else was said along the way."""
+"""From the object in a file to a flat dictionary of tensors and to metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEEPEST = 64
 def unpack(
     top: Any, path: Path, budget: Budget, *, scripted: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors of a state dict, unwrapped from `{"model": ...}` and the like, and the rest as plain metadata.
+    """Tensors of a state dict, unwrapped from `{"model": ...}` and similar, and the rest as plain metadata.
 
     Tensors outside the state dict (optimiser moments) are not read; the metadata count them under `left_out`.
 
@@ -66,7 +66,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _wrapper(state: dict[Any, Any]) -> str | None:
-    """The key under which the real state dict lies; None when the tensors are right here.
+    """The key of the actual state dict; None where the tensors are at this level.
 
     State dicts are flat, so a dictionary called `model` is one, even next to a single tensor such as an accuracy.
     """
@@ -116,7 +116,7 @@ def _read(refs: Mapping[str, TensorRef | NumpyArray], path: Path, budget: Budget
     for name, ref in refs.items():
         if isinstance(ref, NumpyArray):
             if ref.value is None:
-                raise WeightsError(f"{path}: array {name!r} was announced and never given; the file is damaged")
+                raise WeightsError(f"{path}: array {name!r} has no data; the file is damaged")
             tensors[name] = ref.value
         else:
             tensors[name] = as_array(name, ref, budget)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: the one writer that every file of ours goes through."""
+"""The atomic writer for all files of this package: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["atomic_file", "write_bytes", "write_json", "write_text"]
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its place under `path` only when the block ends well.
+    """A binary file that replaces `path` only if the block ends without an error.
 
-    It is written beside its destination under a name of its own, forced to disk and then renamed, so that readers see
-    the old file or the whole new one, also with several writers. When anything goes wrong, the file that was there
-    before stays, and the unfinished one is removed.
+    It is written beside its destination under a temporary name, flushed to disk and then renamed, so that readers see
+    the old file or the complete new one, also with several writers. After an error the earlier file is unchanged and
+    the unfinished one is removed.
 
     Raises:
         WriteError: the folder cannot be made, or the disk is full or fails.
@@ -37,7 +37,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        # `mkstemp` makes private files; ours are for everybody whom the user's mask admits.
+        # `mkstemp` makes private files; ours get the permissions of the user's mask.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         _sync_folder(path.parent)
@@ -67,7 +67,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> Path:
-    """Write a JSON file whole or not at all and return its path. Raises WriteError."""
+    """Write a JSON file and return its path. Raises WriteError."""
     return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
@@ -83,12 +83,12 @@ def _remove(temporary: Path | None) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     except OSError:
-        # The error that brought us here says more than a second one about cleaning up would.
+        # The original error says more than one about the removal.
         return
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force the rename itself to disk, where the system lets folders be opened."""
+    """Flush the rename itself to disk, where the system can open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,6 +1,6 @@
 """Any image file to RGB bytes: grey, alpha, 16-bit, CMYK, palette, rotated by EXIF.
 
-OpenCV decodes what it decodes faithfully (8-bit grey, RGB, RGBA of JPEG, PNG, BMP), Pillow the rest.
+OpenCV decodes what it decodes exactly (8-bit grey, RGB, RGBA of JPEG, PNG, BMP), Pillow the rest.
 Files are read as bytes first, because OpenCV cannot open paths with non-ASCII letters everywhere.
 """
 
@@ -22,11 +22,10 @@ from mindground.errors import ImageError
 
 __all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "read_image", "to_rgb8"]
 
-# Larger scenes are read in windows by geo.py. Guards against small files that unpack to more memory
-# than the machine has; below Pillow's own bound of 178 million.
+# Protects against small files that decode to more memory than the machine has; below Pillow's own limit of 178 million.
 MAX_PIXELS = 170_000_000
 
-# Of JPEG; all else Pillow has decoded by the time it is known to be whole.
+# JPEG modes; Pillow has already decoded all other formats when they are found complete.
 _OPENCV_MODES = {"L", "RGB"}
 _DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}
 _EXIF_ORIENTATION, _TIFF_BITS = 0x0112, 258
@@ -35,11 +34,11 @@ _EXIF_ORIENTATION, _TIFF_BITS = 0x0112, 258
 def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
     """The image file as (H, W, 3) uint8 RGB.
 
-    Transparent pixels keep their colour. Pictures of more than 8 bits are scaled by `to_rgb8`.
+    Transparent pixels keep their colour. Images of more than 8 bits are scaled by `to_rgb8`.
 
     Args:
         path: any file that OpenCV or Pillow can read.
-        apply_exif: turn the picture as its EXIF orientation says.
+        apply_exif: rotate the image as its EXIF orientation says.
 
     Raises:
         ImageError: no such file, not an image, cut short, or larger than `MAX_PIXELS`.
@@ -52,12 +51,12 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
 
 
 class ImageCache:
-    """`read_image` that keeps the pictures it used last; safe for several threads.
+    """`read_image` with a cache of the last used images; safe for several threads.
 
-    Sets with many sentences per picture decode every picture many times an epoch otherwise.
+    Without it, data sets with many sentences per image decode every image many times an epoch.
 
     Args:
-        megabytes: of decoded pictures that are kept; 0 keeps none.
+        megabytes: of decoded images in the cache; 0 keeps none.
     """
 
     def __init__(self, megabytes: int = 0) -> None:
@@ -67,7 +66,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def read(self, path: str | Path) -> np.ndarray:
-        """The picture, not to be written to. Raises ImageError as `read_image` does."""
+        """The image (H, W, 3) uint8 RGB, read-only. Raises ImageError as `read_image` does."""
         key = str(path)
         with self._lock:
             if key in self._kept:
@@ -85,7 +84,7 @@ class ImageCache:
 
 
 def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarray:
-    """Bytes of an image file -> (H, W, 3) uint8 RGB; `name` is what errors call it.
+    """Bytes of an image file -> (H, W, 3) uint8 RGB; errors call it `name`.
 
     Raises:
         ImageError: see `read_image`.
@@ -94,9 +93,9 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
         raise ImageError(f"{name} is empty; fetch it again")
     try:
         with warnings.catch_warnings():
-            # Pillow only warns at sizes it thinks suspicious; our own bound below decides.
+            # Pillow only warns about suspicious sizes; our own limit below decides.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is larger than {MAX_PIXELS} pixels; cut it into tiles first") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
@@ -104,39 +103,39 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
         if deep is None:
             raise ImageError(f"{name} is not an image that can be read; give JPEG, PNG, TIFF, BMP or WebP") from error
         return deep
-    with picture:
-        width, height = picture.size
+    with image:
+        width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS}; cut it into tiles first")
         try:
-            return _decode(data, picture, apply_exif)
+            return _decode(data, image, apply_exif)
         except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error, MemoryError) as error:
             raise ImageError(f"{name} is damaged or cut short ({error}); fetch it again") from error
 
 
-def _decode(data: bytes, picture: Image.Image, apply_exif: bool) -> np.ndarray:
-    # OpenCV fills the missing part of a damaged file with grey and says nothing, so Pillow looks
-    # first. A JPEG with its end marker in place is spared: decoding twice costs as much as training data.
-    if not (picture.format == "JPEG" and data[-2:] == b"\xff\xd9"):
-        picture.load()
-    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if apply_exif else 1
-    if _is_deep(data, picture):
+def _decode(data: bytes, image: Image.Image, apply_exif: bool) -> np.ndarray:
+    # OpenCV fills the missing part of a damaged file with grey without an error, so Pillow decodes first. A JPEG with
+    # its end marker is not decoded twice, which would double the cost of loading.
+    if not (image.format == "JPEG" and data[-2:] == b"\xff\xd9"):
+        image.load()
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if apply_exif else 1
+    if _is_deep(data, image):
         deep = _decode_deep(data)
         if deep is not None:
             return _orient(deep, orientation)
-    elif picture.format == "JPEG" and picture.mode in _OPENCV_MODES:
+    elif image.format == "JPEG" and image.mode in _OPENCV_MODES:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is not None:
             return _orient(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
-    return _decode_pillow(picture, orientation)
+    return _decode_pillow(image, orientation)
 
 
 def to_rgb8(pixels: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, C >= 3) numbers of any type -> (H, W, 3) uint8 RGB.
 
-    8-bit values stay. Other values are scaled linearly from [min, max] of this picture to [0, 255]:
-    sensors of 10, 11 or 12 bits fill only a part of 16 bits, so the type's own range would be black.
-    Three channels share one range, so that hues stay. A constant picture is scaled by the type's range.
+    8-bit values stay. Other values are scaled linearly from [min, max] of this image to [0, 255]:
+    sensors of 10, 11 or 12 bits fill only a part of 16 bits, so the type's own range would give a black image.
+    Three channels share one range, so that hues are kept. A constant image is scaled by the type's range.
     NaN and infinity become the minimum.
     """
     pixels = np.asarray(pixels)
@@ -156,14 +155,14 @@ def to_rgb8(pixels: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _is_deep(data: bytes, picture: Image.Image) -> bool:
+def _is_deep(data: bytes, image: Image.Image) -> bool:
     """True for more than 8 bits a channel, which Pillow would cut to the upper 8 when it has colours."""
-    if picture.mode in _DEEP_MODES:
+    if image.mode in _DEEP_MODES:
         return True
-    if picture.format == "PNG":
+    if image.format == "PNG":
         return len(data) > 24 and data[24] == 16
-    if isinstance(picture, TiffImageFile):
-        return any(bits > 8 for bits in picture.tag_v2.get(_TIFF_BITS, ()))
+    if isinstance(image, TiffImageFile):
+        return any(bits > 8 for bits in image.tag_v2.get(_TIFF_BITS, ()))
     return False
 
 
@@ -181,12 +180,12 @@ def _decode_deep(data: bytes) -> np.ndarray | None:
     return to_rgb8(decoded)
 
 
-def _decode_pillow(picture: Image.Image, orientation: int) -> np.ndarray:
-    if picture.mode in _DEEP_MODES:
-        return _orient(to_rgb8(np.asarray(picture)), orientation)
-    if picture.mode == "P" and "transparency" in picture.info:
-        return _orient(np.asarray(picture.convert("RGBA"))[..., :3], orientation)
-    return _orient(np.asarray(picture.convert("RGB")), orientation)
+def _decode_pillow(image: Image.Image, orientation: int) -> np.ndarray:
+    if image.mode in _DEEP_MODES:
+        return _orient(to_rgb8(np.asarray(image)), orientation)
+    if image.mode == "P" and "transparency" in image.info:
+        return _orient(np.asarray(image.convert("RGBA"))[..., :3], orientation)
+    return _orient(np.asarray(image.convert("RGB")), orientation)
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pickles that hold plain data and nothing else, as the refer annotation files do."""
+"""Pickles of plain data only, such as the refer annotation files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PlainUnpickler", "read_plain_pickle"]
 class PlainUnpickler(pickle.Unpickler):
     """Numbers, text, lists, tuples, dicts and sets; every named class or function is refused.
 
-    Reads one pickle and leaves the stream behind it (a BytesIO: others may be read ahead).
+    Reads one pickle; the stream is then positioned behind it (a BytesIO only: other streams may be read ahead).
     """
 
     def __init__(self, stream: io.BytesIO, path: Path, encoding: str) -> None:
@@ -29,7 +29,7 @@ class PlainUnpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Any:
-        raise UnsafeFileError(f"{self._path}: refused, because it refers to the outside object {pid!r}")
+        raise UnsafeFileError(f"{self._path}: refused, because it refers to the external object {pid!r}")
 
 
 def read_plain_pickle(path: str | Path) -> Any:

@@ -1,6 +1,6 @@
-"""Lists and dicts that were saved with `torch.save`, as annotation files of grounding data sets are.
+"""Lists and dicts that were saved with `torch.save`, such as annotation files of grounding data sets.
 
-Most hold plain Python values only and are read by Python's own machine with every name refused. Those that also hold
+Most hold plain Python values only and are read by Python's own unpickler with every name refused. Those that also hold
 arrays or tensors are read by ours (`_pickle`), which imports and calls nothing.
 """
 
@@ -32,7 +32,7 @@ def read_plain_torch(path: str | Path) -> Any:
 
     Raises:
         UnsafeFileError: the file names a class or function that such files do not need; nothing of it was run.
-        DataError: the file is missing, empty, cut off, or holds objects of somebody's class.
+        DataError: the file is missing, empty, cut off, or holds objects of other classes.
     """
     path = Path(path)
     try:
@@ -56,7 +56,7 @@ def _read(path: Path, zipped: bool, size: int) -> Any:
     try:
         return _read_plain(path, zipped)
     except UnsafeFileError:
-        # It names something: an array perhaps, which the slower machine knows, or what that one refuses as well.
+        # It names a class or function: perhaps an array, which our slower reader knows; other names it refuses as well.
         return _read_named(path, zipped, size)
 
 
@@ -97,7 +97,7 @@ def _read_named(path: Path, zipped: bool, size: int) -> Any:
 
 def _plain(value: Any, path: Path, budget: Budget, depth: int = 0) -> Any:
     if depth > _DEEPEST:
-        raise DataError(f"{path}: nested more than {_DEEPEST} deep; it is no list of annotations")
+        raise DataError(f"{path}: nested more than {_DEEPEST} deep; it is not a list of annotations")
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return value
     if isinstance(value, (list, tuple, set, frozenset)):

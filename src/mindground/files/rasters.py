@@ -1,8 +1,8 @@
-"""Satellite and aerial rasters: GeoTIFF in, GeoJSON out.
+"""Satellite and aerial rasters: GeoTIFF files as 8-bit RGB images with their georeference.
 
-Needs the extra `geo` (rasterio, shapely), which is imported only when a raster is read or
-written; whether a file is a GeoTIFF is told without it. The raster is read whole, through windows of
-rows, so that memory holds one 8-bit RGB copy and never the file's own bands.
+`read_geotiff` needs the extra `geo` (rasterio), which is imported only when a raster is read; `is_geotiff` works
+without it. The raster is read in windows of rows, so that memory holds one 8-bit RGB copy and never the file's own
+bands.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _WINDOW_ROWS = 512
 
 @dataclass
 class GeoImage:
-    """A raster as a network sees it, and where it lies.
+    """A raster as an RGB image, and its georeference.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         transform: six numbers (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f,
             pixel corners, in the units of `crs`.
         crs: coordinate reference system as WKT; empty when the file has none.
-        valid: (H, W) bool, False where the file says that there are no data.
-        notes: what was done to the bands, for the result file.
+        valid: (H, W) bool, False where the file has no data.
+        notes: the conversion of the bands, for the result file.
     """
 
     image: np.ndarray
@@ -49,7 +49,11 @@ class GeoImage:
 
 
 def optional(module: str) -> ModuleType:
-    """Import a library of the extra `geo`, or say how to get it."""
+    """Import a library of the extra `geo`.
+
+    Raises:
+        MindGroundError: it is not installed; the message says how to install it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -70,7 +74,7 @@ def is_geotiff(path: str | Path) -> bool:
                 return any(tag in image.tag_v2 for tag in _GEO_TAGS)
     except (OSError, AttributeError, SyntaxError, ValueError):
         pass
-    # Not readable as one by Pillow (unusual band types): a TIFF all the same, and rasterio will tell more.
+    # Pillow cannot read it (unusual band types). It may still be a TIFF that rasterio can read.
     return Path(path).suffix.lower() in (".tif", ".tiff") and Path(path).is_file()
 
 
@@ -115,12 +119,12 @@ def _bands(path: str | Path, count: int, bands: Sequence[int] | None) -> list[in
     if len(chosen) == 1:
         chosen = chosen * 3
     if len(chosen) != 3 or min(chosen) < 1 or max(chosen) > count:
-        raise ImageError(f"{path} has {count} bands; name one or three of them, not {chosen}")
+        raise ImageError(f"{path} has {count} bands; choose one or three of them, not {chosen}")
     return chosen
 
 
 def _ranges(source: Any, bands: Sequence[int], percentiles: tuple[float, float]) -> list[tuple[float, float]]:
-    """What is black and what is white in every band; 8-bit files are taken as they are."""
+    """The values of every band that become 0 and 255; 8-bit files are not changed."""
     ranges = []
     for band in bands:
         if source.dtypes[band - 1] == "uint8":

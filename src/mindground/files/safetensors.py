@@ -1,4 +1,4 @@
-"""Write safetensors files that are either complete or not there."""
+"""Write safetensors files atomically."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_safetensors_atomic(
     Returns the path. Arrays are written one after the other, without a second copy of all of them.
 
     Raises:
-        CheckpointError: an array of a kind safetensors has no code for, or the disk is full or fails.
+        CheckpointError: an array of a type that safetensors does not have, or the disk is full or fails.
     """
     path = Path(path)
     # Widest numbers first keeps every tensor aligned, the order that the safetensors library itself uses.

@@ -1,8 +1,8 @@
-"""Lines of text files, ours and other people's.
+"""Lines of text files, our own and others.
 
 A line ends at a line feed, or a carriage return and a line feed as in files from Windows, and nowhere else.
-`str.splitlines` also breaks at U+2028, U+2029, U+0085 and more, which are characters like any other within a sentence:
-JSON leaves them as they are.
+`str.splitlines` also breaks at U+2028, U+2029, U+0085 and more, which are ordinary characters in a sentence:
+JSON may hold them unescaped.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def read_lines(path: str | Path, *, errors: str = "strict") -> list[str]:
 
     Args:
         path: the file.
-        errors: "strict", or "replace" for readers that name a damaged line themselves.
+        errors: "strict", or "replace" for readers that report a damaged line themselves.
 
     Raises:
-        OSError, UnicodeDecodeError: callers say what the file was for, and what to do.
+        OSError, UnicodeDecodeError: callers turn them into messages that say what the file was for.
     """
     return split_lines(Path(path).read_bytes().decode("utf-8-sig", errors))

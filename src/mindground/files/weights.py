@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import MindGroundError, WeightsError
-from mindground.files._mindspore_ckpt import looks_like_ckpt, read_mindspore_ckpt
+from mindground.files._mindspore_ckpt import read_mindspore_ckpt, starts_like_ckpt
 from mindground.files._pickle import BROKEN, ByteStream, Machine
 from mindground.files._simple import read_npz, read_safetensors, safetensors_header
 from mindground.files._tensors import Budget
@@ -30,12 +30,12 @@ _PICKLE_TEXT = b"(]}Iclt"
 
 @dataclass
 class WeightFile:
-    """What a file of weights holds.
+    """The content of a weight file.
 
     Attributes:
         tensors: name as in the file -> array (read-only where it is a view of the file's bytes).
-        metadata: everything else that was said, as plain Python values. `inert` lists objects that were kept as data
-            without being made, `left_out` counts tensors outside the state dict (an optimiser's), `unwrapped` is the
+        metadata: everything else in the file, as plain Python values. `inert` lists objects that were kept as data
+            and not constructed, `left_out` counts tensors outside the state dict (an optimiser's), `unwrapped` is the
             key the state dict was found under.
         format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors or mindspore-ckpt.
         path: the file.
@@ -48,10 +48,10 @@ class WeightFile:
 
 
 def read_weights(path: str | Path) -> WeightFile:
-    """Read a file of weights; its format is told by its content, never by its name.
+    """Read a weight file; the content decides the format, never the name.
 
     Raises:
-        UnsafeFileError: it asks for code to be run (the name it asks for is in the message); nothing was run.
+        UnsafeFileError: it would run code (the message names it); nothing was run.
         WeightsError: it is missing, empty, cut off, damaged or of an unknown format.
     """
     path = Path(path)
@@ -83,23 +83,23 @@ def _read(path: Path, head: bytes, size: int) -> WeightFile:
     if header is not None:
         tensors, metadata = read_safetensors(path, *header)
         return WeightFile(tensors, metadata, "safetensors", path)
-    if _looks_like_pickle(head):
+    if _starts_like_pickle(head):
         return _read_pickle(path, size)
-    if looks_like_ckpt(head):
+    if starts_like_ckpt(head):
         tensors, metadata = read_mindspore_ckpt(path)
         return WeightFile(tensors, metadata, "mindspore-ckpt", path)
     raise WeightsError(f"{path}: {_guess(head)}")
 
 
-def _looks_like_pickle(head: bytes) -> bool:
+def _starts_like_pickle(head: bytes) -> bool:
     if head[:1] == b"\x80" and 2 <= head[1] <= pickle.HIGHEST_PROTOCOL if len(head) > 1 else False:
         return True
-    # Protocols 0 and 1 have no mark: an opening instruction, and not a line of prose.
+    # Protocols 0 and 1 have no marker: an opening instruction that is not the start of a text.
     return head[:1] in {bytes([code]) for code in _PICKLE_TEXT} and not head[:16].lower().startswith(_TEXT_STARTS)
 
 
 def _guess(head: bytes) -> str:
-    """What a file that is no file of weights probably is."""
+    """The probable kind of a file that is no weight file."""
     start = head[:256].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"

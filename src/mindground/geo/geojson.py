@@ -18,7 +18,7 @@ __all__ = ["to_geojson", "write_geojson"]
 
 def to_geojson(
     predictions: Sequence[Prediction],
-    place: GeoImage,
+    raster: GeoImage,
     *,
     image: str = "",
     model: str = "",
@@ -27,18 +27,28 @@ def to_geojson(
     """Predictions of one raster as a GeoJSON FeatureCollection in EPSG:4326.
 
     A mask becomes a (multi)polygon along pixel edges, simplified by at most `tolerance_pixels`; a box
-    without a mask becomes a rectangle. A raster without a coordinate system cannot be placed.
+    without a mask becomes a rectangle.
+
+    Args:
+        predictions: boxes and masks in pixels of the raster.
+        raster: what `read_geotiff` gave.
+        image, model: names for the properties of every feature.
+        tolerance_pixels: largest distance between a mask's outline and its polygon.
+
+    Raises:
+        ImageError: the raster has no coordinate system.
+        MindGroundError: the extra `geo` is not installed.
     """
     geometry = optional("shapely.geometry")
     shapely, warp = optional("shapely"), optional("rasterio.warp")
-    if not place.crs:
-        raise ImageError(f"{image or 'the raster'} names no coordinate system, so it has no place in GeoJSON")
-    a, b, c, d, e, f = place.transform
+    if not raster.crs:
+        raise ImageError(f"{image or 'the raster'} has no coordinate system, so it cannot be written as GeoJSON")
+    a, b, c, d, e, f = raster.transform
 
-    def place_on_earth(pixels: np.ndarray) -> np.ndarray:
+    def to_degrees(pixels: np.ndarray) -> np.ndarray:
         column, row = pixels[:, 0], pixels[:, 1]
         x, y = a * column + b * row + c, d * column + e * row + f
-        return np.stack(warp.transform(place.crs, "EPSG:4326", x, y)[:2], -1)  # longitude first, as GeoJSON has it
+        return np.stack(warp.transform(raster.crs, "EPSG:4326", x, y)[:2], -1)  # longitude first, as in GeoJSON
 
     features = []
     for prediction in predictions:
@@ -55,8 +65,8 @@ def to_geojson(
                 "model": model,
                 "box_pixels": [round(float(v), 3) for v in box],
             }
-            placed = geometry.mapping(shapely.transform(outline, place_on_earth))
-            features.append({"type": "Feature", "geometry": placed, "properties": properties})
+            shape = geometry.mapping(shapely.transform(outline, to_degrees))
+            features.append({"type": "Feature", "geometry": shape, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -73,5 +83,5 @@ def _outline(mask: np.ndarray, tolerance: float) -> Any:
 
 
 def write_geojson(path: str | Path, collection: dict[str, Any]) -> Path:
-    """Write a FeatureCollection as UTF-8 text."""
+    """Write a FeatureCollection as UTF-8 text and return the path. Raises WriteError."""
     return write_json(path, collection, indent=1)

@@ -1,1 +1,1 @@
-"""Ask a trained model: about an image, about many images."""
+"""Prediction with a trained model: for one image, for many files."""

@@ -1,4 +1,4 @@
-"""Images and sentences in; pictures, JSON and GeoJSON out: what `src/predict.py` does."""
+"""Prediction for image files, with drawings, JSON and GeoJSON as results, as `src/predict.py` writes them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Ask = Callable[[np.ndarray, Sequence[str] | None, float], Prediction | list[Pred
 
 @dataclass
 class Results:
-    """What was found in a set of images.
+    """The predictions for a set of images.
 
     Attributes:
         document: the content of `predictions.json`.
-        files: what was written, in order.
-        failures: image -> why it could not be used.
+        files: paths that were written, in order.
+        failures: path of an image -> why it could not be read.
     """
 
     document: dict[str, Any]
@@ -43,20 +43,20 @@ class Results:
 
 
 def summary(results: Results) -> list[str]:
-    """One line per question, for people."""
+    """One line of text per query."""
     names = {image["id"]: image["file_name"] for image in results.document["images"]}
     lines = []
     for query in results.document["queries"]:
         found = f"{query['found']} found" if query["found"] else "nothing found"
-        if query["found"] and query["best_score"] < 1:  # exactly 1 says that the network has no confidence to give
+        if query["found"] and query["best_score"] < 1:  # exactly 1 stands for a network without a confidence
             found += f", score {query['best_score']:.2f}"
-        question = "" if query["text"] is None else f"{query['text']!r}: "
-        lines.append(f"{names[query['image_id']]}: {question}{found}")
+        sentence = "" if query["text"] is None else f"{query['text']!r}: "
+        lines.append(f"{names[query['image_id']]}: {sentence}{found}")
     return lines
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as they are named, and the images of every named folder in the order of their names.
+    """The given files, and the images of every given folder in the order of their names; each once.
 
     Raises:
         ImageError: a path does not exist, or a folder holds no image.
@@ -85,17 +85,25 @@ def predict_files(
     model: str = "",
     categories: Mapping[int, str] | None = None,
 ) -> Results:
-    """Ask every sentence of every image, or each image without one, and write what was found below `out`.
+    """Predict every sentence on every image, or every image without a sentence, and write the results to `out`.
 
-    `<image>.png` shows one panel per sentence, `<image>.geojson` is written for rasters that say where
-    they lie, `predictions.json` holds everything as COCO-style records. An image that cannot be read
-    is listed in `predictions.json` and in the result, and the others go on.
+    `<image>.png` shows one panel per sentence, `<image>.geojson` is written for rasters with a georeference,
+    `predictions.json` holds everything as COCO-style records. An image that cannot be read is listed in
+    `predictions.json` and in the result, and the other images are processed.
 
     Args:
         ask: (image, sentences, min_score) -> one prediction per sentence, or (image, None, min_score) -> one
             prediction; a `Predictor` is one.
-        texts: empty for a network that asks for no sentence; one that does refuses it.
-        categories: names of the labels, for `predictions.json`.
+        images: paths, see `find_images`.
+        texts: sentences; empty for a network that reads none.
+        out: folder of the results.
+        min_score: predictions below it are left out.
+        model: name of the model, for the results.
+        categories: label -> name, for `predictions.json`.
+
+    Raises:
+        DataError: an empty sentence, or sentences that the network does not read or lacks.
+        WriteError: a result cannot be written.
     """
     sentences = [check_sentence(text) for text in texts]
     out = Path(out)
@@ -105,7 +113,7 @@ def predict_files(
     results, names = Results(document), _unique_names(images)
     for number, path in enumerate(images, 1):
         try:
-            pixels, place = _read(path)
+            pixels, raster = _read(path)
             answer = ask(pixels, sentences or None, min_score)
             found = [answer] if isinstance(answer, Prediction) else answer
         except ImageError as error:
@@ -114,13 +122,13 @@ def predict_files(
             continue
         _record(document, number, path, pixels, found)
         panels = [draw(pixels, one, min_score=min_score) for one in found]
-        picture = panels[0] if len(panels) == 1 else contact_sheet(panels)
-        results.files.append(save_png(out / f"{names[path]}.png", picture))
-        if place is not None and place.crs:
-            collection = to_geojson(found, place, image=path.name, model=model)
+        figure = panels[0] if len(panels) == 1 else contact_sheet(panels)
+        results.files.append(save_png(out / f"{names[path]}.png", figure))
+        if raster is not None and raster.crs:
+            collection = to_geojson(found, raster, image=path.name, model=model)
             results.files.append(write_geojson(out / f"{names[path]}.geojson", collection))
-        elif place is not None:
-            _LOG.warning("%s names no coordinate system; no GeoJSON is written for it", path)
+        elif raster is not None:
+            _LOG.warning("%s has no coordinate system; no GeoJSON is written for it", path)
     if results.failures:
         document["failures"] = dict(results.failures)
     results.files.append(write_json(out / "predictions.json", document, indent=1))
@@ -129,13 +137,13 @@ def predict_files(
 
 def _read(path: Path) -> tuple[np.ndarray, GeoImage | None]:
     if is_geotiff(path):
-        place = read_geotiff(path)
-        return place.image, place
+        raster = read_geotiff(path)
+        return raster.image, raster
     return read_image(path), None
 
 
 def _unique_names(images: Sequence[Path]) -> dict[Path, str]:
-    """Stem of every image's results; `a.jpg` and `b/a.png` must not overwrite each other."""
+    """Name of every image's results without extension; `a.jpg` and `b/a.png` must not overwrite each other."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in images:

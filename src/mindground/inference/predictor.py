@@ -1,12 +1,12 @@
-"""Ask a trained model about an image of one's own.
+"""Prediction with a trained model on any image.
 
     p = Predictor.load("runs/quickstart/best.ckpt")
     p("scene.jpg", "the ship left of the pier")            -> Prediction
     p("scene.jpg", ["the ship ...", "the largest tank"])   -> list of Prediction
     p("scene.jpg")                                         -> Prediction, for a model that finds every instance
 
-Nothing here knows a family: what a network takes stands in its `input_names`, what is kept of an image in its
-`encoders`, how it computes in its `infer` and what its outputs mean in its `decode`.
+Nothing here depends on a family: a network says what it takes in `input_names`, what is computed once per image in
+`encoders`, how it computes in `infer` and what its outputs mean in `decode`.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ class _Transform(Protocol):
     def with_expression(self, example: Example, expression: str) -> Example: ...
 
 
-# Lengths, in tokens, to which sentences are cut where a network allows it: few, because graph mode compiles for each.
+# Lengths in tokens to which the padding is cut where a network allows it: few, because graph mode compiles for each.
 _LENGTHS = (16, 32)
-# Sentences computed together at most: where the image is encoded once for all of them, and where a whole network runs
+# The most sentences in one batch: where the image is encoded once for all of them, and where the whole network runs
 # for each.
 _SHARED_IMAGE, _WHOLE_NETWORK = 16, 4
-# Arrays that come from the sentence; an encoder that reads none of them sees the image alone.
+# Arrays of the sentence; an encoder that reads none of them depends on the image only.
 _TEXT_ARRAYS = frozenset({"token_ids", "token_mask"})
 
 
 class Predictor:
-    """A network, its transforms and its vocabulary, ready for images and, where it asks for them, sentences.
+    """A network, its transforms and its vocabulary, ready for images and, where the network reads them, sentences.
 
     Args:
         model: the network, with its weights.
-        transform: makes the arrays that the network takes of an image and a sentence.
+        transform: makes the network's input arrays from an image and a sentence.
         asks_expression: False for a network that finds every instance without a sentence.
-        batch_size: sentences about one image that are computed together at most. None: 16 where the
-            network keeps image and sentence apart until late, for then the image is encoded once for
-            all of them, otherwise 4. A call makes its batches as large as the next power of two that
-            holds its sentences, within this limit, so that graph mode compiles for few shapes.
-        graph: compile the network once; False runs it operator by operator.
-        name: what results call this model, for instance the checkpoint's file name.
+        batch_size: the most sentences about one image in one batch. None: 16 where the network encodes the
+            image independently of the sentence, and so once for all of them, otherwise 4. A call rounds
+            its number of sentences up to a power of two, within this limit, so that graph mode compiles
+            for few shapes.
+        graph: compile the network; False runs it operator by operator.
+        name: name of the model in results, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
         categories: id -> name of the labels, where the model has classes.
     """
@@ -82,7 +82,7 @@ class Predictor:
         self.name, self.config, self.categories = name, config, dict(categories or {})
         self.model.set_train(False)
         self._runner = Runner(model, graph=graph)
-        # What is computed once for many sentences about one image.
+        # Encoders that run once for many sentences about one image.
         self._shared: tuple[str, ...] = ()
         if model.shares_image_features:
             self._shared = tuple(n for n, part in model.encoders.items() if not _TEXT_ARRAYS.intersection(part.inputs))
@@ -98,16 +98,17 @@ class Predictor:
         batch_size: int | None = None,
         adjust: Callable[[Config], Config] | None = None,
     ) -> Predictor:
-        """Open a checkpoint; it holds configuration and vocabulary, so nothing else is needed.
+        """Load a checkpoint, which holds configuration and vocabulary, so that nothing else is needed.
 
         Args:
-            device: as `device.device_target` of the configuration; "auto" takes the best there is.
-            mode: GRAPH compiles once and is then faster, PYNATIVE starts at once.
-            batch_size: as of the class.
-            adjust: lays overrides over the stored configuration before the network is built.
+            device: as `device.device_target` of the configuration; "auto" takes the fastest available.
+            mode: GRAPH compiles once and is faster afterwards, PYNATIVE starts at once.
+            batch_size: see the class.
+            adjust: applies overrides to the stored configuration before the network is built.
+
         Raises:
-            CheckpointError: no such file, or not a checkpoint of MindGround.
-            DeviceError: this machine does not offer that device.
+            CheckpointError: there is no such file, or it is not a checkpoint of MindGround.
+            DeviceError: this machine does not have that device.
         """
         from mindground.runtime import device as devices
 
@@ -117,7 +118,7 @@ class Predictor:
         from mindground.models import model_interface
         from mindground.tasks import task_of
 
-        contents = read_checkpoint(path)  # a wrong file is told before a device is claimed
+        contents = read_checkpoint(path)  # before the device is selected, so that a wrong file is reported at once
         config = stored_config(contents)
         config = adjust(config) if adjust is not None else config
         devices.apply(device, mode_name=mode)
@@ -147,17 +148,19 @@ class Predictor:
     def __call__(
         self, image: Any, text: str | Sequence[str] | None = None, min_score: float = 0.0
     ) -> Prediction | list[Prediction]:
-        """Find what a sentence, or each of several, points at; without a sentence, every instance.
+        """Find what a sentence, or each of several sentences, refers to; without a sentence, every instance.
 
         Args:
             image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) array.
-            text: one sentence gives one prediction, a list gives a list in its order. None for a network that asks
-                for no sentence.
-            min_score: what the model is less sure of is left out; a prediction without boxes then
-                says that nothing was found. A network for one referent always names something, so
-                this threshold is the only "not in the image" it can give.
+            text: one sentence gives one prediction, a list gives a list in its order. None for a network that reads
+                no sentence.
+            min_score: boxes with a lower score are left out; a prediction without boxes then says that
+                nothing was found. A network for one referent always gives a box, so only this threshold
+                can tell that the referent is not in the image.
+
         Raises:
-            ImageError: not an image. DataError: an empty sentence, none where one is asked for, or one that is not.
+            ImageError: not an image.
+            DataError: an empty sentence, no sentence where the network needs one, or one where it reads none.
         """
         pixels = as_rgb(image)
         if not self.asks_expression:
@@ -165,7 +168,7 @@ class Predictor:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
             return self._predict([self.transform.from_image(pixels)], {}, 1)[0].at_least(min_score)
         if text is None:
-            raise DataError("this network looks for what a sentence names; say in words what to find")
+            raise DataError("this network finds what a sentence names; give a sentence")
         sentences = [text] if isinstance(text, str) else list(text)
         checked = [check_sentence(sentence) for sentence in sentences]
         if not checked:
@@ -183,7 +186,7 @@ class Predictor:
         return found[0] if isinstance(text, str) else found
 
     def _image_features(self, example: Example) -> dict[str, Any]:
-        """What does not depend on the sentence, for one image."""
+        """The features of one image that do not depend on the sentence."""
         features: dict[str, Any] = {}
         for name in self._shared:
             encoder = self.model.encoders[name]
@@ -192,13 +195,13 @@ class Predictor:
         return features
 
     def _predict(self, examples: Sequence[Example], features: Mapping[str, Any], size: int) -> list[Prediction]:
-        """At most `size` examples through the network; `features` of their image where it is encoded already."""
+        """Predictions for at most `size` examples; `features` of their image where it is already encoded."""
         batch = self._batch(examples, 1 if len(examples) == 1 and not features else size)
         outputs = self.model.infer(self._runner, {**batch.arrays, **features})
         return self.model.decode(outputs, batch)
 
     def _batch(self, examples: Sequence[Example], size: int) -> Batch:
-        """Examples as a batch of a fixed size, sentences cut where the network allows it."""
+        """Examples as a batch of a fixed size, with less padding of the sentences where the network allows it."""
         padded = [*examples, *[examples[-1]] * (size - len(examples))]
         arrays = {
             name: np.stack([example.arrays[name] for example in padded])
@@ -214,20 +217,20 @@ class Predictor:
 
 
 def check_sentence(sentence: str) -> str:
-    """The sentence without outer blanks. Raises DataError when nothing is left or it is not text."""
+    """The sentence without leading and trailing white space. Raises DataError when it is empty or not text."""
     if not isinstance(sentence, str):
         raise DataError(f"a sentence must be text, not {type(sentence).__name__}")
     stripped = sentence.strip()
     if not any(character.isprintable() and not character.isspace() for character in stripped):
-        raise DataError("the sentence is empty; say in words what to find")
+        raise DataError("the sentence is empty; write what to find")
     return stripped
 
 
 def as_rgb(image: Any) -> np.ndarray:
     """A path, a Pillow image or an array -> (H, W, 3) uint8 RGB; the input is not changed.
 
-    Arrays: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA, whose colour is kept and whose
-    alpha is dropped. Values other than 8-bit ones are scaled as `data.images.to_rgb8` says.
+    Arrays: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA without its alpha channel. Values
+    of other types than uint8 are scaled as in `files.images.to_rgb8`.
 
     Raises:
         ImageError: not an image, or an array of another shape.
@@ -249,7 +252,7 @@ def as_rgb(image: Any) -> np.ndarray:
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
-    """Turn a Pillow image upright and to RGB bytes."""
+    """A Pillow image, rotated by its EXIF orientation, as (H, W, 3) uint8 RGB."""
     from PIL import ImageOps
 
     try:
@@ -260,4 +263,4 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
             upright = upright.convert("RGBA" if has_alpha else "RGB")
         return to_rgb8(np.asarray(upright))
     except (OSError, ValueError) as error:
-        raise ImageError(f"the image cannot be decoded: {error}; check that its file is whole") from error
+        raise ImageError(f"the image cannot be decoded: {error}; check that its file is complete") from error

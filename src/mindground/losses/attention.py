@@ -1,4 +1,4 @@
-"""A loss on where a network attends."""
+"""A loss on attention maps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["attention_loss"]
 
 
 def attention_loss(attention: ms.Tensor, boxes: ms.Tensor) -> ms.Tensor:
-    """-log of the share of attention that falls into the box, averaged over B.
+    """-log of the fraction of attention inside the true box, averaged over B.
 
-    Our own aid for training from random weights, in no paper: a pooled feature says where the referent is only once
-    its attention has found it, and the box losses alone do not lead there for a long time.
+    This loss is ours and appears in no paper. It helps training from random weights: a pooled feature tells the
+    position of the referent only if its attention covers it, and the box losses alone need long to reach that.
 
     Args:
         attention: (B, G*G), rows sum to 1, over a square grid in row-major order.
-        boxes: (B, 4) truth; a cell counts by the share of it that the box covers.
+        boxes: (B, 4) truth, cxcywh in [0, 1]; a cell counts by the fraction of it that the box covers.
     """
     batch, cells = attention.shape
     side = math.isqrt(cells)

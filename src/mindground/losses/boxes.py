@@ -25,7 +25,7 @@ def corners(boxes: ms.Tensor) -> tuple[ms.Tensor, ...]:
 
 
 def paired_iou(boxes: ms.Tensor, targets: ms.Tensor, kind: str = "giou") -> ms.Tensor:
-    """Row-by-row overlap (B,) of boxes (B, 4): 1 for equal boxes, lower the less they have in common.
+    """Overlap (B,) of every box (B, 4) with the target of the same index: 1 for equal boxes, lower for less overlap.
 
     Args:
         kind: iou; giou (Rezatofighi et al. 2019); diou or ciou (Zheng et al. 2020, eqs. 7 and 10;
@@ -45,7 +45,7 @@ def paired_iou(boxes: ms.Tensor, targets: ms.Tensor, kind: str = "giou") -> ms.T
     outer_w = ops.maximum(right_a, right_b) - ops.minimum(left_a, left_b)
     outer_h = ops.maximum(bottom_a, bottom_b) - ops.minimum(top_a, top_b)
     if kind == "giou":
-        # Two boxes without size at one place have no enclosing area; the guard keeps them from NaN.
+        # Two boxes of size zero at one position have no enclosing area; the lower bound avoids NaN.
         outer = ops.maximum(outer_w * outer_h, zero + eps)
         return iou - (outer - union) / outer
     dx, dy = boxes[:, 0] - targets[:, 0], boxes[:, 1] - targets[:, 1]

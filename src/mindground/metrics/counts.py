@@ -1,4 +1,4 @@
-"""Formulas on plain arrays, without any notion of samples or files."""
+"""Formulas on plain arrays, independent of samples and files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def canvas_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     """Intersection over union; empty against empty is 1.
 
     VG-LAW writes (I + 1e-10) / (U + 1e-10) and computes it in float32, where 1e-10 changes nothing but 0 / 0. In double
-    precision the same epsilon would lift an IoU of exactly 0.5 above 0.5, so it is left out here.
+    precision the same epsilon would lift an IoU of exactly 0.5 above 0.5, so it is omitted here.
     """
     intersection, union = np.asarray(intersection, np.float64), np.asarray(union, np.float64)
     return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
@@ -63,18 +63,18 @@ def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:
 
 
 def share_at_least(values: np.ndarray, threshold: float) -> float:
-    """Share of values >= threshold; NaN without values. A tie counts, see `share_above`."""
+    """Fraction of values >= threshold; NaN without values. A tie counts, see `share_above`."""
     values = np.asarray(values, np.float64)
     return float(np.mean(values >= _decimal(threshold))) if values.size else float("nan")
 
 
 def share_above(values: np.ndarray, thresholds: Sequence[float] = MASK_THRESHOLDS) -> np.ndarray:
-    """(T,) shares of values > threshold, strictly; NaN without values.
+    """(T,) fractions of values > threshold, strictly; NaN without values.
 
     For quotients of counts the comparison is that of the rational numbers, ties included. Division rounds to the
     nearest double, so I / U equals the double of a decimal threshold if and only if the two are the same number (two
-    different fractions of counts below 2^40 lie further apart than doubles do). That holds for one rounding only:
-    values in float32, or with an epsilon added, have no exact ties.
+    different fractions of counts below 2^40 differ by more than neighbouring doubles). That holds for one rounding
+    only: values in float32, or with an epsilon added, have no exact ties.
     """
     values = np.asarray(values, np.float64).reshape(-1, 1)
     if values.size == 0:
@@ -83,12 +83,12 @@ def share_above(values: np.ndarray, thresholds: Sequence[float] = MASK_THRESHOLD
 
 
 def _decimal(threshold: float) -> float:
-    """The double nearest to the decimal number that is meant: 0.1 + 0.6 and steps of a range are a rounding away."""
+    """The double nearest to the intended decimal number; 0.1 + 0.6 and steps of a range differ from it by rounding."""
     return float(f"{threshold:.9g}")
 
 
 def box_shares(ious: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
-    """`prec@t`, the share of IoUs >= t, for every threshold, and `prec_strict@t` (> t) only where it differs."""
+    """`prec@t`, the fraction of IoUs >= t, for every threshold, and `prec_strict@t` (> t) only where it differs."""
     shares: dict[str, float] = {}
     for threshold in sorted(set(thresholds)):
         shares[f"prec@{threshold:g}"] = share_at_least(ious, threshold)
@@ -98,20 +98,24 @@ def box_shares(ious: np.ndarray, thresholds: Sequence[float]) -> dict[str, float
     return shares
 
 
-def first_of_each(ids: Sequence[str], rows: Sequence[Sequence[float]]) -> list[int]:
-    """Places of the rows to keep when several ranks may have scored the same sample: the first of every id.
+def first_of_each(ids: Sequence[str], values: Sequence[Sequence[float]]) -> list[int]:
+    """Indexes of the first entry of every id, for samples that several ranks may have scored.
+
+    Args:
+        ids: sample ids, one per entry.
+        values: scores or counts of every entry, for comparison.
 
     Raises:
-        DataError: two rows of one id differ by more than rounding, so they are not one sample scored twice.
+        DataError: two entries of one id differ by more than rounding, so they are two samples with one id.
     """
-    places: dict[str, int] = {}
-    for place, name in enumerate(ids):
-        first = places.setdefault(name, place)
-        if first != place and not np.allclose(rows[first], rows[place], rtol=1e-3, atol=1e-3, equal_nan=True):
+    kept: dict[str, int] = {}
+    for index, name in enumerate(ids):
+        first = kept.setdefault(name, index)
+        if first != index and not np.allclose(values[first], values[index], rtol=1e-3, atol=1e-3, equal_nan=True):
             raise DataError(
-                f"sample {name!r} was scored twice with different results, {list(rows[first])} and "
-                f"{list(rows[place])}; sample ids must be unique in a split, run tools/data_check.py"
+                f"sample {name!r} was scored twice with different results, {list(values[first])} and "
+                f"{list(values[index])}; sample ids must be unique in a split, run tools/data_check.py"
             )
-    if len(places) < len(ids):
-        _log.warning("%d samples were scored by more than one rank and count once", len(ids) - len(places))
-    return list(places.values())
+    if len(kept) < len(ids):
+        _log.warning("%d samples were scored by more than one rank and count once", len(ids) - len(kept))
+    return list(kept.values())

@@ -24,9 +24,9 @@ class InstanceMetrics:
     """AP over IoU 0.5 ... 0.95 with at most 100 detections an image.
 
     `compute` gives `box_ap`, `box_ap50`, `box_ap75`, `box_ap_small` ... and the same with `mask_`
-    where truth and predictions have masks. A size class without objects is left out.
+    where truth and predictions have masks. A size class without objects is omitted.
 
-    What is found inside an ignored region of its category (a COCO crowd) is neither right nor wrong.
+    A prediction inside an ignored region of its category (a COCO crowd) counts neither as right nor as wrong.
     """
 
     def __init__(self) -> None:
@@ -36,36 +36,36 @@ class InstanceMetrics:
         return len(self._images)
 
     def update(self, predictions: Sequence[Prediction], batch: Batch) -> None:
-        """Take the real rows of a batch.
+        """Collect the real samples of a batch.
 
         Raises:
-            ValueError: fewer predictions than real rows.
+            ValueError: fewer predictions than real samples.
         """
         if len(predictions) < batch.count:
-            raise ValueError(f"{len(predictions)} predictions for {batch.count} rows: {batch.sample_ids()}")
-        for row in range(batch.count):
-            size = batch.geometries[row].original_size
-            truth, found = _truth(batch.samples[row], size), _found(predictions[row])
-            ignored = _ignored(batch.samples[row], size)
-            name = batch.samples[row].sample_id
+            raise ValueError(f"{len(predictions)} predictions for {batch.count} samples: {batch.sample_ids()}")
+        for index in range(batch.count):
+            size = batch.geometries[index].original_size
+            truth, found = _truth(batch.samples[index], size), _found(predictions[index])
+            ignored = _ignored(batch.samples[index], size)
+            name = batch.samples[index].sample_id
             self._images.append({"sample_id": name, "size": size, "truth": truth, "ignored": ignored, "found": found})
 
     def state(self) -> dict[str, Any]:
-        """What was collected, for gathering."""
+        """The collected images, for gathering over ranks."""
         return {"images": list(self._images)}
 
     def merge(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Replace what was collected by the states of all ranks (this one's among them); every image counts once.
+        """Replace the collected images by those of all ranks, this one included; every image counts once.
 
         Raises:
             DataError: two ranks scored images of one id differently.
         """
         images = [image for state in states for image in state["images"]]
-        figures = [[len(image["truth"]), sum(entry["score"] for entry in image["found"])] for image in images]
-        self._images = [images[at] for at in first_of_each([image["sample_id"] for image in images], figures)]
+        values = [[len(image["truth"]), sum(entry["score"] for entry in image["found"])] for image in images]
+        self._images = [images[index] for index in first_of_each([image["sample_id"] for image in images], values)]
 
     def compute(self) -> dict[str, float]:
-        """Scores by name, in [0, 1]; empty when nothing was collected."""
+        """Scores by name, in [0, 1]; empty where no true object was collected."""
         truth = [entry for image in self._images for entry in image["truth"]]
         found = [entry for image in self._images for entry in image["found"]]
         if not truth:
@@ -76,7 +76,7 @@ class InstanceMetrics:
         return scores
 
     def records(self) -> list[dict[str, Any]]:
-        """One entry per image, by sample id: `sample_id`, and how many `objects` there are and were `found`."""
+        """One entry per image, sorted by `sample_id`, with the numbers of true `objects` and of predictions `found`."""
         entries = [
             {"sample_id": image["sample_id"], "objects": len(image["truth"]), "found": len(image["found"])}
             for image in self._images
@@ -84,7 +84,7 @@ class InstanceMetrics:
         return sorted(entries, key=lambda entry: entry["sample_id"])
 
     def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
-        """COCO's size classes are among the scores already."""
+        """Empty: COCO's size classes are among the scores already."""
         return {}
 
     def _average_precision(self, kind: str, prefix: str) -> dict[str, float]:
@@ -115,18 +115,18 @@ class InstanceMetrics:
 def _truth(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:
     masks = sample.masks(size) if sample.has_masks else None
     entries = []
-    for place, box in enumerate(xyxy_to_xywh(sample.boxes_xyxy)):
-        entry = {"category_id": int(sample.labels[place]), "bbox": box.tolist(), "iscrowd": 0}
+    for index, box in enumerate(xyxy_to_xywh(sample.boxes_xyxy)):
+        entry = {"category_id": int(sample.labels[index]), "bbox": box.tolist(), "iscrowd": 0}
         entry["area"] = float(box[2] * box[3])
         if masks is not None:
-            entry["segmentation"] = encode_mask(masks[place])
-            entry["area"] = float(np.count_nonzero(masks[place]))
+            entry["segmentation"] = encode_mask(masks[index])
+            entry["area"] = float(np.count_nonzero(masks[index]))
         entries.append(entry)
     return entries
 
 
 def _ignored(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Regions as crowds of COCO: pycocotools measures how much of a detection lies inside, and leaves both out."""
+    """Regions as crowds of COCO: pycocotools measures how much of a detection is inside, and ignores both."""
     entries = []
     for region in sample.ignored:
         mask = region.mask(size)
@@ -141,17 +141,17 @@ def _found(prediction: Prediction) -> list[dict[str, Any]]:
     if prediction.masks and not boxes.any():  # a model that gives masks only
         boxes = np.stack([mask_box(mask) for mask in prediction.mask_arrays()])
     entries = []
-    for place, box in enumerate(xyxy_to_xywh(boxes)):
-        label = 0 if prediction.labels is None else int(prediction.labels[place])
-        entry = {"category_id": label, "bbox": box.tolist(), "score": float(prediction.scores[place])}
+    for index, box in enumerate(xyxy_to_xywh(boxes)):
+        label = 0 if prediction.labels is None else int(prediction.labels[index])
+        entry = {"category_id": label, "bbox": box.tolist(), "score": float(prediction.scores[index])}
         if prediction.masks:
-            entry["segmentation"] = _packed(prediction.masks[place])
+            entry["segmentation"] = _packed(prediction.masks[index])
         entries.append(entry)
     return entries
 
 
 def _packed(rle: Mapping[str, Any]) -> dict[str, Any]:
-    """A compressed RLE, whatever form the model gave."""
+    """A compressed RLE from a compressed or an uncompressed one."""
     if isinstance(rle["counts"], list):
         return dict(coco_mask.frPyObjects(dict(rle), *rle["size"]))
     return dict(rle)

@@ -2,20 +2,20 @@
 
 | name | definition |
 |---|---|
-| `prec@t` | share of sentences whose box IoU is >= t (t = `iou_threshold` and each of `box_thresholds`) |
-| `prec_strict@t` | share whose box IoU is > t, as RSVG's and MGVLF's code counts; told only where it differs |
+| `prec@t` | fraction of sentences whose box IoU is >= t (t = `iou_threshold` and each of `box_thresholds`) |
+| `prec_strict@t` | fraction whose box IoU is > t, as RSVG's and MGVLF's code counts; given only where it differs |
 | `box_mean_iou` | mean box IoU over sentences |
 | `box_overall_iou` | cumIoU: sum of box intersections / sum of box unions, pixels at original resolution |
 | `mean_iou` | mean mask IoU over sentences at original resolution; 0 where the union is empty |
 | `overall_iou` | sum of mask intersections / sum of mask unions, pixels at original resolution |
-| `mask_prec@t` | share of sentences whose mask IoU is > t, t = 0.5, 0.55 ... 0.95 |
+| `mask_prec@t` | fraction of sentences whose mask IoU is > t, t = 0.5, 0.55 ... 0.95 |
 | `canvas_mean_iou`, `canvas_overall_iou` | the same at the network's resolution (papers); empty against empty is 1 |
 
-A sentence without a predicted box or mask scores 0. A name is left out where it has no meaning: mask
+A sentence without a predicted box or mask scores 0. A name is omitted where it has no meaning: mask
 scores where the data has no masks or the model gives none.
 
-Predicted boxes are moved inside the image before they are scored, true ones are not. `breakdown` tells the
-box scores again, each with its `count`:
+Predicted boxes are clipped to the image before they are scored, true ones are not. `breakdown` gives the box
+scores of classes of sentences, each with its `count`:
 
 | name | sentences |
 |---|---|
@@ -53,7 +53,7 @@ _NUMBERS = (
 )
 _WORDS = tuple(f"says_{word}" for word in LEGACY_DIRECTIONS)
 _FLAGS = ("has_box", "has_mask", "gives_mask", *_WORDS)
-# COCO's classes: name, and the area in pixels of the original image below which a box belongs to it.
+# COCO's size classes: name, and the upper limit of the box area in pixels of the original image.
 _AREAS = (("small", 32.0**2), ("medium", 96.0**2), ("large", math.inf))
 
 
@@ -68,10 +68,10 @@ class ReferringMetrics:
     """Collects one record per sentence; states of several ranks can be merged.
 
     Args:
-        iou_threshold: of `prec@t` for boxes.
+        iou_threshold: threshold of `prec@t` for boxes.
         mask_threshold: probability from which a pixel belongs to a mask. Models apply it when they
-            decode; here it is only kept for the protocol.
-        box_thresholds: further ones of `prec@t`.
+            decode; this class only stores it for the protocol.
+        box_thresholds: further thresholds of `prec@t`.
     """
 
     def __init__(
@@ -80,56 +80,56 @@ class ReferringMetrics:
         self.iou_threshold, self.mask_threshold = iou_threshold, mask_threshold
         self.thresholds = (iou_threshold, *box_thresholds)
         self._ids: list[str] = []
-        self._rows: list[list[float]] = []
+        self._numbers: list[list[float]] = []
         self._flags: list[list[bool]] = []
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def update(self, predictions: Sequence[Prediction], batch: Batch) -> None:
-        """Score the real rows of a batch, in their order.
+        """Score the real samples of a batch, in their order.
 
         Raises:
-            ValueError: fewer predictions than real rows, or of images of another size.
+            ValueError: fewer predictions than real samples, or a prediction for an image of another size.
         """
         if len(predictions) < batch.count:
-            raise ValueError(f"{len(predictions)} predictions for {batch.count} rows: {batch.sample_ids()}")
-        for row in range(batch.count):
-            self._add(predictions[row], batch, row)
+            raise ValueError(f"{len(predictions)} predictions for {batch.count} samples: {batch.sample_ids()}")
+        for index in range(batch.count):
+            self._add(predictions[index], batch, index)
 
-    def _add(self, prediction: Prediction, batch: Batch, row: int) -> None:
-        sample, size = batch.samples[row], batch.geometries[row].original_size
+    def _add(self, prediction: Prediction, batch: Batch, index: int) -> None:
+        sample, size = batch.samples[index], batch.geometries[index].original_size
         if tuple(prediction.size) != tuple(size):
             raise ValueError(f"sample {sample.sample_id!r} is {size}, its prediction {prediction.size}")
         best = int(np.argmax(prediction.scores)) if len(prediction.scores) else None
         has_box = len(sample.boxes_xyxy) > 0
-        box = _box_row(prediction, best, sample) if has_box else [math.nan] * 3
-        said = directions(sample.expression or "")
-        intersection, union, has_mask = _mask_row(prediction, best, sample, size)
+        box = _box_numbers(prediction, best, sample) if has_box else [math.nan] * 3
+        words = directions(sample.expression or "")
+        intersection, union, has_mask = _mask_numbers(prediction, best, sample, size)
         self._ids.append(sample.sample_id)
-        self._rows.append([*box, intersection, union, *_canvas_row(prediction, batch, row)])
-        self._flags.append([has_box, has_mask, bool(prediction.masks), *(word in said for word in LEGACY_DIRECTIONS)])
+        self._numbers.append([*box, intersection, union, *_canvas_numbers(prediction, batch, index)])
+        self._flags.append([has_box, has_mask, bool(prediction.masks), *(word in words for word in LEGACY_DIRECTIONS)])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything collected so far as arrays with one entry per sentence, for gathering."""
-        numbers = np.asarray(self._rows, np.float64).reshape(-1, len(_NUMBERS))
+        """The collected numbers as arrays with one entry per sentence, for gathering over ranks."""
+        numbers = np.asarray(self._numbers, np.float64).reshape(-1, len(_NUMBERS))
         flags = np.asarray(self._flags, bool).reshape(-1, len(_FLAGS))
-        columns = {name: numbers[:, place] for place, name in enumerate(_NUMBERS)}
-        columns |= {name: flags[:, place] for place, name in enumerate(_FLAGS)}
+        columns = {name: numbers[:, column] for column, name in enumerate(_NUMBERS)}
+        columns |= {name: flags[:, column] for column, name in enumerate(_FLAGS)}
         return {"sample_id": np.asarray(self._ids, dtype=np.str_), **columns}
 
     def merge(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Replace what was collected by the states of all ranks (this one's among them); every sample counts once.
+        """Replace the collected sentences by those of all ranks, this one included; every sample counts once.
 
         Raises:
             DataError: two ranks scored samples of one id differently.
         """
         ids = [str(name) for state in states for name in state["sample_id"]]
-        rows = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _NUMBERS), strict=True)]
-        flags = [list(row) for state in states for row in zip(*(state[n].tolist() for n in _FLAGS), strict=True)]
-        keep = first_of_each(ids, rows)
-        self._ids, self._rows = [ids[at] for at in keep], [rows[at] for at in keep]
-        self._flags = [flags[at] for at in keep]
+        numbers = [list(e) for state in states for e in zip(*(state[n].tolist() for n in _NUMBERS), strict=True)]
+        flags = [list(e) for state in states for e in zip(*(state[n].tolist() for n in _FLAGS), strict=True)]
+        keep = first_of_each(ids, numbers)
+        self._ids, self._numbers = [ids[i] for i in keep], [numbers[i] for i in keep]
+        self._flags = [flags[i] for i in keep]
 
     def compute(self) -> dict[str, float]:
         """Scores by name, in [0, 1]; empty when nothing was collected."""
@@ -138,17 +138,17 @@ class ReferringMetrics:
         if state["has_box"].any():
             scores |= self._box_scores(state, state["has_box"])
         if state["gives_mask"].any() and state["has_mask"].any():
-            rows = state["has_mask"]
-            scores |= _mask_scores(state["intersection"][rows], state["union"][rows])
-        rows = ~np.isnan(state["canvas_union"])
-        if rows.any():
-            scores |= _canvas_scores(state["canvas_intersection"][rows], state["canvas_union"][rows])
+            known = state["has_mask"]
+            scores |= _mask_scores(state["intersection"][known], state["union"][known])
+        known = ~np.isnan(state["canvas_union"])
+        if known.any():
+            scores |= _canvas_scores(state["canvas_intersection"][known], state["canvas_union"][known])
         return scores
 
     def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
         """Box scores by area and by word of place: {`by_area` or `by_word`: {class: scores and `count`}}.
 
-        A class without sentences is left out.
+        A class without sentences is omitted.
         """
         state = self.state()
         lower = (0.0, *(limit for _, limit in _AREAS[:-1]))
@@ -163,20 +163,20 @@ class ReferringMetrics:
         found: dict[str, dict[str, dict[str, float]]] = {}
         for kind, classes in groups.items():
             for name, members in classes.items():
-                rows = members & state["has_box"]
-                if rows.any():
-                    scores = {"count": float(rows.sum()), **self._box_scores(state, rows)}
+                selected = members & state["has_box"]
+                if selected.any():
+                    scores = {"count": float(selected.sum()), **self._box_scores(state, selected)}
                     found.setdefault(kind, {})[name] = scores
         return found
 
-    def _box_scores(self, state: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, float]:
-        intersection, union = state["box_intersection"][rows], state["box_union"][rows]
+    def _box_scores(self, state: Mapping[str, np.ndarray], selected: np.ndarray) -> dict[str, float]:
+        intersection, union = state["box_intersection"][selected], state["box_union"][selected]
         ious = mask_iou(intersection, union)
         scores = box_shares(ious, self.thresholds)
         return scores | {"box_mean_iou": float(ious.mean()), "box_overall_iou": overall_iou(intersection, union)}
 
     def records(self) -> list[dict[str, Any]]:
-        """One entry per sentence, by sample id: `sample_id`, `box_iou`, `mask_iou` (None = no truth)."""
+        """One entry per sentence, sorted by `sample_id`: `sample_id`, `box_iou`, `mask_iou` (None = no truth)."""
         state = self.state()
         boxes = mask_iou(np.nan_to_num(state["box_intersection"]), np.nan_to_num(state["box_union"]))
         ious = mask_iou(np.nan_to_num(state["intersection"]), np.nan_to_num(state["union"]))
@@ -193,8 +193,8 @@ class ReferringMetrics:
         return sorted(entries, key=lambda entry: str(entry["sample_id"]))
 
 
-def _box_row(prediction: Prediction, best: int | None, sample: Sample) -> list[float]:
-    """Intersection and union of the surest box with the truth, and the truth's area, in original pixels."""
+def _box_numbers(prediction: Prediction, best: int | None, sample: Sample) -> list[float]:
+    """Intersection and union of the box of the highest score with the truth, and the truth's area, in pixels."""
     truth = referent_box(sample)
     guess = np.zeros(4) if best is None else clip_boxes(prediction.boxes_xyxy[best], prediction.size)
     area = float(np.prod(np.clip(np.asarray(truth[2:] - truth[:2], np.float64), 0, None)))
@@ -215,7 +215,7 @@ def _canvas_scores(intersection: np.ndarray, union: np.ndarray) -> dict[str, flo
     }
 
 
-def _mask_row(
+def _mask_numbers(
     prediction: Prediction, best: int | None, sample: Sample, size: tuple[int, int]
 ) -> tuple[float, float, bool]:
     """Intersection and union in pixels at original resolution, and whether there is a truth."""
@@ -228,16 +228,16 @@ def _mask_row(
     return float(intersection), float(union), True
 
 
-def _canvas_row(prediction: Prediction, batch: Batch, row: int) -> tuple[float, float]:
-    """Intersection and union at the network's resolution, NaN where the model did not hand them over."""
+def _canvas_numbers(prediction: Prediction, batch: Batch, index: int) -> tuple[float, float]:
+    """Intersection and union at the network's resolution, NaN where the model does not give them."""
     truth, known = batch.arrays.get("mask"), batch.arrays.get("has_mask")
-    if known is not None and not known[row].any():
+    if known is not None and not known[index].any():
         return math.nan, math.nan
     if "canvas_iou_counts" in prediction.extras:
         intersection, union = prediction.extras["canvas_iou_counts"]
     elif "canvas_mask" in prediction.extras and truth is not None:
         shape = truth.shape[-2:]
-        intersection, union = mask_counts(np.asarray(prediction.extras["canvas_mask"]).reshape(shape), truth[row, 0])
+        intersection, union = mask_counts(np.asarray(prediction.extras["canvas_mask"]).reshape(shape), truth[index, 0])
     else:
         return math.nan, math.nan
     return float(intersection), float(union)

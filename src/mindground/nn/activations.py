@@ -78,16 +78,16 @@ _QUICK = 1.702
 
 
 class _FastQuickGelu(nn.Cell):
-    """x * sigmoid(1.702 x) with a gradient that keeps x alone.
+    """x * sigmoid(1.702 x) with a gradient that keeps only x in memory.
 
-    The framework's gradient keeps 1.702 x and its sigmoid of every layer as well, and adds two products.
+    The framework's gradient also keeps 1.702 x and its sigmoid for every layer, and adds two products.
     """
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         return x * ops.sigmoid(x * _QUICK)
 
     def bprop(self, x: ms.Tensor, out: ms.Tensor, dout: ms.Tensor) -> tuple[ms.Tensor]:
-        # As in _FastGelu: not before the gradient arrives.
+        # As in _FastGelu: not before the incoming gradient exists.
         x = ops.depend(x, dout)
         scaled = x * _QUICK
         share = ops.sigmoid(scaled)
@@ -95,7 +95,7 @@ class _FastQuickGelu(nn.Cell):
 
 
 class _NativeQuickGelu(nn.Cell):
-    """The same, gradient by the framework."""
+    """The same function with the framework's gradient."""
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         return x * ops.sigmoid(x * _QUICK)
@@ -107,7 +107,7 @@ def quick_gelu_kernel() -> nn.Cell:
 
 
 class QuickGelu(nn.Cell):
-    """x * sigmoid(1.702 x), the form CLIP was trained with."""
+    """x * sigmoid(1.702 x), the activation that CLIP was trained with."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Softmax attention that stores no N x N tensor for its gradient.
 
 All cores take q (G, N, d), k (G, M, d), v (G, M, dv), where G is batch times heads, and return (G, N, dv):
-softmax(scale * q k^T + bias) v. The CPU forms have a gradient of their own. It computes the probabilities again,
+softmax(scale * q k^T + bias) v. The CPU forms define their own gradient. It recomputes the probabilities,
 needs no sum over an N x N tensor (the row sums of P * dP equal those of dO * O), and waits for the incoming gradient:
 otherwise a compiled graph may merge it with the forward pass and keep every layer's N x N tensors alive.
 """
@@ -28,7 +28,7 @@ def _scores_gradient(
     if keep is not None:
         d_probabilities = product(dout, v) * keep
         return probabilities * (d_probabilities - ops.broadcast_to(delta, probabilities.shape))
-    # The row sums ride along as one more column of the product: subtracting them from an N x N tensor
+    # The row sums are computed as one more column of the product: subtracting them from an N x N tensor
     # afterwards costs four times the product itself.
     queries = ops.concat((dout, -delta), -1)
     keys = ops.concat((v, ops.ones(v.shape[:-1] + (1,), v.dtype)), -1)
@@ -115,7 +115,7 @@ class _FastDroppedCore(nn.Cell):
 
 
 class _NativeCore(nn.Cell):
-    """The same mathematics, gradients by the framework."""
+    """The same function with the framework's gradients."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -142,12 +142,15 @@ class _NativeCore(nn.Cell):
 
 
 def attention_core(scale: float, kind: str = "plain") -> nn.Cell:
-    """Cell without parameters that computes attention in the form the device wants.
+    """Cell without parameters that computes attention in the form that is fast on the device.
 
     Args:
         scale: factor of q k^T, usually head width ** -0.5.
         kind: "plain" (q, k, v), "biased" (q, k, v, bias) or "dropped" (q, k, v, bias, keep);
             bias and keep are (G, N, M).
+
+    Raises:
+        ValueError: an unknown kind.
     """
     forms = {"plain": _FastCore, "biased": _FastBiasedCore, "dropped": _FastDroppedCore}
     if kind not in forms:
@@ -158,8 +161,8 @@ def attention_core(scale: float, kind: str = "plain") -> nn.Cell:
 class _FastGridCore(nn.Cell):
     """softmax(scale * q k^T + rel_h[..., :, None] + rel_w[..., None, :]) v on a grid of keys.
 
-    The two position terms ride in the same product: q gets the columns rel_h and rel_w, k the rows of two
-    constant indicator matrices. Neither an addition to an N x N tensor nor a sum over one is left,
+    The two position terms are computed by the same product: q gets the columns rel_h and rel_w, k the rows of two
+    constant indicator matrices. No addition to an N x N tensor and no sum over one is needed,
     forward or backward.
     """
 
@@ -210,7 +213,7 @@ class _FastGridCore(nn.Cell):
 
 
 class _NativeGridCore(nn.Cell):
-    """The same mathematics with a broadcast bias, gradients by the framework."""
+    """The same function with a broadcast bias and the framework's gradients."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -250,7 +253,7 @@ class GridAttention(nn.Cell):
         rel_w: ms.Tensor,
         indicator: ms.Tensor,
     ) -> ms.Tensor:
-        """-> (G, N, dv)."""
+        """See the class for the arguments; returns (G, N, dv)."""
         return self.core(q, k, v, rel_h, rel_w, indicator)
 
 

@@ -1,13 +1,13 @@
-"""BatchNorm as PyTorch computes it, and what its statistics need: averaging over ranks, freezing, putting back.
+"""BatchNorm as PyTorch computes it, and the handling of its statistics: averaging over ranks, freezing, restoring.
 
 Statistics are state without gradient ("buffers"). They belong to checkpoints and to averages of the weights, and differ
-between ranks unless something is done: `train.batch_norm` says what.
+between ranks unless they are synchronised: `train.batch_norm` says how.
 
 | kind | in training |
 |---|---|
 | local | every rank normalises by its own batch; the running statistics are averaged before evaluations and saves |
 | sync | all ranks normalise by the joint batch, where collectives run inside the compiled step |
-| frozen | the running statistics normalise, and never move |
+| frozen | the running statistics are used for normalisation and never change |
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _FLOATS = (ms.float16, ms.float32, ms.float64, ms.bfloat16)
 
 
 class BatchNorm2d(nn.Cell):
-    """Normalisation of every channel over batch and places.
+    """Normalisation of every channel over batch and pixels.
 
-    Training normalises by the mean and the biased variance of the batch, and moves the running mean and the running
-    unbiased variance towards them. Evaluation normalises by the running statistics.
+    Training normalises by the mean and the biased variance of the batch, and updates the running mean and the
+    running unbiased variance with them. Evaluation normalises by the running statistics.
 
     Args:
         channels: C.
         eps: added to the variance.
-        momentum: share of the batch in the new running statistics (PyTorch's meaning; MindSpore's is 1 - this).
+        momentum: weight of the batch in the new running statistics (PyTorch's meaning; MindSpore's is 1 - this).
         kind: local or frozen; sync needs the ranks and is chosen by `set_batch_norm`.
     """
 
@@ -70,7 +70,7 @@ class BatchNorm2d(nn.Cell):
         self.by_batch = ops.BatchNorm(is_training=True, epsilon=self.eps, momentum=self.momentum)
         self.by_running = ops.BatchNorm(is_training=False, epsilon=self.eps)
         self.ranks = 1
-        self.all_reduce: Callable[[ms.Tensor], ms.Tensor] = _alone
+        self.all_reduce: Callable[[ms.Tensor], ms.Tensor] = _identity
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(B, C, H, W) -> the same shape.
@@ -87,23 +87,23 @@ class BatchNorm2d(nn.Cell):
         return self.by_batch(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
 
     def _by_all_ranks(self, x: ms.Tensor) -> ms.Tensor:
-        """The same with sums over all ranks, which hold batches of equal shape. All-reduce has its own gradient."""
+        """Normalise with sums over all ranks, which hold batches of equal shape. All-reduce has its own gradient."""
         wide = ops.cast(x, ms.float32)
         count = x.shape[0] * x.shape[2] * x.shape[3] * self.ranks
-        # The mean first: a sum of squares loses digits where the mean is large beside the deviation.
+        # The mean first: a sum of squares loses precision where the mean is large compared with the deviation.
         mean = self.all_reduce(wide.sum((0, 2, 3))) / count
         centred = wide - mean.reshape(1, -1, 1, 1)
         variance = self.all_reduce(ops.square(centred).sum((0, 2, 3))) / count
         kept = 1.0 - self.momentum
-        moved = ops.stop_gradient(mean) * self.momentum
-        ops.assign(self.moving_mean, self.moving_mean * kept + moved)
-        moved = ops.stop_gradient(variance) * (self.momentum * count / (count - 1))
-        ops.assign(self.moving_variance, self.moving_variance * kept + moved)
+        update = ops.stop_gradient(mean) * self.momentum
+        ops.assign(self.moving_mean, self.moving_mean * kept + update)
+        update = ops.stop_gradient(variance) * (self.momentum * count / (count - 1))
+        ops.assign(self.moving_variance, self.moving_variance * kept + update)
         scale = (self.gamma * ops.rsqrt(variance + self.eps)).reshape(1, -1, 1, 1)
         return ops.cast(centred * scale + self.beta.reshape(1, -1, 1, 1), x.dtype)
 
 
-def _alone(values: ms.Tensor) -> ms.Tensor:
+def _identity(values: ms.Tensor) -> ms.Tensor:
     return values
 
 
@@ -122,7 +122,7 @@ def buffers(model: nn.Cell) -> dict[str, ms.Parameter]:
 
 
 def set_batch_norm(model: nn.Cell, kind: str, comm: Any | None = None) -> None:
-    """Choose what all BatchNorms of a model do in training; before the model is compiled.
+    """Choose what all BatchNorms of a model do in training; call it before the model is compiled.
 
     Args:
         kind: local, sync or frozen.
@@ -136,7 +136,7 @@ def set_batch_norm(model: nn.Cell, kind: str, comm: Any | None = None) -> None:
         raise ConfigError(f"train.batch_norm={kind!r} is unknown; choose one of {', '.join(KINDS)}")
     cells = batch_norms(model)
     if not cells and kind != "local":
-        raise ConfigError(f"train.batch_norm={kind}: {type(model).__name__} has no BatchNorm; leave it at local")
+        raise ConfigError(f"train.batch_norm={kind}: {type(model).__name__} has no BatchNorm; set it to local")
     ranks = comm.size if comm is not None and kind == "sync" else 1
     if comm is not None and ranks > 1 and not comm.reduces_on_device:
         raise DeviceError(
@@ -146,7 +146,7 @@ def set_batch_norm(model: nn.Cell, kind: str, comm: Any | None = None) -> None:
     for name, cell in cells.items():
         if isinstance(cell, BatchNorm2d):
             cell.kind, cell.ranks = kind, ranks
-            cell.all_reduce = ops.AllReduce() if ranks > 1 else _alone
+            cell.all_reduce = ops.AllReduce() if ranks > 1 else _identity
         elif ranks > 1 and not isinstance(cell, nn.SyncBatchNorm):
             raise ConfigError(
                 f"train.batch_norm=sync: {name} is MindSpore's own {type(cell).__name__}; build it as "
@@ -161,8 +161,8 @@ def average_buffers(model: nn.Cell, comm: Any, also: Sequence[ms.Parameter] = ()
 
     Args:
         comm: `distributed.Comm`.
-        also: further tensors to average, such as the optimiser's `buffer_average`. Integers are left as they are:
-            they count steps, which all ranks share.
+        also: further tensors to average, such as the optimiser's `buffer_average`. Integers are not averaged:
+            they count steps, which are equal on all ranks.
     """
     if comm.size == 1:
         return
@@ -180,9 +180,9 @@ def average_buffers(model: nn.Cell, comm: Any, also: Sequence[ms.Parameter] = ()
 
 @contextmanager
 def restored_buffers(model: nn.Cell) -> Iterator[None]:
-    """A forward pass inside the block, in training mode too, leaves the statistics as they were before it."""
+    """Restore the statistics at the end of the block, also after forward passes in training mode."""
     tensors = list(buffers(model).values())
-    # A copy of its own: `asnumpy` may show the parameter's memory itself.
+    # A copy: `asnumpy` may return a view of the parameter's memory.
     kept = [np.array(tensor.asnumpy()) for tensor in tensors]
     try:
         yield

@@ -11,7 +11,7 @@ __all__ = ["DropPath"]
 
 
 class DropPath(nn.Cell):
-    """Drop a residual branch per sample, in training only; kept branches are scaled by 1/(1-rate)."""
+    """Drop a residual branch per sample, in training only; the other branches are scaled by 1/(1-rate)."""
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()

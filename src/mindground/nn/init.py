@@ -1,4 +1,4 @@
-"""Start values of parameters, always materialised, drawn from MindSpore's global seed."""
+"""Initial values of parameters, always materialised, drawn from MindSpore's global seed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["constant", "kaiming_uniform", "normal", "parameter", "sincos_positio
 
 
 def trunc_normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
-    """Normal of deviation `std`, cut at -2 and 2 as PyTorch's `trunc_normal_` does."""
-    # Below a tenth of the cut nothing is ever cut, and the plain generator is three times as fast.
+    """Normal of deviation `std`, truncated to [-2, 2] as PyTorch's `trunc_normal_` does."""
+    # Below a tenth of the bound no value reaches it, and the plain generator is three times as fast.
     kind = msinit.Normal(std) if std < 0.2 else msinit.TruncatedNormal(std)
     return msinit.initializer(kind, tuple(shape), ms.float32).init_data()
 
@@ -49,8 +49,8 @@ def parameter(tensor: ms.Tensor, name: str, requires_grad: bool = True) -> ms.Pa
 def sincos_positions(rows: int, columns: int, width: int, standardised: bool = False) -> np.ndarray:
     """(rows * columns, width) sines and cosines of the row in one half, of the column in the other (MAE, app. A.1).
 
-    On a small grid the slow waves hardly move and most channels are constants. `standardised` gives every channel mean
-    0 and deviation 1 over the grid, which turns those constants into ramps and parabolas, coordinates that can be read.
+    On a small grid the low frequencies hardly vary and most channels are nearly constant. `standardised` gives every
+    channel mean 0 and deviation 1 over the grid, so that these channels become ramps and parabolas of the coordinates.
 
     Raises:
         ValueError: `width` is not a multiple of 4.
@@ -60,8 +60,8 @@ def sincos_positions(rows: int, columns: int, width: int, standardised: bool = F
     rates = 1.0 / 10000 ** (np.arange(width // 4) / (width // 4))
     y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     halves = [np.concatenate([np.sin(a), np.cos(a)], 1) for a in (y.reshape(-1, 1) * rates, x.reshape(-1, 1) * rates)]
-    waves = np.concatenate(halves, 1)
+    table = np.concatenate(halves, 1)
     if standardised:
-        # The slowest cosines of a small grid vary by less than 1e-6; the summand keeps them small instead of rough.
-        waves = (waves - waves.mean(0)) / (waves.std(0) + 1e-6)
-    return waves.astype(np.float32)
+        # The lowest cosines of a small grid vary by less than 1e-6; the summand keeps their rounding errors small.
+        table = (table - table.mean(0)) / (table.std(0) + 1e-6)
+    return table.astype(np.float32)

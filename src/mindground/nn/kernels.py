@@ -1,4 +1,4 @@
-"""Which form of a block to build: the reformulated one for CPUs, or native kernels for accelerators."""
+"""Which form of a block to build: the one that is fast on CPUs, or native kernels for accelerators."""
 
 from __future__ import annotations
 

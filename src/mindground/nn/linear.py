@@ -11,10 +11,10 @@ from mindground.nn.kernels import fast_cpu_kernels
 __all__ = ["Linear", "PlainProduct", "affine_kernel"]
 
 
-# Products of at least so many rows with at most so many outputs are a tenth to a fifth faster on a CPU with the weight
-# turned first, one transposition included; elsewhere that costs more than it saves (docs/performance.md).
-_TURNED_FROM_ROWS = 1500
-_TURNED_TO_OUTPUTS = 512
+# A product with at least this many rows and at most this many outputs is 10 to 20 % faster on a CPU if the weight is
+# transposed first, transposition included; other sizes lose more than they gain (docs/performance.md).
+_TRANSPOSED_FROM_ROWS = 1500
+_TRANSPOSED_TO_OUTPUTS = 512
 
 
 class PlainProduct(nn.Cell):
@@ -22,13 +22,14 @@ class PlainProduct(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns = fast_cpu_kernels()
+        self.transposes = fast_cpu_kernels()
         self.product = ops.MatMul(transpose_b=True)
         self.product_nn = ops.MatMul()
 
     def construct(self, x: ms.Tensor, weight: ms.Tensor) -> ms.Tensor:
-        if self.turns and x.shape[0] >= _TURNED_FROM_ROWS and weight.shape[0] <= _TURNED_TO_OUTPUTS:
-            # Not before the rows are there: turned weights of all layers would lie in memory together.
+        """(M, in), (out, in) -> (M, out)."""
+        if self.transposes and x.shape[0] >= _TRANSPOSED_FROM_ROWS and weight.shape[0] <= _TRANSPOSED_TO_OUTPUTS:
+            # `depend` delays this until x exists: otherwise the transposed weights of all layers are in memory at once.
             return self.product_nn(x, ops.transpose(ops.depend(weight, x), (1, 0)))
         return self.product(x, weight)
 
@@ -58,7 +59,7 @@ class _FastAffine(nn.Cell):
 
 
 class _NativeAffine(nn.Cell):
-    """x weight^T + bias, gradients by the framework."""
+    """x weight^T + bias with the framework's gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ def affine_kernel() -> nn.Cell:
 class Linear(nn.Cell):
     """Affine map over the last axis of a tensor of any rank.
 
-    Parameters: `weight` (out, in) and, where asked for, `bias` (out), laid out as in PyTorch.
+    Parameters: `weight` (out, in) and, if `bias` is set, `bias` (out), as in PyTorch.
 
     Args:
         in_features: width of the last axis of the input.

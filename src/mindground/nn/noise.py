@@ -1,13 +1,13 @@
 """Dropout whose pattern is a function of seed and step, so that a resumed run repeats it to the bit.
 
 MindSpore's own dropout keeps its generator inside the kernel: no seed set later reaches it, and it cannot be saved.
-Here every step fills one table of uniform numbers on the host (Philox, keyed by seed, step, micro-batch and rank) and
-each dropout reads its own numbers of it, which is also cheaper than drawing inside the graph.
+Here every step fills one table of uniform numbers on the host (Philox, keyed by seed, step, micro-batch and rank), and
+each dropout reads its own part of the table, which is also cheaper than drawing inside the graph.
 
-A small dropout reads one stretch. A large one adds two parts of the table, of lengths without a common divisor, and
+A small dropout reads one slice. A large one adds two parts of the table, of lengths without a common divisor, and
 keeps the fraction: value i is frac(a[(i + s) mod m] + b[(i + t) mod n]). The sum of two uniform numbers has a uniform
 fraction. At a distance of m the first term repeats and the second does not, so all values up to m n = 2.7e11 are
-independent of each other by pairs. The places s and t are the dropout's own.
+pairwise independent. Every dropout has its own offsets s and t.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = ["Dropout", "StepNoise"]
 
 # Numbers in the table: 4 MiB, renewed in about 3 ms.
 TABLE_SIZE = 1 << 20
-# From this size on, stretches of one table would overlap between dropouts or repeat within one.
+# From this size on, slices of one table would overlap between dropouts or repeat within one.
 _LARGE = 1 << 19
-# Lengths of the two parts: neighbours have no common divisor.
+# Lengths of the two parts: consecutive integers have no common divisor.
 _FIRST_PART, _SECOND_PART = 1 << 19, (1 << 19) - 1
 
-# One table per process, kept out of the Cells' registers so that it never enters a checkpoint.
-# Until a step renews it, it holds fixed uniform numbers, so that a Cell tried on its own drops the share it should.
+# One table per process. The Cells do not register it, so that it never enters a checkpoint. Before the first step it
+# holds fixed uniform numbers, so that a Cell that is used without a trainer drops the right fraction.
 _TABLE = ms.Parameter(
     ms.Tensor(np.random.default_rng(0).random(TABLE_SIZE, dtype=np.float32)), name="step_noise", requires_grad=False
 )
 
 
 class Dropout(nn.Cell):
-    """Zero each value with probability `p`, in training only; the rest is scaled by 1/(1-p). Stands in for nn.Dropout.
+    """Zero each value with probability `p`, in training only; the rest is scaled by 1/(1-p). Replaces nn.Dropout.
 
     Args:
-        p: share of values to zero, from 0 up to, not including, 1.
+        p: fraction of values to set to zero, from 0 up to, not including, 1.
     """
 
     def __init__(self, p: float = 0.0) -> None:
@@ -49,8 +49,8 @@ class Dropout(nn.Cell):
         self.start, self.second_start = 0, 0
         object.__setattr__(self, "table", _TABLE)
 
-    def place(self, name: str) -> None:
-        """Take the numbers that belong to a dropout of this name, the same in every process."""
+    def set_offsets(self, name: str) -> None:
+        """Choose the part of the table from the dropout's name, equally in every process."""
         self.start = zlib.crc32(name.encode()) % TABLE_SIZE
         self.second_start = zlib.crc32(b"second " + name.encode()) % _SECOND_PART
 
@@ -72,15 +72,15 @@ class Dropout(nn.Cell):
         return x * (kept * (1.0 / (1.0 - self.rate)))
 
     def _repeated(self, first: int, length: int, start: int, count: int) -> ms.Tensor:
-        """(count,) numbers of the table's part [first, first + length), from its place `start` on, round and round."""
+        """(count,) numbers of the part [first, first + length), from its index `start` on, wrapping around."""
         pieces = []
-        place = start
+        index = start
         left = count
         while left > 0:
-            size = min(left, length - place)
-            pieces.append(self.table[first + place : first + place + size])
+            size = min(left, length - index)
+            pieces.append(self.table[first + index : first + index + size])
             left = left - size
-            place = 0
+            index = 0
         return ops.concat(pieces)
 
 
@@ -88,8 +88,8 @@ class StepNoise:
     """Renews the table before a step, if the model has a dropout that reads it.
 
     Args:
-        model: its dropouts get their places by name, the same in every process.
-        seed: of the run.
+        model: its dropouts get their offsets by name, equally in every process.
+        seed: the run's seed.
     """
 
     def __init__(self, model: nn.Cell, seed: int) -> None:
@@ -97,7 +97,7 @@ class StepNoise:
         self.active = False
         for name, cell in model.cells_and_names():
             if isinstance(cell, Dropout) and cell.rate > 0:
-                cell.place(name)
+                cell.set_offsets(name)
                 self.active = True
 
     def renew(self, step: int, micro: int = 0, rank: int = 0) -> None:

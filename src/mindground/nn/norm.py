@@ -14,9 +14,9 @@ __all__ = ["ChannelNorm", "LayerNorm", "norm_kernel"]
 class _FastNorm(nn.Cell):
     """Normalise the rows of x (R, C): two to four times as fast as MindSpore's kernel, which uses one core.
 
-    What one row or one column shares is spread over (R, C) by a product with ones: adding or multiplying a column
-    with broadcasting costs several times as much on a CPU. The variance is that of centred values, so a large mean
-    costs no digits.
+    Values per row or per column are expanded to (R, C) by a product with ones: adding or multiplying a column with
+    broadcasting costs several times as much on a CPU. The variance is that of centred values, so a large mean loses
+    no precision.
     """
 
     def __init__(self, eps: float) -> None:
@@ -46,7 +46,7 @@ class _FastNorm(nn.Cell):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor]:
         dy, (_, mean, scale) = dout[0], out
         rows, width = x.shape
-        # Not before the gradient arrives: a compiled graph would otherwise keep what the forward pass has spread.
+        # Not before the incoming gradient exists: otherwise a compiled graph keeps the expanded forward tensors.
         x, mean, scale = ops.depend(x, dy), ops.depend(mean, dy), ops.depend(scale, dy)
         centred = self._centred(x, mean)
         dy_centred = dy * centred
@@ -62,7 +62,7 @@ class _FastNorm(nn.Cell):
 
 
 class _NativeNorm(nn.Cell):
-    """The same by the framework's kernel, gradient included."""
+    """The same function by the framework's kernel, gradient included."""
 
     def __init__(self, eps: float) -> None:
         super().__init__()

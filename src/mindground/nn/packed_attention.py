@@ -1,4 +1,4 @@
-"""Self-attention whose three projections lie in one matrix, laid out as PyTorch's MultiheadAttention."""
+"""Self-attention whose three projections form one matrix, as in PyTorch's MultiheadAttention."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PackedAttention(nn.Cell):
         return self.out_proj(self.attention(q, k, v, bias))
 
     def _projected_once(self, x: ms.Tensor, first: int, count: int, shared: int) -> ms.Tensor:
-        """`_projected`, the last `shared` rows of the first sample only: they are the same in every sample."""
+        """`_projected`, but the last `shared` tokens, equal in every sample, are projected for the first one only."""
         batch, own = x.shape[0], x.shape[1] - shared
         # Whole rows of the flattened tensor: x[:1, own:] is copied element by element on a CPU.
         rows = x.reshape((-1, self.width))[own : own + shared]
@@ -65,7 +65,7 @@ class PackedAttention(nn.Cell):
 
         Args:
             bias: (B or 1, 1 or heads, 1 or N, N).
-            shared: so many rows at the end are the same in every sample and are projected once.
+            shared: number of tokens at the end that are equal in every sample; they are projected once.
         """
         if shared > 0:
             placed, values = self._projected_once(placed, 0, 2, shared), self._projected_once(x, 2, 1, shared)
@@ -75,10 +75,10 @@ class PackedAttention(nn.Cell):
         return self.out_proj(self.attention(q, k, values, bias))
 
     def first_with_positions(self, x: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        """The first row alone of what `with_positions` gives, and where it looked.
+        """The first token of `with_positions`, and the attention of its query.
 
-        One query needs no keys and values of N rows: q (W x) = (q W) x, and the sum of p (W x) is W times the sum of
-        p x. The keys' bias moves all logits of a head alike, which softmax does not see.
+        One query needs no keys and values of N tokens: q (W x) = (q W) x, and the sum of p (W x) is W times the sum of
+        p x. The bias of the keys adds the same value to all logits of a head, which softmax ignores.
 
         Args:
             bias: (B, 1, 1, N).
@@ -92,14 +92,14 @@ class PackedAttention(nn.Cell):
         by_head = (heads, width // heads, width)
         q = self.project(placed[:, 0], q_weight, q_bias) * self.scale
         q = ops.transpose(q.reshape(batch, heads, width // heads), (1, 0, 2))
-        asked = ops.transpose(self.product(q, k_weight.reshape(by_head)), (1, 0, 2))  # (B, heads, C)
+        projected = ops.transpose(self.product(q, k_weight.reshape(by_head)), (1, 0, 2))  # (B, heads, C)
         bias = ops.broadcast_to(bias.reshape(batch, 1, count), (batch, heads, count))
-        probabilities = ops.softmax(self.product_nt(asked, placed) + bias, -1)
+        probabilities = ops.softmax(self.product_nt(projected, placed) + bias, -1)
         kept = self.attention.dropout(probabilities)
-        seen = ops.transpose(self.product(kept, x), (1, 0, 2))  # (heads, B, C)
-        values = ops.transpose(self.product_nt(seen, v_weight.reshape(by_head)), (1, 0, 2)).reshape(batch, width)
-        # Dropout leaves less or more than the whole of the values' bias.
-        share = kept.sum(-1).expand_dims(-1)
-        offset = ops.broadcast_to(share, (batch, heads, width // heads)).reshape(batch, width)
+        attended = ops.transpose(self.product(kept, x), (1, 0, 2))  # (heads, B, C)
+        values = ops.transpose(self.product_nt(attended, v_weight.reshape(by_head)), (1, 0, 2)).reshape(batch, width)
+        # After dropout the probabilities do not sum to 1, so the bias of the values is scaled by their sum.
+        total = kept.sum(-1).expand_dims(-1)
+        offset = ops.broadcast_to(total, (batch, heads, width // heads)).reshape(batch, width)
         values = values + offset * ops.broadcast_to(v_bias.expand_dims(0), (batch, width))
         return self.out_proj(values.expand_dims(1)), probabilities.mean(1)

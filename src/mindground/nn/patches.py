@@ -12,7 +12,7 @@ __all__ = ["PatchEmbed", "PatchProjection"]
 
 
 class PatchProjection(nn.Cell):
-    """The convolution's parameters, `weight` (width, channels, patch, patch) and maybe `bias` (width).
+    """The convolution's parameters, `weight` (width, channels, patch, patch) and optionally `bias` (width).
 
     construct: (B, channels, H, W) -> (B, H / patch, W / patch, width).
     """
@@ -28,6 +28,11 @@ class PatchProjection(nn.Cell):
             self.kernel = PlainProduct()
 
     def construct(self, image: ms.Tensor) -> ms.Tensor:
+        """See the class.
+
+        Raises:
+            ValueError: the image is not a whole number of patches high and wide.
+        """
         batch, channels, height, width = image.shape
         patch = self.patch
         if height % patch != 0 or width % patch != 0:
@@ -41,7 +46,7 @@ class PatchProjection(nn.Cell):
 
 
 class PatchEmbed(nn.Cell):
-    """The same under the name `proj`, as vision transformers store it."""
+    """A `PatchProjection` under the name `proj`, as vision transformers store it."""
 
     def __init__(self, patch_size: int, width: int, channels: int = 3) -> None:
         super().__init__()

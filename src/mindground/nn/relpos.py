@@ -19,7 +19,7 @@ __all__ = ["centre_crop", "grid_indicator", "grid_terms", "relative_matrix"]
 
 
 def centre_crop(table: np.ndarray, length: int) -> np.ndarray:
-    """Middle `length` rows of a table of relative positions: every kept row goes on meaning the same offset."""
+    """Middle `length` rows of a table of relative positions: every kept row still stands for the same offset."""
     start = (len(table) - length) // 2
     return table[start : start + length]
 
@@ -34,6 +34,9 @@ def relative_matrix(queries: int, keys: int, length: int, resize: str = "crop") 
         length: rows of the table; 2 * max(queries, keys) - 1 fits exactly.
         resize: what to do with a table that does not fit: "interpolate" resizes it linearly, "crop" takes the
             middle of a longer table (offsets keep their meaning) and interpolates only a shorter one.
+
+    Raises:
+        ValueError: an unknown `resize`.
     """
     if resize not in ("crop", "interpolate"):
         raise ValueError(f"resize={resize!r}; choose crop or interpolate")
@@ -52,7 +55,7 @@ def relative_matrix(queries: int, keys: int, length: int, resize: str = "crop") 
 
 @lru_cache(maxsize=64)
 def grid_indicator(rows: int, columns: int) -> np.ndarray:
-    """(rows * columns, rows + columns) of 0/1: which row and which column a flattened position lies in."""
+    """(rows * columns, rows + columns) of 0/1: the row and the column of every flattened position."""
     by_row = np.repeat(np.eye(rows, dtype=np.float32), columns, 0)
     by_column = np.tile(np.eye(columns, dtype=np.float32), (rows, 1))
     return np.concatenate([by_row, by_column], 1)

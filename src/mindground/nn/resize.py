@@ -61,7 +61,7 @@ def linear_matrix(source: int, target: int, align_corners: bool = False) -> np.n
 def shrink_matrix(source: int, target: int) -> np.ndarray:
     """(target, source) float32 weights of 1-D linear shrinking with antialiasing, as in PyTorch and Pillow.
 
-    The triangle is as wide as the shrinking demands, centred at half pixels, and its weights sum to 1.
+    The width of the triangle filter follows the scale; it is centred at half pixels and its weights sum to 1.
     """
     scale = source / target
     support = max(scale, 1.0)

@@ -11,21 +11,21 @@ __all__ = ["swap_middle"]
 
 
 @ops.constexpr
-def _by_pieces() -> bool:
+def _by_parts() -> bool:
     return fast_cpu_kernels()
 
 
 def swap_middle(x: ms.Tensor) -> ms.Tensor:
     """(A, P, Q, d) -> (A, Q, P, d).
 
-    On a CPU the tensor is taken apart along the shorter of the two axes and put together along its new place. The
-    transposition there is slower and keeps an index of eight bytes per element, twice the tensor itself, for as long
+    On a CPU the tensor is split along the shorter of the two axes and stacked along the other. The transposition
+    there is slower and keeps an index of eight bytes per element, twice the tensor itself, for as long
     as the compiled graph lives (docs/performance.md).
     """
     outer, first, second, width = x.shape
     if first == 1 or second == 1:
         return x.reshape((outer, second, first, width))
-    if not _by_pieces():
+    if not _by_parts():
         return ops.transpose(x, (0, 2, 1, 3))
     if first <= second:
         return ops.stack(ops.unbind(x, 1), 2)

@@ -1,4 +1,4 @@
-"""Cutting a channel-last map into square windows and putting it together again."""
+"""Splitting a channel-last map into square windows and merging them again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["merge_windows", "split_windows"]
 def split_windows(x: ms.Tensor, size: int) -> ms.Tensor:
     """(B, H, W, C) -> (B, windows, size * size, C), zero-padded at the bottom and right to whole windows.
 
-    The windows of one sample lie together, row by row.
+    The windows of one sample are adjacent, row by row.
     """
     batch, height, width, channels = x.shape
     pad_h, pad_w = -height % size, -width % size

@@ -1,1 +1,1 @@
-"""Where a network runs: device, launcher, ranks."""
+"""Execution: device, precision, launcher, communication between ranks."""

@@ -1,7 +1,7 @@
-"""Backend, mode, precision, seeds, and the quirks of the environment.
+"""Backend, mode, precision, seeds, and settings of the environment.
 
-`prepare()` runs before MindSpore is imported, `apply()` after the configuration is known. Facts and
-timings behind both: docs/performance.md. Only this module and `distributed.py` name devices.
+`prepare()` runs before MindSpore is imported, `apply()` after the configuration is known. docs/performance.md
+has the reasons and timings of both. Only this module and `distributed.py` name devices.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ logger = logging.getLogger("mindground")
 
 # Fallback order of device_target=auto.
 _PREFERENCE = ("Ascend", "GPU", "CPU")
-# What each backend computes in hardware. CPU: half types are emulated or missing operator by operator.
+# What each backend computes in hardware. On CPUs operators emulate or lack half types.
 _PRECISIONS = {"Ascend": ("float32", "float16", "bfloat16"), "GPU": ("float32", "float16"), "CPU": ("float32",)}
 _ENVIRONMENT = {
     # MindSpore 2.9 and later pick AVX-512 kernels that are up to 100 times slower; ignored by 2.7.
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    # Errors only; the log of MindSpore's C++ side otherwise buries ours.
+    # Errors only: otherwise MindSpore's C++ log hides ours.
     "GLOG_v": "3",
-    # A rank that waits for the others gives its core to them.
+    # A rank that waits yields its core to the others.
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
 # Set to 1 by users who pin processes themselves.
@@ -64,9 +64,9 @@ _prepared = False
 
 
 def _launcher_cpus() -> set[int]:
-    """CPUs of the process that launched this rank: what the job may use, before ranks were bound to cores.
+    """CPUs of the process that launched this rank: those of the whole job, before ranks were bound to cores.
 
-    Empty where no launcher is found among the ancestors (a container's own process tree, another system).
+    Empty where no ancestor is a launcher (the process tree of a container, another operating system).
     """
     pid = os.getppid()
     for _ in range(8):
@@ -85,11 +85,11 @@ def _launcher_cpus() -> set[int]:
 
 
 def _widen_affinity() -> None:
-    """Undoes mpirun's binding of a rank to one core, within the CPUs that the job was given.
+    """Undo mpirun's binding of a rank to one core, within the CPUs of the job.
 
-    Bound to one core, convolutions are 7 times slower on MindSpore 2.7. The kernel itself keeps the
-    new set inside the cgroup's; a pinning by taskset or a batch system around mpirun is inherited by
-    the launcher and so respected, and without a launcher nothing is changed.
+    Bound to one core, convolutions are 7 times slower on MindSpore 2.7. The operating system limits the new set to the
+    cgroup. The launcher inherits a pinning by taskset or a batch system, so that it is kept. Without a launcher nothing
+    is changed.
     """
     if not hasattr(os, "sched_setaffinity") or os.environ.get(KEEP_AFFINITY) == "1" or launched_size() < 2:
         return
@@ -102,9 +102,9 @@ def _widen_affinity() -> None:
 
 
 def prepare() -> None:
-    """Environment and CPU set that MindSpore reads once, when it is imported. May be called again.
+    """Set the environment variables and CPUs that MindSpore reads once, when it is imported.
 
-    Called later than that, it says so and changes nothing.
+    After that import it only logs a warning. Further calls do nothing.
     """
     global _prepared
     if _prepared:
@@ -112,7 +112,7 @@ def prepare() -> None:
     _prepared = True
     if "mindspore" in sys.modules:
         logger.warning(
-            "mindspore was imported before mindground.runtime.device.prepare(): its start-up settings stay as found"
+            "mindspore was imported before mindground.runtime.device.prepare(): its start-up settings are not changed"
         )
         return
     for name, value in _ENVIRONMENT.items():
@@ -151,7 +151,7 @@ def _check_precision(target: str, precision: str) -> None:
 
 
 def _set_cpu() -> None:
-    """A process that has computed already (a notebook) can no longer be told, nor need it be when it is on the CPU."""
+    """Select the CPU. MindSpore refuses that after the first computation, which is no error if that used the CPU."""
     import mindspore as ms
 
     try:
@@ -162,7 +162,7 @@ def _set_cpu() -> None:
 
 
 def _activate(target: str, device_id: int) -> None:
-    """Makes `target` current and proves it: MindSpore can fail to and go on computing on the CPU."""
+    """Select `target` and check it with a computation: MindSpore may stay on the CPU without an error."""
     import mindspore as ms
 
     try:
@@ -172,7 +172,7 @@ def _activate(target: str, device_id: int) -> None:
             count = ms.hal.device_count(target)
             if device_id >= count:
                 raise DeviceError(
-                    f"local rank {device_id} has no {target} device of its own: {count} on this machine; start at most "
+                    f"local rank {device_id} has no {target} device: there are {count} on this machine; start at most "
                     f"{count} ranks here"
                 )
             ms.set_device(target, device_id)
@@ -186,7 +186,7 @@ def _activate(target: str, device_id: int) -> None:
 
 
 def _by_core(cpu: int) -> tuple[int, ...]:
-    """Sort key that puts the CPUs of one socket, and in it those of one core, next to each other."""
+    """Sort key by socket, then by core."""
     place = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
     try:
         return (*(int((place / name).read_text()) for name in ("physical_package_id", "core_id")), cpu)
@@ -195,10 +195,10 @@ def _by_core(cpu: int) -> tuple[int, ...]:
 
 
 def _share_cpus(target: str) -> int:
-    """Gives every rank of this machine CPUs of its own; returns how many, 0 = this process is alone with them.
+    """Give every rank of this machine its own CPUs; returns their number, 0 where this is the only rank.
 
-    MindSpore's threads spin while they wait: ranks that share CPUs keep each other from computing. Ranks with fewer
-    CPUs than ranks are left together, as are those that their user has pinned (`KEEP_AFFINITY`).
+    MindSpore's threads spin while they wait: ranks that share CPUs slow each other down. Nothing is changed
+    where there are fewer CPUs than ranks, or where the user has pinned the processes (`KEEP_AFFINITY`).
     """
     ranks = launched_local_size()
     if target != "CPU" or ranks < 2:
@@ -214,15 +214,15 @@ def _share_cpus(target: str) -> int:
 
 
 def _bind(cpus: list[int]) -> None:
-    """Keeps this process, with the threads that MindSpore has started by now, on `cpus`."""
+    """Bind this process, with the threads that MindSpore has started so far, to `cpus`."""
     threads = Path("/proc/self/task")
     for thread in [int(path.name) for path in threads.iterdir()] if threads.is_dir() else [0]:
         try:
             os.sched_setaffinity(thread, cpus)
-        except ProcessLookupError:  # it has ended since
+        except ProcessLookupError:  # the thread has ended
             continue
         except OSError as error:
-            logger.warning("this rank cannot keep to CPUs %s (%s): ranks may slow each other down", cpus, error)
+            logger.warning("this rank cannot be bound to CPUs %s (%s): ranks may slow each other down", cpus, error)
             return
 
 
@@ -234,17 +234,18 @@ def apply(
     threads: int = 0,
     run_distribute: bool = True,
 ) -> DeviceInfo:
-    """Selects device, mode, precision and threads.
+    """Select device, mode, precision and threads.
 
-    `auto` takes the first of Ascend, GPU, CPU that is there. On accelerators every rank takes the
-    device of its local rank (alone: DEVICE_ID, else the first).
+    `auto` takes the first of Ascend, GPU, CPU that is available. On accelerators every rank takes the device
+    of its local rank; a single process takes DEVICE_ID, by default the first.
 
     Args:
         device_target: auto, Ascend, GPU or CPU.
         mode_name: GRAPH or PYNATIVE.
-        precision: in which networks compute.
-        threads: of MindSpore's CPU kernels; 0 = MindSpore decides, several ranks on one machine share its CPUs.
-        run_distribute: False refuses to run as one of several ranks.
+        precision: number type in which networks compute.
+        threads: number of threads of MindSpore's CPU kernels; 0 = MindSpore decides, or for several ranks on one
+            machine their part of its CPUs.
+        run_distribute: False refuses several ranks.
 
     Raises:
         DeviceError: an absent device, a precision the backend lacks, more local ranks than devices,
@@ -256,8 +257,8 @@ def apply(
 
     if not run_distribute and launched_size() > 1:
         raise DeviceError(
-            f"run_distribute is false, but the launcher started {launched_size()} ranks: they would write over each "
-            "other; start one process (python src/train.py), or leave run_distribute true"
+            f"run_distribute is false, but the launcher started {launched_size()} ranks: they would overwrite each "
+            "other's files; start one process (python src/train.py), or leave run_distribute true"
         )
     if mode_name not in ("GRAPH", "PYNATIVE"):
         raise DeviceError(f"mode_name={mode_name!r} is unknown; choose GRAPH or PYNATIVE")
@@ -265,8 +266,8 @@ def apply(
     if _applied and _applied.target != target:
         raise DeviceError(f"this process already computes on {_applied.target}; start a new one for {target}")
     _check_precision(target, precision)
-    alone = launched_size() == 1
-    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if alone else launched_local_rank()
+    single = launched_size() == 1
+    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if single else launched_local_rank()
     share = 0
     if not _applied:
         _activate(target, device_id)
@@ -274,7 +275,7 @@ def apply(
     threads = threads or share
     if threads:
         ms.set_context(runtime_num_threads=threads)
-    # The update of a few hundred parameters is one compiled loop; MindSpore counts every turn of it as a call.
+    # The update of a few hundred parameters is one compiled loop; MindSpore counts every iteration as a call.
     ms.set_recursion_limit(100_000)
     ms.set_context(mode=ms.GRAPH_MODE if mode_name == "GRAPH" else ms.PYNATIVE_MODE)
     _applied = DeviceInfo(target, mode_name, precision, device_id)
@@ -296,7 +297,7 @@ def selected_target() -> str:
 
 
 def fast_cpu_kernels() -> bool:
-    """Whether building blocks should take the forms that are fast on the CPU backend.
+    """Whether building blocks use the forms that are fast on the CPU backend.
 
     Accelerators get MindSpore's native kernels. Read when a Cell is built or compiled, never while it runs.
     """
@@ -304,7 +305,7 @@ def fast_cpu_kernels() -> bool:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and MindSpore (weights and dropout). Equal on all ranks: weights start equal."""
+    """Seed Python, NumPy and MindSpore. Use one seed on all ranks, so that their initial weights are equal."""
     import mindspore as ms
     import numpy as np
 
@@ -321,7 +322,7 @@ def _version(package: str) -> str:
 
 
 def describe() -> dict[str, Any]:
-    """What a report of a problem should say about this machine; plain values, for logs and JSON."""
+    """Versions, device and CPUs of this machine for problem reports; plain values, for logs and JSON."""
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     packages = ("mindspore", "mindformers", "numpy", "mpi4py", "opencv-python-headless")
     return {

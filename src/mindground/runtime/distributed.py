@@ -1,12 +1,12 @@
-"""One interface for several ranks, three engines.
+"""Communication between ranks: one interface with three implementations.
 
 `SingleComm`: one process, MPI is never imported. `HostComm`: mpirun on CPU machines, mpi4py on host
-buffers, because MindSpore's own CPU collectives are slow and hang on errors. `DeviceComm`: HCCL on
+buffers, because MindSpore's CPU collectives are slow and hang on errors. `DeviceComm`: HCCL on
 Ascend, NCCL on CUDA, through MindSpore.
 
-A rank that fails must end the job, or the others wait for it for ever: `HostComm` sends uncaught
-exceptions of any thread to `MPI_Abort`, doors abort through `current_comm`, and a rank that ends while
-others still wait for it gives up after `EXIT_PATIENCE_S`.
+A rank that fails must end the job, because the others would wait forever: `HostComm` calls `MPI_Abort` for uncaught
+exceptions of any thread, commands abort through `current_comm`, and a rank that ends while others still communicate
+aborts the job after `EXIT_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ __all__ = [
 
 logger = logging.getLogger("mindground")
 
-# Seconds that a rank which is done waits for the others before it declares the job broken.
-EXIT_PATIENCE_S = 45.0
+# Seconds that a finished rank waits for the others before it aborts the job.
+EXIT_TIMEOUT_S = 45.0
 
 
 class Comm(ABC):
-    """What trainer and evaluator ask of the other ranks. All methods but `abort` are called by every rank."""
+    """Communication with the other ranks. Every rank calls every method, except `abort`."""
 
     rank: int = 0
     size: int = 1
@@ -59,16 +59,16 @@ class Comm(ABC):
 
     @property
     def is_main(self) -> bool:
-        """Rank 0 writes files and shows progress."""
+        """True on rank 0, which writes files and shows progress."""
         return self.rank == 0
 
     @abstractmethod
     def all_reduce_mean_(self, buffer: np.ndarray) -> None:
-        """Averages a contiguous float32 buffer over the ranks, in place."""
+        """Average a contiguous float32 buffer over the ranks, in place. Raises ValueError for another buffer."""
 
     @abstractmethod
     def broadcast_(self, buffer: np.ndarray) -> None:
-        """Overwrites a contiguous buffer with that of rank 0."""
+        """Overwrite a contiguous buffer with that of rank 0."""
 
     @abstractmethod
     def all_gather_object(self, value: Any) -> list[Any]:
@@ -76,18 +76,18 @@ class Comm(ABC):
 
     @abstractmethod
     def barrier(self) -> None:
-        """Waits for all ranks."""
+        """Wait for all ranks."""
 
     @abstractmethod
     def abort(self, code: int = 1) -> NoReturn:
-        """Ends the whole job now, from any rank, without waiting for anybody."""
+        """End the whole job from any rank, without waiting for the others."""
 
     def broadcast_object(self, value: Any) -> Any:
         """The value of rank 0, on every rank."""
         return self.all_gather_object(value if self.is_main else None)[0]
 
     def any(self, flag: bool) -> bool:
-        """True on every rank if `flag` is true on one: a SIGTERM that reached one rank stops all at the same step."""
+        """True on every rank if `flag` is true on one: a SIGTERM to one rank stops all at the same step."""
         return any(self.all_gather_object(bool(flag)))
 
     def reducer(self, parameters: Sequence[Parameter]) -> nn.Cell | None:
@@ -102,19 +102,19 @@ def _checked(buffer: np.ndarray) -> np.ndarray:
 
 
 class SingleComm(Comm):
-    """One process: everything is already where it belongs."""
+    """One process: nothing is communicated."""
 
     def all_reduce_mean_(self, buffer: np.ndarray) -> None:
         _checked(buffer)
 
     def broadcast_(self, buffer: np.ndarray) -> None:
-        """Nothing to fetch: this is rank 0."""
+        """No operation: this is rank 0."""
 
     def all_gather_object(self, value: Any) -> list[Any]:
         return [value]
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """No operation."""
 
     def abort(self, code: int = 1) -> NoReturn:
         sys.stdout.flush()
@@ -134,7 +134,7 @@ class HostComm(Comm):
         try:
             import mpi4py
 
-            # `_leave` finalises, so that a rank which ends too early is noticed.
+            # `finalize` does it, so that a rank that ends too early is detected.
             mpi4py.rc.finalize = False
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
@@ -150,8 +150,8 @@ class HostComm(Comm):
                 f"different MPIs (mpi4py uses {MPI.Get_library_version().split(',')[0]}); start with "
                 f"{os.path.join(os.path.dirname(sys.executable), 'mpirun')}"
             )
-        # The farewell has a communicator of its own: it must not meet an all-reduce of a rank that still works.
-        self._farewell = self._world.Dup()
+        # The barrier at the end has its own communicator, so that it cannot match an all-reduce of another rank.
+        self._exit_world = self._world.Dup()
         _guard(self)
 
     def all_reduce_mean_(self, buffer: np.ndarray) -> None:
@@ -180,16 +180,16 @@ class HostComm(Comm):
         # Abort may return before the launcher's signal arrives.
         os._exit(code)
 
-    def leave(self) -> None:
-        """Meets the other ranks at the end of the process; without them, ends the job."""
+    def finalize(self) -> None:
+        """Wait for the other ranks at the end of the process; abort the job if they do not arrive."""
         if self._mpi.Is_finalized():
             return
-        request, deadline = self._farewell.Ibarrier(), time.monotonic() + EXIT_PATIENCE_S
+        request, deadline = self._exit_world.Ibarrier(), time.monotonic() + EXIT_TIMEOUT_S
         while not request.Test():
             if time.monotonic() > deadline:
                 sys.stderr.write(
-                    f"mindground: rank {self.rank} is done, but others still wait for it after "
-                    f"{EXIT_PATIENCE_S:.0f} s; the job ends\n"
+                    f"mindground: rank {self.rank} is done, but the others are not after "
+                    f"{EXIT_TIMEOUT_S:.0f} s; the job ends\n"
                 )
                 self.abort(1)
             time.sleep(0.01)
@@ -200,7 +200,7 @@ _current: Comm | None = None
 
 
 def _guard(comm: HostComm | DeviceComm) -> None:
-    """From now on an uncaught exception of any thread ends the whole job with its traceback."""
+    """Make an uncaught exception of any thread end the whole job with its traceback."""
 
     def report(kind: type[BaseException], value: BaseException | None, trace: TracebackType | None) -> None:
         sys.stderr.write(f"mindground: rank {comm.rank} of {comm.size} failed; the job ends\n")
@@ -213,13 +213,13 @@ def _guard(comm: HostComm | DeviceComm) -> None:
 
     sys.excepthook = report
     threading.excepthook = report_thread
-    atexit.register(comm.leave)
+    atexit.register(comm.finalize)
 
 
 class DeviceComm(Comm):
     """Several ranks on accelerators: HCCL or NCCL through `mindspore.communication`.
 
-    Written from MindSpore's documentation; it has not run on such a machine.
+    It follows MindSpore's documentation and has not run on such a machine.
     """
 
     reduces_on_device = True
@@ -233,7 +233,7 @@ class DeviceComm(Comm):
         except (RuntimeError, ValueError, TypeError) as error:
             raise DeviceError(
                 f"the collective library cannot start on rank {launched_rank()} of {launched_size()}: {error}; check "
-                "that mpirun is the one MindSpore was built for and that every rank has a device of its own"
+                "that mpirun is the one MindSpore was built for and that every rank has its own device"
             ) from error
         if self.size != launched_size():
             raise DeviceError(f"the launcher started {launched_size()} ranks, MindSpore sees {self.size}")
@@ -254,13 +254,13 @@ class DeviceComm(Comm):
         (fetched,) = ops.Broadcast(0)((Tensor(buffer),))
         buffer[...] = fetched.asnumpy()
 
-    def _gather_bytes(self, row: np.ndarray) -> np.ndarray:
+    def _gather_bytes(self, values: np.ndarray) -> np.ndarray:
         from mindspore import Tensor, ops
 
-        return ops.AllGather()(Tensor(row)).asnumpy().reshape(self.size, -1)
+        return ops.AllGather()(Tensor(values)).asnumpy().reshape(self.size, -1)
 
     def all_gather_object(self, value: Any) -> list[Any]:
-        # The bytes come from this job's own ranks, over its own fabric.
+        # The bytes come only from the ranks of this job.
         return gather_objects(value, self._gather_bytes)
 
     def barrier(self) -> None:
@@ -272,20 +272,20 @@ class DeviceComm(Comm):
         return nn.DistributedGradReducer(list(parameters), mean=True, degree=self.size)
 
     def abort(self, code: int = 1) -> NoReturn:
-        # Launchers end the other ranks when one dies without leaving the group.
+        # Launchers end the other ranks when one exits without leaving the group.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 1)
 
-    def leave(self) -> None:
-        """Leaves the group at the end of the process."""
+    def finalize(self) -> None:
+        """Leave the group at the end of the process."""
         from mindspore import communication
 
         communication.release()
 
 
 def gather_objects(value: Any, gather: Callable[[np.ndarray], np.ndarray]) -> list[Any]:
-    """Any picklable value of every rank, through a collective that knows only equal-sized arrays.
+    """Gather any picklable value of every rank with a collective for arrays of equal size.
 
     Args:
         gather: takes a 1-D array, returns the (size, n) stack of all ranks' arrays.
@@ -297,10 +297,10 @@ def gather_objects(value: Any, gather: Callable[[np.ndarray], np.ndarray]) -> li
 
 
 def get_comm() -> Comm:
-    """The engine for this job; the same object when asked again.
+    """The communication of this job; further calls return the same object.
 
-    A process without a launcher gets `SingleComm`, and mpi4py is never imported. Ranks meet on the device that
-    `device.apply` selected; before that, on the best there is.
+    A process without a launcher gets `SingleComm`, and mpi4py is never imported. Several ranks use the device that
+    `device.apply` selected; before that call, the first that is available.
 
     Raises:
         DeviceError: ranks, launcher and MPI library contradict each other, or `run_distribute` is false under one.
@@ -318,12 +318,20 @@ def get_comm() -> Comm:
 
 
 def current_comm() -> Comm | None:
-    """The engine that `get_comm` made, or None before that: what a door aborts when one rank fails."""
+    """What `get_comm` has made, or None before that; a command aborts it when one rank fails."""
     return _current
 
 
 def agree(comm: Comm, payload: str, what: str = "configuration") -> None:
-    """Raises DeviceError on every rank if `payload` differs between ranks (stale files, different arguments)."""
+    """Check that `payload` is equal on all ranks.
+
+    Args:
+        payload: text to compare, such as a configuration.
+        what: name of the payload in the message.
+
+    Raises:
+        DeviceError: on every rank, if `payload` differs between ranks (outdated files, different arguments).
+    """
     digests = comm.all_gather_object(hashlib.sha256(payload.encode()).hexdigest())
     others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:

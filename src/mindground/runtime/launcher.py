@@ -1,4 +1,4 @@
-"""What mpirun and its relatives tell a process through its environment, and where mpirun is; nothing is started."""
+"""Ranks from the environment variables of mpirun and similar launchers, and the path of mpirun; nothing is started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
     "mpirun_environment",
 ]
 
-# Size, rank and local rank as launchers tell them: Open MPI, MPICH and Intel MPI, msrun, rank tables.
+# Variables of size, rank and local rank: Open MPI, MPICH and Intel MPI, msrun, rank tables.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
@@ -49,17 +49,17 @@ def launched_size() -> int:
 
 
 def launched_rank() -> int:
-    """This process's rank according to the launcher."""
+    """The rank of this process according to the launcher; 0 without a launcher."""
     return launched()[1]
 
 
 def launched_local_rank() -> int:
-    """This process's place among the ranks of its machine."""
+    """The rank of this process among those of its machine; 0 without a launcher."""
     return launched()[2]
 
 
 def launched_local_size() -> int:
-    """Number of ranks on this machine; where the launcher does not tell, all of them are taken to be here."""
+    """Number of ranks on this machine; all ranks where the launcher does not give it."""
     size = launched_size()
     for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"):
         if os.environ.get(name, "").isdigit():
@@ -68,15 +68,15 @@ def launched_local_size() -> int:
 
 
 def find_mpirun() -> str | None:
-    """Path of the mpirun beside this Python, else of the one that the shell finds; None where there is none."""
+    """Path of the mpirun beside this Python, else of the one in PATH; None where there is none."""
     beside = Path(sys.executable).with_name("mpirun")
     return str(beside) if beside.is_file() else shutil.which("mpirun")
 
 
 def mpirun_environment() -> dict[str, str]:
-    """This environment and what mpirun needs as root (containers), and with more ranks than it counts cores.
+    """The environment, with settings that let mpirun run as root (containers) and start more ranks than cores.
 
-    The same settings stand in scripts/environment.sh.
+    scripts/environment.sh has the same settings.
     """
     usual = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     if hasattr(os, "getuid") and os.getuid() == 0:

@@ -2,7 +2,7 @@
 
 A piece is what is compiled and called on its own: the network, one of its encoders, its head. Inside, MindSpore's
 `auto` policy computes matrix products and convolutions in the half type and keeps norms, softmax and the like in
-float32; weights stay float32. What a piece hands out is float32, so losses, caches and metrics never see a half type.
+float32; weights stay float32. The outputs of a piece are float32, so losses, caches and metrics never get a half type.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _map = ops.HyperMap()
 
 
 def as_float32(values: Any) -> Any:
-    """A tensor, or tensors in tuples, with half types turned into float32; other types stay. Runs inside graphs too."""
+    """A tensor, or tensors in tuples, with half types cast to float32; other types stay. Works in graphs, too."""
     return _map(_float32_of, values)
 
 
@@ -53,7 +53,7 @@ class _Piece(nn.Cell):
 
 
 def in_precision(piece: Callable[..., Any], precision: str) -> Callable[..., Any]:
-    """`piece`, computing in `precision` and handing out float32; gradients flow through it.
+    """`piece` computed in `precision` with float32 outputs; gradients flow through it.
 
     Args:
         piece: a Cell or a method of one (`model`, `model.encode_image`, `model.head`). Takes tensors, returns a
@@ -61,7 +61,7 @@ def in_precision(piece: Callable[..., Any], precision: str) -> Callable[..., Any
         precision: float32 returns `piece` itself, so that nothing changes.
 
     Raises:
-        DeviceError: an unknown precision. Whether the device has it is checked by `device.apply`.
+        DeviceError: an unknown precision. `device.apply` checks whether the device has it.
     """
     if precision not in PRECISIONS:
         raise DeviceError(f"precision={precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")

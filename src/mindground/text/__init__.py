@@ -1,4 +1,4 @@
-"""Sentences to token ids, from local vocabulary files only, and words that change with the image."""
+"""Tokenisers from local vocabulary files, and words of direction, which depend on the transformation of the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every tokeniser offers: ids and mask of fixed length, and a payload for checkpoints."""
+"""The interface of tokenisers: ids and mask of fixed length, and a payload for checkpoints."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Tokenizer:
 
     Attributes:
         kind: name used in configurations and payloads.
-        pad_id: id behind the last real token.
+        pad_id: id of padding behind the last real token.
         vocab_size: number of ids, for the embedding table.
-        truncated: how many sentences were cut since the tokeniser was made.
+        truncated: number of sentences that were truncated so far.
     """
 
     kind: ClassVar[str] = ""
@@ -29,7 +29,7 @@ class Tokenizer:
     truncated: int = 0
 
     def ids(self, sentence: str) -> list[int]:
-        """Uncut ids of one sentence, with its start and end tokens."""
+        """All ids of one sentence, with its start and end tokens."""
         raise TypeError(f"{type(self).__name__} does not define ids")
 
     def unknown(self, sentence: str) -> list[str]:
@@ -41,11 +41,11 @@ class Tokenizer:
         raise TypeError(f"{type(self).__name__} does not define to_payload")
 
     def cut(self, ids: list[int], max_len: int) -> list[int]:
-        """Shorten `ids` to `max_len`; the last token stays the end token."""
+        """Truncate `ids` to `max_len`; the last token is still the end token."""
         return ids[: max_len - 1] + ids[-1:]
 
     def __call__(self, sentences: Sequence[str], max_len: int) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and mask, (B, max_len) int32 each. Too long sentences are cut and counted.
+        """Token ids and mask, (B, max_len) int32 each. Too long sentences are truncated and counted.
 
         Raises:
             ValueError: `max_len` leaves no room for start and end token, or a bare string was given.
@@ -68,7 +68,7 @@ class Tokenizer:
 
     def _count_truncated(self, sentence: str, length: int, max_len: int) -> None:
         self.truncated += 1
-        if self.truncated == 1:  # once is enough: the trainer sees the same sentence every epoch
+        if self.truncated == 1:  # once: training repeats the same sentences every epoch
             _log.warning(
                 "a sentence of %d tokens was cut to data.max_len=%d (%.60r ...); further cuts are only counted",
                 length,

@@ -1,7 +1,7 @@
 """CLIP's byte-level BPE, on the `tokenizers` package, from the merges file OpenAI publishes.
 
 Source: Radford et al., CLIP, 2021 (`bpe_simple_vocab_16e6.txt.gz`, MIT); checked against recorded ids
-of the original tokeniser. Text is repaired by ftfy where it is installed.
+of the original tokeniser. ftfy repairs the text where it is installed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _WORDS = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 class ClipTokenizer(Tokenizer):
-    """<|startoftext|> pieces <|endoftext|>; any text can be expressed, so nothing is unknown.
+    """<|startoftext|> pieces <|endoftext|>; every text can be encoded, so no word is unknown.
 
     Args:
-        merges: pairs of symbols, best first.
-        repair: mend broken Unicode with ftfy, as the original does.
+        merges: pairs of symbols, in the order of their priority.
+        repair: repair broken Unicode with ftfy, as the original does.
     """
 
     kind: ClassVar[str] = "clip_bpe"
@@ -100,7 +100,7 @@ class ClipTokenizer(Tokenizer):
         return [self.start_id, *self._engine.encode(text, add_special_tokens=False).ids, self.end_id]
 
     def unknown(self, sentence: str) -> list[str]:
-        """See `Tokenizer.unknown`: always empty, bytes express everything."""
+        """See `Tokenizer.unknown`: always empty, because bytes encode every text."""
         return []
 
     def clean(self, sentence: str) -> str:
@@ -110,9 +110,9 @@ class ClipTokenizer(Tokenizer):
 
 
 def _byte_letters() -> list[str]:
-    """256 printable letters that stand for the bytes, in the order of CLIP's ids.
+    """256 printable characters that represent the bytes, in the order of CLIP's ids.
 
-    Printable Latin-1 bytes stand for themselves and come first; the others follow, shifted by 256.
+    Printable Latin-1 bytes represent themselves and come first; the others follow, shifted by 256.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     shifted = len(set(range(256)) - set(printable))

@@ -1,4 +1,4 @@
-"""Words of place in a sentence: they forbid cutting its image. `mirror.py` says what a mirror does to them."""
+"""Words of direction in a sentence, which may become false when the image is cropped. See `mirror.py` for mirroring."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["LEGACY_DIRECTIONS", "directions", "has_direction"]
 
 _NO_LETTER_BEFORE: Final = r"(?<![^\W\d_])"
-# "top" and "lower" need care ("topology", "flower"): only these endings make a word of place.
+# "top" and "lower" also occur in other words ("topology", "flower"): only these endings make a word of direction.
 _PLACE: Final = re.compile(
     _NO_LETTER_BEFORE + r"(?:left|right|top|bottom|upper|lower|middle|centre|center|central)"
     r"(?:most|hand|side|ward|wards|left|right|est)?(?![^\W\d_])|[左右]|[上下]方|中[间央]",
@@ -21,7 +21,7 @@ _COMPASS: Final = re.compile(
     r"|[东西南北][部侧边方角]|角落|边缘",
     re.IGNORECASE,
 )
-# The words that TransVG's released code looks for, and what else is said for them.
+# The words that TransVG's released code searches for, and their synonyms.
 LEGACY_DIRECTIONS: Final = ("left", "right", "top", "bottom", "middle")
 _STEMS: Final[dict[str, tuple[str, ...]]] = {
     "left": ("left", "左"),
@@ -33,14 +33,14 @@ _STEMS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def has_direction(text: str, *, compass: bool = False, substrings: bool = False) -> bool:
-    """True when the sentence names a place in the image (left, topmost, middle ...).
+    """True when the sentence names a position in the image (left, topmost, middle ...).
 
-    Such a sentence may become false when the image is cut.
+    Such a sentence may become false when the image is cropped.
 
     Args:
         text: the sentence.
-        compass: count also what places are called in images from above: north, south-eastern, corner, edge ...
-        substrings: look for left, right, top, bottom and middle only, but also inside words ("bright"), as the
+        compass: also count names of positions in aerial images: north, south-eastern, corner, edge ...
+        substrings: search for left, right, top, bottom and middle only, but also inside words ("bright"), as the
             released code of TransVG and CLIP-VG does.
     """
     if substrings:
@@ -49,7 +49,7 @@ def has_direction(text: str, *, compass: bool = False, substrings: bool = False)
 
 
 def directions(text: str) -> frozenset[str]:
-    """Which of left, right, top, bottom and middle the sentence names, in whatever word ("upper" is top)."""
+    """Which of left, right, top, bottom and middle the sentence names, synonyms included ("upper" is top)."""
     words = [match.group().lower() for match in _PLACE.finditer(text)]
     return frozenset(
         direction for direction, stems in _STEMS.items() if any(stem in word for stem in stems for word in words)

@@ -1,4 +1,4 @@
-"""The sentence for a mirrored image, and whether there is one. The words stand in `mirror_words.py`."""
+"""The sentence for a mirrored image, and whether it is true. `mirror_words.py` lists the words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mindground.text.mirror_words import AXES, DOUBTS, KEPT, REWRITES, Rewrite
 
 __all__ = ["flip_doubts", "flip_expression", "flips_safely"]
 
-# What the released code of VG-LAW and CLIP-VG exchanges, wherever the letters stand.
+# What the released code of VG-LAW and CLIP-VG exchanges, also inside words.
 _SUBSTRINGS: Final[dict[str, dict[str, str]]] = {
     "horizontal": {"left": "right", "right": "left"},
     "vertical": {
@@ -20,7 +20,7 @@ _SUBSTRINGS: Final[dict[str, dict[str, str]]] = {
     },
 }
 _KEPT: Final = re.compile("|".join(words for words, _ in KEPT), re.IGNORECASE)
-# Stands for words that are understood while doubts are looked for.
+# Replaces words that are exchanged for certain, before the search for doubtful ones.
 _DONE: Final = "·"
 
 _ORDINAL: Final = re.compile(
@@ -32,7 +32,7 @@ _ORDINAL: Final = re.compile(
     r"|第[一二三四五六七八九十两\d]+(?:(?P<row_sign>[排行层])|(?P<column_sign>[列栏]))?|最后一",
     re.IGNORECASE,
 )
-# Sides that a rank may count from, by the direction they lie in; front and back are neither.
+# Sides from which a rank may count, by axis; front and back belong to no axis.
 _SIDES: Final = {
     "horizontal": re.compile(
         r"(?<![^\W\d_])(?:upper|lower|top|bottom)?(?:left|right|(?:north|south)?(?:east|west)(?:ern)?)"
@@ -53,7 +53,7 @@ def flip_expression(text: str, axis: str = "horizontal", *, substrings: bool = F
 
     Words are exchanged whole and keep their case: "the Leftmost eastern ship" becomes "the Rightmost western ship",
     "at 2 o'clock" becomes "at 10 o'clock", while "bright" and "Westminster" stay. A sentence that was mirrored twice is
-    the first one again (but for the spelling of "anticlockwise"). Ask `flips_safely` whether the result is true.
+    the first one again (but for the spelling of "anticlockwise"). `flips_safely` tells whether the result is true.
 
     Args:
         text: the sentence.
@@ -74,8 +74,9 @@ def flip_expression(text: str, axis: str = "horizontal", *, substrings: bool = F
 def flips_safely(text: str, axis: str = "horizontal") -> bool:
     """True when `flip_expression` gives a sentence that is true of the mirrored image.
 
-    False for what a mirror changes and no word says: numbers and letters that are read in the image, ranks whose side
-    is not named ("the second column"), sides of a ship, and words that may speak of a place or not ("right behind").
+    False where a mirror changes the meaning and no exchange of words corrects it: numbers and letters in the image,
+    ranks without a named side ("the second column"), sides of a ship, and words that may name a position or not
+    ("right behind").
 
     Args:
         text: the sentence.
@@ -88,7 +89,7 @@ def flips_safely(text: str, axis: str = "horizontal") -> bool:
 
 
 def flip_doubts(text: str, axis: str = "horizontal") -> tuple[str, ...]:
-    """Why a mirrored sentence may be false: "words: reason" for everything in doubt; empty when it is safe.
+    """Why a mirrored sentence may be false: "words: reason" for every doubtful expression; empty if there is none.
 
     Raises:
         ValueError: an unknown axis.
@@ -100,9 +101,9 @@ def flip_doubts(text: str, axis: str = "horizontal") -> tuple[str, ...]:
         match = doubt.pattern.search(text if doubt.whole else rest) if axis in doubt.axes else None
         if match is not None:
             found.append(f"{match.group()}: {doubt.reason}")
-    unsaid = _unsaid_ranks(text, axis)
-    if unsaid:
-        found.append(f"{', '.join(unsaid)}: a rank that counts from a side unsaid")
+    unnamed = _ranks_without_side(text, axis)
+    if unnamed:
+        found.append(f"{', '.join(unnamed)}: a rank that counts from a side that is not named")
     return tuple(found)
 
 
@@ -126,11 +127,11 @@ def _exchange(rule: Rewrite, axis: str, kept: Sequence[tuple[int, int]], placeho
     return placeholder or rule.turn(match, axis)
 
 
-def _unsaid_ranks(text: str, axis: str) -> list[str]:
-    """Ranks that this mirror may change, where fewer sides are named than ranks.
+def _ranks_without_side(text: str, axis: str) -> list[str]:
+    """Ranks that this mirror may change, if fewer sides are named than ranks.
 
-    Rows are counted from the top or the bottom, so a mirror from left to right changes none; columns the other way
-    round. Other ranks may count from anywhere.
+    Rows are counted from the top or the bottom, so a horizontal mirror changes none of them, and a vertical mirror no
+    columns. Other ranks may count from any side.
     """
     along: list[str] = []
     other: list[str] = []

@@ -1,8 +1,8 @@
-"""What a mirror does to the words of a sentence: the tables of `text/mirror.py`, with the reason beside every entry.
+"""Effect of a mirror on the words of a sentence: the tables of `text/mirror.py`, with a reason for every entry.
 
-`REWRITES` are words that a mirror changes and that can be exchanged for sure. `KEPT` look like them and say something
-else. `DOUBTS` are what a mirror changes, or may change, and no word stands for afterwards: sentences with one of them
-are better left as they are, with their image. North is the top of an image.
+`REWRITES` are words that a mirror changes and that have a certain replacement. `KEPT` are expressions with the same
+words and another meaning. `DOUBTS` are expressions that a mirror changes, or may change, without a replacement:
+sentences with one of them, and their images, should not be mirrored. North is the top of an image.
 
 Axes: `horizontal` exchanges left and right, `vertical` top and bottom.
 """
@@ -31,8 +31,8 @@ class Rewrite:
     Attributes:
         axes: mirrors that change them.
         pattern: finds them.
-        turn: (match, axis) -> what stands in its place.
-        reason: what the words say.
+        turn: (match, axis) -> the replacement.
+        reason: meaning of the words.
     """
 
     axes: tuple[str, ...]
@@ -46,10 +46,10 @@ class Doubt:
     """Words after which a mirrored sentence may be false.
 
     Attributes:
-        axes: mirrors that may make it so.
+        axes: mirrors that may make the sentence false.
         pattern: finds them.
-        reason: why no exchange is sure.
-        whole: look at the whole sentence; otherwise only at what `REWRITES` and `KEPT` leave of it.
+        reason: why no replacement is certain.
+        whole: search the whole sentence; otherwise only the part that `REWRITES` and `KEPT` do not cover.
     """
 
     axes: tuple[str, ...]
@@ -98,7 +98,7 @@ _CHINESE_HOURS: Final = "一 两 三 四 五 六 七 八 九 十 十一 十二".
 
 
 def _hour(match: re.Match[str], axis: str) -> str:
-    """The match with the hour in its first group at its mirrored place: 12 - h, or 6 - h, around the dial."""
+    """The match with the hour in its first group mirrored: 12 - h, or 6 - h, modulo 12."""
     word = match.group(1)
     names = _CHINESE_HOURS if word in _CHINESE_HOURS else _HOURS
     hour = int(word) if word.isdigit() else names.index(word.lower()) + 1
@@ -112,16 +112,16 @@ def _rotation(match: re.Match[str], axis: str) -> str:
     return in_case_of(word, "counterclockwise" if word.lower() == "clockwise" else "clockwise")
 
 
-# --- Chinese: characters mean a place only in company ---
+# --- Chinese: a character means a direction only together with certain others ---
 
 
-def _alone(match: re.Match[str], axis: str) -> str:
-    """One 左 or 右; side by side (左右: about, both sides) they stay."""
+def _single(match: re.Match[str], axis: str) -> str:
+    """A single 左 or 右; 左右 (about, both sides) is not changed."""
     return _OPPOSITE[match.group()] if len(match.group()) == 1 else match.group()
 
 
 def _chinese_compass(match: re.Match[str], axis: str) -> str:
-    """东 or 东南; 东西 (things, or from east to west) and longer runs stay."""
+    """东 or 东南; 东西 (things, or from east to west) and longer sequences are not changed."""
     run, pairs = match.group(), _BY_AXIS[axis]
     one_each = len(run) == 2 and (run[0] in _EAST_WEST) != (run[1] in _EAST_WEST)
     return "".join(pairs.get(sign, sign) for sign in run) if len(run) == 1 or one_each else run
@@ -171,7 +171,7 @@ REWRITES: Final[tuple[Rewrite, ...]] = (
             f"|[ns][ew](?=\\s(?:corner|side|part|end|edge|quadrant|area)s?\\b)){END}"
         ),
         _letters,
-        "compass letters; small ones only before a word of place ('se' and 'ne' are words elsewhere)",
+        "compass letters; lower-case ones only before a word of position ('se' and 'ne' are words elsewhere)",
     ),
     Rewrite(
         AXES,
@@ -183,9 +183,9 @@ REWRITES: Final[tuple[Rewrite, ...]] = (
         AXES,
         re.compile(f"{START}(?:(?:counter|anti)[- ]?)?clockwise{END}", re.I),
         _rotation,
-        "senses of rotation: every mirror turns them round. 'anticlockwise' comes back as 'counterclockwise'",
+        "senses of rotation: every mirror reverses them. 'anticlockwise' comes back as 'counterclockwise'",
     ),
-    Rewrite(HORIZONTAL, re.compile("[左右]+"), _alone, "左 and 右"),
+    Rewrite(HORIZONTAL, re.compile("[左右]+"), _single, "左 and 右"),
     Rewrite(
         VERTICAL,
         re.compile(
@@ -224,7 +224,7 @@ def _first_word(match: re.Match[str]) -> str:
 _ANY_COMPASS = r"(?:north|south)?[- ]?(?:north|south|east|west)(?:ern)?"
 _LANDS = r"americas?n?s?|africa\w*|korea\w*|carolina|dakota|virginia|asia\w*|vietnam\w*|indies|airlines?|airways"
 _DRESS = r"styles?|saddles?|hats?|shirts?|movies?|films?|toilets?|food|wear|clothing"
-# Place for place in 山东 and the like, where 部, 岸 ... follows: 湖北岸 is the northern shore of a lake.
+# Provinces, unless 部, 岸 ... follows: 湖北岸 is the northern shore of a lake.
 _PROVINCES = "山东|山西|江西|河南|河北|湖南|湖北|海南|云南"
 _NAMES = (
     "房东|股东|广东|京东|东京|东莞|东风|西瓜|西红柿|西装|西服|西式|西餐|西班牙|西安|西藏|西湖|西兰花|西葫芦|西裤|西洋|东洋|南洋"
@@ -239,8 +239,8 @@ KEPT: Final[tuple[tuple[str, str], ...]] = (
     ("[东西南北]{1,2}方?(?:航空|人(?!行)|国家|文化|大学|菜|虎)", "airlines, people"),
     (f"(?:{_PROVINCES})(?!{_EDGE})|{_NAMES}", "words and names that contain 东 西 南 北"),
 )
-"""Expressions (case does not count) that look like places and say something else, and examples. Each holds for every
-direction alike, so that a sentence mirrored twice is the first one again."""
+"""Case-insensitive expressions with words of direction and another meaning, and examples. Each covers all directions,
+so that a sentence mirrored twice is the first one again."""
 
 _NUMBER_WORDS = f"(?:{'|'.join(_HOURS)})"
 _LABELS = (
@@ -285,7 +285,7 @@ DOUBTS: Final[tuple[Doubt, ...]] = (
     Doubt(
         HORIZONTAL,
         re.compile(rf"\b(?:columns?|cols?|lanes?|lines?|tracks?)\W+{_NUMBER_WORDS}\b", re.I),
-        "a number that counts from a side unsaid",
+        "a number that counts from a side that is not named",
     ),
     Doubt(VERTICAL, re.compile(rf"\b(?:rows?|lines?|lanes?|tracks?)\W+{_NUMBER_WORDS}\b", re.I), "the same for rows"),
     Doubt(
@@ -327,7 +327,7 @@ DOUBTS: Final[tuple[Doubt, ...]] = (
             rf"|{START}{_NOT_AFTER}left (?:behind|over|alone|open|out|empty|unattended)\b",
             re.I,
         ),
-        "'right behind the car', 'left behind' may speak of no side",
+        "'right behind the car', 'left behind' may name no side",
         whole=True,
     ),
     Doubt(
@@ -340,7 +340,7 @@ DOUBTS: Final[tuple[Doubt, ...]] = (
             r"|\b(?:left|right)[- ](?:turns?|bends?|curves?)\b|[左右][手臂脚腿眼耳翼肩舷转拐]|左撇子",
             re.I,
         ),
-        "sides of a person or vehicle: upside down, its left hand is a right hand at the same place",
+        "sides of a person or vehicle: upside down, its left hand is a right hand at the same position",
         whole=True,
     ),
     Doubt(
@@ -362,7 +362,5 @@ DOUBTS: Final[tuple[Doubt, ...]] = (
         "depth, clothing",
         whole=True,
     ),
-    Doubt(
-        AXES, re.compile("[东西南北]|[NS]\\.\\s?[EW]\\b"), "a sign of the compass without company: a name or a place"
-    ),
+    Doubt(AXES, re.compile("[东西南北]|[NS]\\.\\s?[EW]\\b"), "a compass character alone: a name or a place"),
 )

@@ -28,11 +28,11 @@ class WordPieceTokenizer(Tokenizer):
     """[CLS] words and ##pieces [SEP], lower-cased and without accents where `lower` is set.
 
     Args:
-        tokens: the vocabulary; a token's id is its place.
+        tokens: the vocabulary; a token's id is its index.
         lower: lower-case and strip accents (bert-base-uncased).
-        keep_end: a cut sentence still ends with [SEP] (Hugging Face, VG-LAW). False cuts plainly, so
-            that long sentences lose [SEP] (LAVT, RMSIN).
-        clean: drop control characters first (Hugging Face).
+        keep_end: a truncated sentence still ends with [SEP] (Hugging Face, VG-LAW). With False long sentences
+            lose [SEP] (LAVT, RMSIN).
+        clean: remove control characters first (Hugging Face).
 
     Raises:
         ConfigError: a needed special token is missing or a token occurs twice.
@@ -58,7 +58,7 @@ class WordPieceTokenizer(Tokenizer):
 
     @classmethod
     def from_tokens(cls, tokens: Sequence[str], **options: bool) -> WordPieceTokenizer:
-        """From a list whose places are the ids."""
+        """From a list of tokens; the ids are the indexes."""
         return cls(tokens, **options)
 
     @classmethod
@@ -133,10 +133,10 @@ def _engine(vocabulary: dict[str, int], lower: bool, clean: bool) -> tokenizers.
 
 
 def build_wordpiece(sentences: Iterable[str], *, max_words: int = 30_000, lower: bool = True) -> WordPieceTokenizer:
-    """A vocabulary of the sentences' words, for training from scratch.
+    """A tokeniser with a vocabulary of the sentences' words, for training from scratch.
 
     It holds the most frequent words whole and every character seen (and all of printable ASCII) as a
-    start and as a continuation, so that a new word is spelled and not lost as [UNK]. The result does
+    start and as a continuation, so that a new word is split into characters instead of [UNK]. The result does
     not depend on the order of the sentences.
 
     Args:

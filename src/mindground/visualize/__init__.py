@@ -1,4 +1,4 @@
-"""Pictures of an image, a sentence, the truth and what was found."""
+"""Figures of an image with a sentence, the truth and the prediction."""
 
 from __future__ import annotations
 

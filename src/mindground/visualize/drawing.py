@@ -1,7 +1,7 @@
-"""Pictures of an image, a sentence, the truth and what was found.
+"""Figures of an image with a sentence, the truth and the prediction.
 
-A small drawer on cv2 (boxes, masks) and Pillow (text in any script). Every function takes RGB uint8
-arrays, returns a new one and never writes into what it was given.
+cv2 draws boxes and masks, Pillow draws text in any script. Every public function takes RGB uint8 arrays, returns a new
+one and does not change its arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mindground.errors import ImageError
 from mindground.files.atomic import atomic_file
 from mindground.structures import Prediction, Sample, box_iou
 from mindground.structures.truth import referent_box, referent_mask
-from mindground.visualize.lettering import Word, draw_text, fit_lines, line_height, text_width
+from mindground.visualize.text_drawing import Word, draw_text, fit_lines, line_height, text_width
 
 __all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "ious", "panels_of", "save_png", "side_by_side"]
 
@@ -28,7 +28,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a picture, RGB. Truth is green and prediction blue, as in VG-LAW's own pictures."""
+    """Colours of a figure, RGB. Truth is green and prediction blue, as in VG-LAW's own figures."""
 
     truth: Colour = (34, 197, 94)
     prediction: Colour = (59, 130, 246)
@@ -42,7 +42,7 @@ class Palette:
 
 @dataclass
 class _Layer:
-    """One set of objects to lay over the picture: what it is called, how it is coloured, what it holds."""
+    """One set of objects to draw over the image: its name in the legend, its colour, boxes, masks and scores."""
 
     name: str
     colour: Colour
@@ -55,7 +55,7 @@ _PALETTE = Palette()
 
 
 def ious(prediction: Prediction, truth: Sample | Prediction) -> tuple[float | None, float | None]:
-    """(box IoU, mask IoU) of the surest prediction with the truth, in original pixels.
+    """(box IoU, mask IoU) of the prediction with the highest score, in original pixels.
 
     The truth of a sentence is all that it refers to (see `referent`), otherwise the first object. A value is None
     where there is nothing to compare: no truth, or no masks on one side. An empty prediction against a true object
@@ -93,10 +93,16 @@ def draw(
     """One panel: the image with truth and prediction on it, and a caption below.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the original image; `prediction` and `truth` are in its pixels.
+        image: (H, W, 3) uint8 RGB, the original image.
+        prediction, truth: in pixels of `image`; None draws nothing.
         expression: the sentence in the caption; by default the prediction's or the truth's own.
         width: width of the panel in pixels; by default close to the image's own size.
+        palette: colours.
         min_score: predictions below it are left out; the caption then says that nothing was found.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+
     Raises:
         ImageError: the array is not an RGB uint8 image, or the prediction belongs to another size.
     """
@@ -106,14 +112,14 @@ def draw(
             f"the prediction belongs to an image of size {tuple(prediction.size)}, this one is {image.shape[:2]}"
         )
     layers = _layers((image.shape[0], image.shape[1]), prediction, truth, palette, min_score)
-    picture, scale = _scaled(image, width)
+    canvas, scale = _scaled(image, width)
     for layer in layers:
-        _draw_masks(picture, layer, palette)
+        _draw_masks(canvas, layer, palette)
     for layer in layers:
-        _draw_boxes(picture, layer, scale, palette)
+        _draw_boxes(canvas, layer, scale, palette)
     sentence = expression or _expression_of(prediction) or _expression_of(truth) or ""
     note = _note(prediction, truth, min_score)
-    return _with_caption(picture, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
+    return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
 
 
 def side_by_side(
@@ -125,7 +131,10 @@ def side_by_side(
     width: int | None = None,
     palette: Palette = _PALETTE,
 ) -> np.ndarray:
-    """Truth on the left, prediction on the right, and the attention maps the family gives after them."""
+    """One row of panels: the truth, the prediction, and the attention maps that the family gives.
+
+    See `draw` for arguments, result and errors.
+    """
     sentence = expression or prediction.expression or _expression_of(truth)
     left = draw(image, None, truth, expression=sentence, width=width, palette=palette)
     box, mask = ious(prediction, truth)
@@ -141,20 +150,28 @@ def panels_of(
 ) -> list[np.ndarray]:
     """One panel for every attention map in `prediction.extras`.
 
-    An attention map is a 2-D array whose key starts with "attention"; it covers the original image,
-    at any resolution.
+    An attention map is a 2-D array of any resolution whose key starts with "attention"; it covers the whole original
+    image. Raises ImageError like `draw`.
     """
     panels = []
     for name, value in sorted(prediction.extras.items()):
         values = np.asarray(value) if name.startswith("attention") else np.zeros(0)
         if values.ndim == 2 and values.size:
-            picture, _ = _scaled(attention_overlay(image, values), width)
-            panels.append(_with_caption(picture, name.replace("_", " "), [], "", palette))
+            canvas, _ = _scaled(attention_overlay(image, values), width)
+            panels.append(_with_caption(canvas, name.replace("_", " "), [], "", palette))
     return panels
 
 
 def attention_overlay(image: np.ndarray, attention: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """The image under a heat map. `attention` is (h, w), non-negative, stretched over the whole image."""
+    """The image (H, W, 3) uint8 RGB with a heat map over it.
+
+    Args:
+        attention: (h, w), non-negative; it is resized to the whole image.
+        opacity: of the heat map at the maximum, in [0, 1].
+
+    Raises:
+        ImageError: the array is not an RGB uint8 image.
+    """
     _check_image(image)
     height, width = image.shape[:2]
     attention = np.asarray(attention, np.float32)
@@ -174,11 +191,17 @@ def contact_sheet(
     title: str = "",
     palette: Palette = _PALETTE,
 ) -> np.ndarray:
-    """Panels in rows on white paper; rows are as high as their highest panel.
+    """Panels in rows on a white background; every row is as high as its highest panel.
 
     Args:
+        panels: (h, w, 3) uint8 RGB each.
         columns: panels in a row; None chooses a sheet that is slightly wider than high, 0 means one row.
+        gap: pixels between the panels.
         title: one line above the panels.
+
+    Raises:
+        ValueError: there are no panels.
+        ImageError: a panel is not an RGB uint8 image.
     """
     if not panels:
         raise ValueError("a contact sheet needs at least one panel")
@@ -204,16 +227,16 @@ def contact_sheet(
     return sheet
 
 
-def save_png(path: str | Path, picture: np.ndarray) -> Path:
-    """Write an RGB picture; folders are made. Raises WriteError when the file cannot be written."""
+def save_png(path: str | Path, image: np.ndarray) -> Path:
+    """Write an image (H, W, 3) uint8 RGB and return its path. Raises WriteError when the file cannot be written."""
     with atomic_file(path) as stream:
-        Image.fromarray(picture).save(stream, format="PNG")
+        Image.fromarray(image).save(stream, format="PNG")
     return Path(path)
 
 
 def _check_image(image: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ImageError(f"a picture must be (height, width, 3) uint8 RGB; this one is {image.shape} {image.dtype}")
+        raise ImageError(f"an image must be (height, width, 3) uint8 RGB; this one is {image.shape} {image.dtype}")
 
 
 def _expression_of(found: Sample | Prediction | None) -> str | None:
@@ -233,7 +256,7 @@ def _layers(
     palette: Palette,
     min_score: float,
 ) -> list[_Layer]:
-    """What is laid over the picture, the truth first so that the prediction lies on top."""
+    """The layers to draw, the truth first so that the prediction is on top."""
     layers = []
     if truth is not None:
         layers.append(_Layer("truth", palette.truth, truth.boxes_xyxy, _masks_of(truth, size)))
@@ -242,7 +265,7 @@ def _layers(
         masks = prediction.mask_arrays()
         masks = masks[keep] if len(masks) else masks
         scores = prediction.scores[keep]
-        # A network without a confidence of its own says exactly 1 (structures.Prediction), which is no measurement.
+        # A network without a confidence gives exactly 1 (structures.Prediction), which is not shown.
         measured = len(scores) == 1 and scores[0] < 1
         name = f"prediction {scores[0]:.2f}" if measured else "prediction"
         layers.append(_Layer(name, palette.prediction, prediction.boxes_xyxy[keep], masks, scores))
@@ -250,11 +273,11 @@ def _layers(
 
 
 def _scaled(image: np.ndarray, width: int | None) -> tuple[np.ndarray, tuple[float, float]]:
-    """A writable copy, as wide as asked or with its long side between 640 and 1280; and (x, y) factors."""
+    """A writable copy, `width` pixels wide or with a long side of 640 to 1280 pixels; and the (x, y) scale."""
     high, wide = image.shape[:2]
     longest = max(high, wide)
     factor = width / wide if width else min(max(longest, 640), 1280) / longest
-    # Strips of pixels (1 x 5000) would otherwise become absurdly high panels.
+    # Otherwise an image of 1 x 5000 pixels would give an extremely high panel.
     factor = min(factor, 2560 / longest)
     new_wide, new_high = max(1, round(wide * factor)), max(1, round(high * factor))
     if factor < 1:
@@ -265,51 +288,51 @@ def _scaled(image: np.ndarray, width: int | None) -> tuple[np.ndarray, tuple[flo
     return np.array(resized, copy=True), (new_wide / wide, new_high / high)
 
 
-def _draw_masks(picture: np.ndarray, layer: _Layer, palette: Palette) -> None:
-    """Tint every mask and line it with its contour, in place."""
-    height, width = picture.shape[:2]
-    widest = _stroke(picture) - 1
+def _draw_masks(canvas: np.ndarray, layer: _Layer, palette: Palette) -> None:
+    """Blend every mask with the layer's colour and draw its contour, in place."""
+    height, width = canvas.shape[:2]
+    widest = _stroke(canvas) - 1
     for mask in layer.masks:
         soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         if height > mask.shape[0]:
             soft = cv2.GaussianBlur(soft, (0, 0), max(0.6, 0.35 * height / mask.shape[0]))
         inside = soft >= 0.5
         weight = (soft * palette.mask_opacity)[..., None]
-        picture[:] = np.rint(picture * (1 - weight) + np.asarray(layer.colour, np.float32) * weight).astype(np.uint8)
+        canvas[:] = np.rint(canvas * (1 - weight) + np.asarray(layer.colour, np.float32) * weight).astype(np.uint8)
         outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         stroke = widest if np.count_nonzero(inside) > 2500 else 1
-        cv2.drawContours(picture, outline, -1, layer.colour, stroke, cv2.LINE_AA)
+        cv2.drawContours(canvas, outline, -1, layer.colour, stroke, cv2.LINE_AA)
 
 
-def _stroke(picture: np.ndarray) -> int:
-    return max(2, round(max(picture.shape[:2]) / 360))
+def _stroke(canvas: np.ndarray) -> int:
+    return max(2, round(max(canvas.shape[:2]) / 360))
 
 
-def _draw_boxes(picture: np.ndarray, layer: _Layer, scale: tuple[float, float], palette: Palette) -> None:
-    """Anti-aliased frames on a dark halo, so that they stand out on bright and dark ground, in place."""
-    fraction, widest = 4, _stroke(picture)
-    high, wide = picture.shape[:2]
-    halo = picture.copy()
+def _draw_boxes(canvas: np.ndarray, layer: _Layer, scale: tuple[float, float], palette: Palette) -> None:
+    """Draw anti-aliased frames with a dark halo, visible on bright and dark images, in place."""
+    fraction, widest = 4, _stroke(canvas)
+    high, wide = canvas.shape[:2]
+    halo = canvas.copy()
     frames = []
     for box in layer.boxes:
         edges = np.asarray(box, np.float64) * (*scale, *scale)
-        # A thick frame would hide a small object, and a hundred of them the image.
+        # Thick frames would hide small objects.
         stroke = int(np.clip(min(edges[2] - edges[0], edges[3] - edges[1]) / 12, 1, widest))
         edges = np.clip(edges, stroke / 2, [wide - stroke / 2, high - stroke / 2] * 2)
         low, top = (tuple(int(v) for v in np.rint(edge * 2**fraction)) for edge in (edges[:2], edges[2:]))
         cv2.rectangle(halo, low, top, palette.halo, stroke + 2, cv2.LINE_AA, fraction)
         frames.append((low, top, stroke, edges))
-    picture[:] = cv2.addWeighted(halo, 0.55, picture, 0.45, 0)
+    canvas[:] = cv2.addWeighted(halo, 0.55, canvas, 0.45, 0)
     for low, top, stroke, _ in frames:
-        cv2.rectangle(picture, low, top, layer.colour, stroke, cv2.LINE_AA, fraction)
+        cv2.rectangle(canvas, low, top, layer.colour, stroke, cv2.LINE_AA, fraction)
     if len(layer.scores) < 2:
         return
     size = 13
-    plates = []
+    labels = []
     for (_, _, _, edges), score in zip(frames, layer.scores, strict=True):
-        if min(edges[2] - edges[0], edges[3] - edges[1]) > 4 * size:  # it must not cover the object
-            plates.append((edges[0] + 3, edges[1] + 1, f"{score:.2f}", size, palette.paper, True))
-    picture[:] = draw_text(picture, plates, backing=layer.colour)
+        if min(edges[2] - edges[0], edges[3] - edges[1]) > 4 * size:  # the label must not cover the object
+            labels.append((edges[0] + 3, edges[1] + 1, f"{score:.2f}", size, palette.paper, True))
+    canvas[:] = draw_text(canvas, labels, background=layer.colour)
 
 
 def _iou_texts(box: float | None, mask: float | None) -> list[str]:
@@ -318,7 +341,7 @@ def _iou_texts(box: float | None, mask: float | None) -> list[str]:
 
 
 def _note(prediction: Prediction | None, truth: Sample | Prediction | None, min_score: float) -> str:
-    """Figures at the right end of the legend."""
+    """The numbers at the right end of the legend."""
     if prediction is None:
         return ""
     kept = int(np.count_nonzero(prediction.scores >= min_score))
@@ -335,29 +358,29 @@ def _note(prediction: Prediction | None, truth: Sample | Prediction | None, min_
 def _replace_note(
     image: np.ndarray, prediction: Prediction, sentence: str, note: str, width: int | None, palette: Palette
 ) -> np.ndarray:
-    """The prediction's panel with figures that were computed against a truth it does not show."""
+    """The prediction's panel with IoUs against a truth that the panel does not show."""
     layers = _layers((image.shape[0], image.shape[1]), prediction, None, palette, 0.0)
-    picture, scale = _scaled(image, width)
+    canvas, scale = _scaled(image, width)
     for layer in layers:
-        _draw_masks(picture, layer, palette)
-        _draw_boxes(picture, layer, scale, palette)
-    return _with_caption(picture, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
+        _draw_masks(canvas, layer, palette)
+        _draw_boxes(canvas, layer, scale, palette)
+    return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
 
 
 def _with_caption(
-    picture: np.ndarray, sentence: str, legend: Sequence[tuple[str, Colour]], note: str, palette: Palette
+    canvas: np.ndarray, sentence: str, legend: Sequence[tuple[str, Colour]], note: str, palette: Palette
 ) -> np.ndarray:
-    """Put a white band with sentence, legend and figures below a picture."""
-    wide = max(picture.shape[1], 260)
+    """Add a white band with sentence, legend and numbers below an image."""
+    wide = max(canvas.shape[1], 260)
     size = int(np.clip(round(wide / 30), 15, 26))
     small = max(13, round(size * 0.78))
     margin = max(10, size // 2 + 3)
     lines = fit_lines(sentence, size, wide - 2 * margin, 3, bold=True) if sentence else []
     height = margin + len(lines) * line_height(size) + (line_height(small) + 6 if legend or note else 0) + margin // 2
-    panel = np.full((picture.shape[0] + height, wide, 3), palette.paper, np.uint8)
-    left = (wide - picture.shape[1]) // 2
-    panel[: picture.shape[0], left : left + picture.shape[1]] = picture
-    y = picture.shape[0] + margin // 2 + 2
+    panel = np.full((canvas.shape[0] + height, wide, 3), palette.paper, np.uint8)
+    left = (wide - canvas.shape[1]) // 2
+    panel[: canvas.shape[0], left : left + canvas.shape[1]] = canvas
+    y = canvas.shape[0] + margin // 2 + 2
     words: list[Word] = []
     for line in lines:
         words.append((margin, y, line, size, palette.ink, True))
@@ -372,7 +395,7 @@ def _with_caption(
         x += small + text_width(name, small) + 20
     if note:
         right = wide - margin - text_width(note, small, bold=True)
-        if right < x:  # no room beside the legend: a line of its own
+        if right < x:  # too wide for the line of the legend: a new line
             panel = np.concatenate([panel, np.full((line_height(small), wide, 3), palette.paper, np.uint8)])
             right, y = margin, y + line_height(small)
         words.append((right, y, note, small, palette.ink, True))

@@ -1,4 +1,4 @@
-"""Samples of a data set with their truth and what a checkpoint finds: what `mindground show` does."""
+"""Figures of data set samples with truth and prediction, as `mindground show` draws them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ Ask = Callable[[np.ndarray, str | None], Prediction]
 
 
 def choose_indexes(count: int, wanted: int) -> list[int]:
-    """`wanted` sample numbers spread evenly over `count` samples, the same ones every time."""
+    """At most `wanted` indexes, ascending, spread evenly over `count` samples; the same ones every time."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(wanted, count))})
 
 
 def show_samples(
     ask: Ask, dataset: Dataset, indexes: Sequence[int], out: str | Path, *, sheet: bool = False, title: str = ""
 ) -> Path:
-    """Draw samples of a data set and return the path of the picture.
+    """Draw samples of a data set and return the path of the image file.
 
     Args:
         ask: (image, expression or None) -> prediction; a `Predictor` is one.
-        out: the .png file, or a folder, in which the name is chosen.
-        sheet: True lays truth and prediction over each other, one small panel per sample; False shows
-            truth, prediction and the family's attention maps of every sample beside each other.
+        dataset: split of a data set.
+        indexes: samples to draw, in this order.
+        out: the .png file, or a folder; then the name follows from the arguments.
+        sheet: True draws truth and prediction into one small panel per sample; False draws truth, prediction
+            and the family's attention maps of every sample side by side.
+        title: one line above the panels.
+
     Raises:
         DataError: an index that the split does not have.
+        ImageError: an image cannot be read.
+        WriteError: the file cannot be written.
     """
     bad = [index for index in indexes if not 0 <= index < len(dataset)]
     if bad or not indexes:
@@ -50,7 +56,7 @@ def show_samples(
             panels.append(draw(image, prediction, sample, width=_SHEET_PANEL_WIDTH))
         else:
             panels.append(side_by_side(image, prediction, sample))
-    picture = contact_sheet(panels, None if sheet else 1, title=title) if sheet or len(panels) > 1 else panels[0]
+    figure = contact_sheet(panels, None if sheet else 1, title=title) if sheet or len(panels) > 1 else panels[0]
     name = "contact_sheet.png" if sheet else f"samples_{'_'.join(map(str, indexes[:8]))}.png"
     out = Path(out)
-    return save_png(out if out.suffix.lower() == ".png" else out / name, picture)
+    return save_png(out if out.suffix.lower() == ".png" else out / name, figure)

@@ -1,1 +1,1 @@
-"""Weights of other frameworks: read without running them, renamed by maps, loaded with an account."""
+"""Weights of other frameworks: renamed by maps and loaded with a report on every tensor."""

@@ -16,7 +16,7 @@ __all__ = ["export"]
 
 
 def export(model: nn.Cell, map: WeightMap, path: str | Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a model's parameters under the names of another framework.
+    """Write a model's parameters under the names of another framework as safetensors, and return the path.
 
     Raises:
         WeightsError: a parameter has no name there.

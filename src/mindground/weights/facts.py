@@ -1,4 +1,4 @@
-"""What a file of weights says about the configuration that it needs."""
+"""What a weight file says about the configuration that it needs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["SourceFacts"]
 
 @dataclass
 class SourceFacts:
-    """Told by a family's `describe_source(file)`, from shapes and from what was saved beside the tensors.
+    """Returned by a family's `describe_source(file)`, from shapes and from the metadata beside the tensors.
 
     Attributes:
         keys: dotted key -> value that fits the file, as `{"model.vl_nheads": 16}`.
-        unseen: keys that the file states and no shape verifies: with another value it fits as well, and is wrong.
-        notes: one line each, for whoever imports the file.
+        unseen: keys whose value no shape verifies: with a wrong value the file loads and then computes nonsense.
+        notes: lines for the user who imports the file.
     """
 
     keys: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Put tensors into a model: strict about names, shapes and kinds of number, all or nothing."""
+"""Load tensors into a model: strict about names, shapes and kinds of number, all or nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOG = logging.getLogger("mindground")
 
 
 def _parameters(model: nn.Cell) -> dict[str, ms.Parameter]:
-    # The path of the attributes, not `Parameter.name`: cells that are put together by hand keep stale names there.
+    # The path of the attributes, not `Parameter.name`: cells that are assembled by hand keep outdated names there.
     return dict(model.parameters_and_names())
 
 
@@ -47,17 +47,17 @@ def load_into(
 ) -> LoadReport:
     """Assign tensors to the parameters of the same name.
 
-    Nothing is assigned unless everything fits, so a refused load leaves the model as it was.
+    Nothing is assigned unless everything fits, so a refused load does not change the model.
 
     Args:
         model: the Cell; names are attribute paths (`visual_encoder.pos_embed`).
-        tensors: our name -> array, or the result of `WeightMap.to_ours`, whose account then enters the report.
+        tensors: our name -> array, or the result of `WeightMap.to_ours`, whose notes then enter the report.
         allow_missing: regular expressions of parameters that may keep their initial values.
         allow_unexpected: regular expressions of tensors that may be left out.
         source: what is being loaded, for messages (usually the file).
 
     Raises:
-        WeightsError: names, shapes or kinds of number leave an unexplained rest.
+        WeightsError: a name, shape or kind of number does not match, or nothing of the file belongs to the model.
     """
     parameters = _parameters(model)
     adapted = tensors if isinstance(tensors, Adapted) else Adapted(tensors=dict(tensors))
@@ -97,14 +97,14 @@ def _fit(array: np.ndarray, parameter: ms.Parameter) -> tuple[np.ndarray | None,
     wanted = tuple(parameter.shape)
     if tuple(array.shape) != wanted:
         return None, f"file {tuple(array.shape)}, model {wanted}", ""
-    # "Float32", "Int32", "Bool": MindSpore's names are NumPy's. bfloat16 has no twin there and is filled from float32.
+    # "Float32", "Int32", "Bool": MindSpore's names are NumPy's. NumPy has no bfloat16: float32 values are loaded.
     target = np.dtype(np.float32 if parameter.dtype == ms.bfloat16 else str(parameter.dtype).lower())
     if array.dtype == target:
-        # `view` gives the plain spelling of an equal type: MindSpore refuses a spelled-out native byte order.
+        # `view` drops an explicit native byte order from the type, which MindSpore refuses.
         return np.ascontiguousarray(array).view(target).reshape(wanted), "", ""
     if not _compatible(array.dtype, target):
         return None, f"file holds {array.dtype}, model {target}", ""
-    with np.errstate(over="ignore", invalid="ignore"):  # told below, by name
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
         converted = array.astype(target)
     if target.kind in "iu" and not np.array_equal(converted, array):
         return None, f"values of {array.dtype} do not fit into {target}", ""

@@ -1,8 +1,8 @@
-"""Names of tensors in other people's files, and what they are called here.
+"""Maps between the tensor names of published files and ours.
 
 A map is a list of pairs of templates. `{n}` stands for a number, `{name}` for one part of a dotted name,
-`{path}` for anything, `{leaf:weight|bias}` for one of the listed words; what a placeholder caught on one side
-is put into the other, so that every map works in both directions:
+`{path}` for anything, `{leaf:weight|bias}` for one of the listed words; what a placeholder matches on one side
+is inserted on the other, so that every map works in both directions:
 
     ("blocks.{n}.norm1.weight", "blocks.{n}.norm1.gamma")
 
@@ -67,7 +67,7 @@ def _prefixed(prefix: str, pattern: str) -> str:
 
 @dataclass
 class Adapted:
-    """Tensors under our names, and the account of how they came to be.
+    """Tensors under our names, and how they were made from those of the file.
 
     Attributes:
         tensors: our name -> array.
@@ -88,23 +88,23 @@ class Adapted:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """Their names <-> our names, with what to ignore and what to fit.
+    """Their names <-> our names, with what to ignore and what to adapt.
 
     Attributes:
-        name: what the user calls this source, for reports.
+        name: name of this source, for reports.
         rules: (their template, our template) pairs, tried in order in both directions.
         ignored: (regex of their name, reason); consulted before the rules.
         adapters: (regex of our name, function); a function gets (array, wanted shape) when the shapes differ and
             returns (fitted array, one line for the report), or None when it cannot help.
         layered: our prefixes (`encoder.layer.`) followed by a layer number; layers beyond the model's depth are
             reported as unused instead of unexpected.
-        may_miss: (regex of our name, reason); parameters this source is known not to carry.
-        packed: (their templates, our template); their tensors, one below the other, are one of ours.
-        transposed: regexes of our names that they store the other way round (columns as rows).
+        may_miss: (regex of our name, reason); parameters that this source is known to lack.
+        packed: (their templates, our template); their tensors, concatenated along the first axis, are one of ours.
+        transposed: regexes of our names that they store transposed.
         aliases: (their template, their other template); a tensor that such files hold under two names. Only the second
-            is read, after the two were found equal; only the second is written.
-        backbone: own name of the backbone that this source is for ("bert"), or empty for a whole network.
-        prefix: where that backbone stands in our network ("text_encoder.").
+            is read, after a check that the two are equal; only the second is written.
+        backbone: name of the backbone that this source is for ("bert"), or empty for a whole network.
+        prefix: prefix of that backbone in our network ("text_encoder.").
     """
 
     name: str
@@ -121,7 +121,7 @@ class WeightMap:
 
     def our_name(self, theirs: str) -> str | None:
         """Our name of one of their tensors, None when no rule fits. A part of a packed tensor has the whole's name."""
-        return self._packed_place(theirs)[0] or _translate(theirs, self.rules)
+        return self._packed_position(theirs)[0] or _translate(theirs, self.rules)
 
     def their_names(self, ours: str) -> tuple[str, ...]:
         """Their names of one of our parameters: one, several where they keep it in parts, none when no rule fits."""
@@ -131,13 +131,13 @@ class WeightMap:
         name = _translate(ours, ((b, a) for a, b in self.rules))
         return (name,) if name else ()
 
-    def _packed_place(self, theirs: str) -> tuple[str | None, int, int]:
-        """Our name of the packed tensor that one of theirs belongs to, its place there and how many there are."""
+    def _packed_position(self, theirs: str) -> tuple[str | None, int, int]:
+        """Our name of the packed tensor that one of theirs belongs to, its position there and the number of parts."""
         for parts, whole in self.packed:
-            for place, part in enumerate(parts):
+            for position, part in enumerate(parts):
                 ours = _translate(theirs, [(part, whole)])
                 if ours:
-                    return ours, place, len(parts)
+                    return ours, position, len(parts)
         return None, 0, 1
 
     def to_ours(
@@ -150,7 +150,7 @@ class WeightMap:
             shapes: our parameter name -> shape the model wants; None when no model is at hand (names only).
 
         Raises:
-            WeightsError: two of their tensors claim the same parameter.
+            WeightsError: two of their tensors have the same name here.
         """
         result = Adapted()
         origin: dict[str, str] = {}
@@ -166,20 +166,20 @@ class WeightMap:
             if ours is None:
                 result.unexpected.append(theirs)
                 continue
-            _, place, count = self._packed_place(theirs)
+            _, position, count = self._packed_position(theirs)
             parts = gathered.setdefault(ours, {})
-            if place in parts or (ours in origin and count == 1):
+            if position in parts or (ours in origin and count == 1):
                 raise WeightsError(
                     f"{self.name}: tensors {origin[ours]!r} and {theirs!r} are both meant for {ours!r}; "
                     "the file mixes two spellings, keep one of them"
                 )
             origin[ours] = theirs
-            parts[place] = (theirs, array)
+            parts[position] = (theirs, array)
             if len(parts) == count:
                 whole = array if count == 1 else np.concatenate([parts[at][1] for at in range(count)])
                 self._accept(result, ours, [parts[at][0] for at in range(count)], whole, shapes)
-        lonely = {ours: parts for ours, parts in gathered.items() if ours not in result.tensors}
-        result.unexpected += [theirs for parts in lonely.values() for theirs, _ in parts.values()]
+        incomplete = {ours: parts for ours, parts in gathered.items() if ours not in result.tensors}
+        result.unexpected += [theirs for parts in incomplete.values() for theirs, _ in parts.values()]
         for ours in shapes or ():
             reason = None if ours in result.tensors else _first_reason(ours, self.may_miss)
             if reason:
@@ -195,20 +195,20 @@ class WeightMap:
         shapes: Mapping[str, tuple[int, ...]] | None,
     ) -> None:
         result.renamed.update(dict.fromkeys(theirs, ours))
-        if self._turned(ours):
+        if self._is_transposed(ours):
             array = np.ascontiguousarray(array.T)
         result.tensors[ours], note = self._fit(ours, array, array.shape if shapes is None else tuple(shapes[ours]))
         if note:
             result.reshaped[ours] = note
 
-    def _turned(self, ours: str) -> bool:
+    def _is_transposed(self, ours: str) -> bool:
         return any(re.fullmatch(pattern, ours) for pattern in self.transposed)
 
     def _alias(self, theirs: str, array: np.ndarray, tensors: Mapping[str, np.ndarray]) -> str | None:
         """Why a tensor is left out as a second name of another one.
 
         Raises:
-            WeightsError: the two differ, so that it is not said which one counts.
+            WeightsError: the two differ, so that neither can be chosen.
         """
         other = _translate(theirs, self.aliases)
         if other is None or other not in tensors:
@@ -224,18 +224,18 @@ class WeightMap:
         """Our tensors under their names.
 
         Raises:
-            WeightsError: some parameter has no name there, or two would share one.
+            WeightsError: some parameter has no name there, or two have the same name there.
         """
         result: dict[str, np.ndarray] = {}
-        homeless = [ours for ours in tensors if not self.their_names(ours)]
-        if homeless:
+        unnamed = [ours for ours in tensors if not self.their_names(ours)]
+        if unnamed:
             raise WeightsError(
-                f"{len(homeless)} parameters have no name in {self.name!r}: {', '.join(homeless[:10])}"
-                f"{', ...' if len(homeless) > 10 else ''}; export them with another map or leave them out"
+                f"{len(unnamed)} parameters have no name in {self.name!r}: {', '.join(unnamed[:10])}"
+                f"{', ...' if len(unnamed) > 10 else ''}; export them with another map or leave them out"
             )
         for ours, array in tensors.items():
             names = self.their_names(ours)
-            array = np.ascontiguousarray(array.T) if self._turned(ours) else array
+            array = np.ascontiguousarray(array.T) if self._is_transposed(ours) else array
             for theirs, part in zip(names, [array] if len(names) == 1 else np.split(array, len(names)), strict=True):
                 if theirs in result:
                     raise WeightsError(f"{self.name}: two parameters would be written as {theirs!r}, one is {ours!r}")
@@ -243,7 +243,7 @@ class WeightMap:
         return result
 
     def with_prefix(self, ours: str = "", theirs: str = "") -> WeightMap:
-        """The same map for a network that sits under a prefix on either side."""
+        """The same map for a network whose names have a prefix on either side."""
         return replace(
             self,
             rules=tuple((theirs + a, ours + b) for a, b in self.rules),
@@ -292,7 +292,7 @@ def _first_reason(name: str, patterns: Iterable[tuple[str, str]]) -> str | None:
 
 
 def combine(*maps: WeightMap, name: str = "") -> WeightMap:
-    """One map that knows everything its parts know; earlier parts come first in both directions."""
+    """One map with the rules of all `maps`; earlier maps come first in both directions."""
     return WeightMap(
         name=name or " + ".join(part.name for part in maps),
         rules=tuple(rule for part in maps for rule in part.rules),
@@ -307,14 +307,14 @@ def combine(*maps: WeightMap, name: str = "") -> WeightMap:
 
 
 def identity_map(name: str = "our own names") -> WeightMap:
-    """For files that already use our names."""
+    """The map for files that already use our names."""
     return WeightMap(name, rules=(("{path}", "{path}"),))
 
 
 def best_map(
     maps: Iterable[WeightMap], tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> WeightMap:
-    """The map that explains most of a file: most tensors placed, then fewest left over; the first of equals.
+    """The map that explains most of a file: the most tensors renamed, then the fewest left over; the first of equals.
 
     Raises:
         WeightsError: `maps` is empty.
@@ -329,7 +329,7 @@ def best_map(
 
 
 def strip_wrapper_prefix(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """Take off `module.` or `_orig_mod.` where every name carries it (data-parallel and compiled wrappers).
+    """Remove `module.` or `_orig_mod.` where every name starts with it (data-parallel and compiled wrappers).
 
     Returns the tensors and the prefix that was removed ("" when there was none).
     """

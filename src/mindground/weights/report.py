@@ -27,15 +27,15 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 @dataclass
 class LoadReport:
-    """The account of one load.
+    """The report on one load.
 
     Attributes:
         loaded: our names that received their tensor.
         missing: our names for which the file has nothing (they keep their initial values).
-        unexpected: names in the file that nothing in the model answers to.
+        unexpected: names in the file that belong to no parameter.
         mismatched: our name -> why the tensor does not fit (shape or kind of number).
         reshaped: our name -> what an adapter did to make it fit.
-        converted: our name -> change of number format, as `float16 -> float32`.
+        converted: our name -> change of number format, such as `float16 -> float32`.
         ignored: name in the file -> why it is not used.
         expected_missing: our name -> why this source lacks it.
         source: what was loaded, for messages.
@@ -52,7 +52,7 @@ class LoadReport:
     source: str = "weights"
 
     def unexplained_missing(self, allow_missing: Sequence[str] = ()) -> list[str]:
-        """Missing names that neither the source's map nor the caller accounts for."""
+        """Missing names that neither the source's map nor the caller allows."""
         return [name for name in self.missing if name not in self.expected_missing and not matches(name, allow_missing)]
 
     def summary(self) -> str:
@@ -64,7 +64,7 @@ class LoadReport:
         )
 
     def table(self) -> str:
-        """The whole account as lines of text; names that share a reason are put together."""
+        """The whole report as lines of text; names with the same reason are grouped."""
         lines = [self.summary()]
         lines += [f"  reshaped    {name}: {note}" for name, note in self.reshaped.items()]
         lines += _grouped("converted", self.converted)
@@ -76,7 +76,7 @@ class LoadReport:
         return "\n".join(lines)
 
     def check(self, allow_missing: Sequence[str] = (), allow_unexpected: Sequence[str] = ()) -> None:
-        """Refuse a load with an unexplained rest.
+        """Refuse a load that leaves something unexplained.
 
         Args:
             allow_missing: regular expressions of our names that may keep their initial values.
@@ -94,7 +94,7 @@ class LoadReport:
         if missing:
             problems.append(f"{len(missing)} parameters of the model are not in the file: {first_few(missing)}")
         if unexpected:
-            problems.append(f"{len(unexpected)} tensors of the file have no place: {first_few(unexpected)}")
+            problems.append(f"{len(unexpected)} tensors of the file belong to no parameter: {first_few(unexpected)}")
         if problems:
             raise WeightsError(
                 f"{self.source} does not match the model ({len(self.loaded)} tensors would fit): "

@@ -20,7 +20,7 @@ import numpy as np
 
 from mindground.cli.parser import VerbParser
 from mindground.config import Config, parse_command_line
-from mindground.curriculum.subsets import Source, Store
+from mindground.curriculum.subsets import Source, SubsetWriter
 from mindground.data import Dataset, build_dataset, eval_splits
 from mindground.data.formats.files import read_json
 from mindground.data.formats.jsonl import read_jsonl
@@ -93,8 +93,8 @@ def check(planted: dict[str, Any], subset: Path) -> dict[str, Any]:
 def _make(config: Config, out: Path, share: float, seed: int) -> dict[str, Any]:
     dataset, wrong = plant(build_dataset(config.data, config.data.train_split), share, seed)
     evaluation = build_dataset(config.data, eval_splits(config.data)[0])
-    store = Store([Source("planted", dataset, 0.0)], evaluation)
-    store.write_training(out, store.records(0))
+    subsets = SubsetWriter([Source("planted", dataset, 0.0)], evaluation)
+    subsets.write_training(out, subsets.records(0))
     planted = {"samples": len(dataset), "share": share, "seed": seed, "wrong": wrong}
     write_bytes(out / "planted.json", (json.dumps(planted, indent=1) + "\n").encode())
     return {"samples": len(dataset), "wrong": len(wrong), "val": len(evaluation), "folder": str(out)}

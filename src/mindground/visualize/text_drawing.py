@@ -1,7 +1,7 @@
-"""Text on pictures, in any script for which this machine has a font.
+"""Text on images, in any script for which this machine has a font.
 
-Fonts are looked up by file name in the system's font folders; `MINDGROUND_FONT` names one more file
-that is tried first. Without any, Pillow's built-in Latin font is used. A character that no font has
+Fonts are looked up by file name in the system's font folders; `MINDGROUND_FONT` names one more file,
+which is tried first. Without any font, Pillow's built-in Latin font is used. A character that no font has
 is drawn as a small box, and one warning says so: the sentence itself is never changed.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["draw_text", "fit_lines", "line_height", "missing_characters", "text_width"]
+__all__ = ["Word", "draw_text", "fit_lines", "line_height", "missing_characters", "text_width"]
 
 _LOG = logging.getLogger("mindground")
 _REGULAR = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "Helvetica.ttc")
@@ -44,16 +44,16 @@ Word = tuple[float, float, str, int, tuple[int, int, int], bool]
 @functools.lru_cache(maxsize=64)
 def _fonts(size: int, bold: bool) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, ...]:
     """Fonts to try for a character, best first."""
-    asked = os.environ.get("MINDGROUND_FONT", "")
+    chosen = os.environ.get("MINDGROUND_FONT", "")
     found = []
-    groups = ((asked,) if asked else (), _BOLD + _REGULAR if bold else _REGULAR, _EAST_ASIAN, _SYMBOLS)
+    groups = ((chosen,) if chosen else (), _BOLD + _REGULAR if bold else _REGULAR, _EAST_ASIAN, _SYMBOLS)
     for group in groups:
         for name in group:
             try:
                 found.append(ImageFont.truetype(name, size))
             except OSError:
-                if name == asked:
-                    _LOG.warning("MINDGROUND_FONT=%s is not a font file; the system's fonts are used", asked)
+                if name == chosen:
+                    _LOG.warning("MINDGROUND_FONT=%s is not a font file; the system's fonts are used", chosen)
                 continue
             break  # one font of each group is enough
     return (*found, ImageFont.load_default(size))
@@ -66,7 +66,7 @@ def _font_index(character: str, bold: bool) -> int:
         return 0
     for index, font in enumerate(_fonts(24, bold)):
         glyph = font.getmask(character)
-        # Pillow cannot be asked for coverage; a font without the character draws its own "missing" box.
+        # Pillow does not report coverage; a font without the character draws its own "missing" box.
         missing = font.getmask("\uffff")
         if glyph.size != missing.size or bytes(glyph) != bytes(missing):
             return index
@@ -113,8 +113,8 @@ def line_height(size: int) -> int:
 
 
 def fit_lines(text: str, size: int, width: float, most: int, *, bold: bool = False) -> list[str]:
-    """Break text into at most `most` lines that fit `width` pixels; what is cut ends in an ellipsis."""
-    # Control characters have no shape, and a caption of thousands of characters cannot be read anyway.
+    """Break text into at most `most` lines of at most `width` pixels; a truncated text ends in an ellipsis."""
+    # Control characters have no glyph, and nobody can read a caption of thousands of characters.
     text = " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())
     lines, line = [], ""
     for piece in _PIECES.findall(text):
@@ -147,18 +147,20 @@ def _longest_prefix(piece: str, size: int, width: float, bold: bool) -> int:
     return cut
 
 
-def draw_text(picture: np.ndarray, words: Sequence[Word], backing: tuple[int, int, int] | None = None) -> np.ndarray:
-    """A copy of `picture` with words on it: (left, top, text, size, colour, bold) each.
+def draw_text(image: np.ndarray, words: Sequence[Word], background: tuple[int, int, int] | None = None) -> np.ndarray:
+    """A copy of the image with words on it.
 
     Args:
-        backing: colour of a plate under every word, for text on an image.
+        image: (H, W, 3) uint8 RGB.
+        words: (left, top, text, size, colour, bold) each, in pixels.
+        background: colour of a rectangle behind every word; None draws none.
     """
-    canvas = Image.fromarray(picture)
+    canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     for left, top, text, size, colour, bold in words:
-        if backing is not None:
+        if background is not None:
             end = left + text_width(text, size, bold=bold)
-            pen.rounded_rectangle((left - 3, top - 1, end + 3, top + line_height(size) - 1), 3, fill=backing)
+            pen.rounded_rectangle((left - 3, top - 1, end + 3, top + line_height(size) - 1), 3, fill=background)
         fonts, x = _fonts(size, bold), left
         baseline = top + round(size * 1.05)
         for index, run in _runs(text, bold):
