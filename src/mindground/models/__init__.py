@@ -7,6 +7,7 @@ entry point of the group `mindground.families`: its name is the family's, its va
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import importlib
 import importlib.util
 import pkgutil
@@ -30,6 +31,7 @@ __all__ = [
     "family_facts",
     "family_module",
     "family_weight_maps",
+    "list_models",
     "model_config_class",
     "model_interface",
 ]
@@ -109,6 +111,11 @@ def family_weight_maps(name: str) -> dict[str, WeightMap]:
         return {}
     maps: dict[str, WeightMap] = importlib.import_module(module).WEIGHT_MAPS
     return maps
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the families that a shell pattern fits, those of other installed packages among them."""
+    return fnmatch.filter(families(), pattern)
 
 
 def build_model(config: Any) -> GroundingModel:
