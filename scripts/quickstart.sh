@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a fresh machine to a trained model, its metrics and a picture: environment, training on the synthetic
+# From a fresh machine to a trained model, its metrics and an image of samples: environment, training on the synthetic
 # set with two ranks, evaluation with and without exchanged sentences. Run again, it reuses all of it.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mindground.config import registry as _registry
-
 if TYPE_CHECKING:
     from mindground.engine.checkpoint import load_checkpoint
     from mindground.inference.predictor import Predictor
-    from mindground.models import build_model
+    from mindground.models import build_model, list_models
 
-__all__ = ["Predictor", "build_model", "load_checkpoint"]
+__all__ = ["Predictor", "build_model", "list_models", "load_checkpoint"]
 __version__ = "0.1.0"
 
 # MindSpore takes more than a second to import; names are resolved when they are first used.
 _HOMES = {
     "Predictor": "mindground.inference.predictor",
     "build_model": "mindground.models",
+    "list_models": "mindground.models",
     "load_checkpoint": "mindground.engine.checkpoint",
 }
 
@@ -28,15 +27,20 @@ def _of(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-# What a configuration knows of models and data; their modules are imported when it first asks.
-_registry.hand_in(
-    _registry.Sources(
-        families=lambda: _of("mindground.models", "families")(),
-        family=lambda name: _of("mindground.models", "family_facts")(name),
-        formats=lambda: _of("mindground.data.formats.registry", "FORMATS"),
-        recipes=lambda: _of("mindground.data.transforms", "RECIPES"),
+def _hand_in_sources() -> None:
+    """Tell `config.registry`, when it is first asked, where families, data sets and recipes are; nothing is imported
+    before.
+    """
+    from mindground.config import registry
+
+    registry.hand_in(
+        registry.Sources(
+            families=lambda: _of("mindground.models", "families")(),
+            family=lambda name: _of("mindground.models", "family_facts")(name),
+            formats=lambda: _of("mindground.data.formats.registry", "FORMATS"),
+            recipes=lambda: _of("mindground.data.transforms", "RECIPES"),
+        )
     )
-)
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ def test_what_acts_passes() -> None:
     ("keys", "word"),
     [
         (EVALUATION_KEYS, "--lr_base=1"),
-        (EVALUATION_KEYS, "--aug_crop"),
+        (EVALUATION_KEYS, "--flip_prob=1"),
         (EVALUATION_KEYS, "--data.vocab=v.txt"),
         (SAMPLES_KEYS, "--batch_size=3"),
         (SAMPLES_KEYS, "--device.precision=float16"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 import pytest
 
 from engine.fakes import FakeModel, OneRank, make_batch
 from mindground.config import TrainConfig
+from mindground.engine.forward import Runner, evaluating
 from mindground.engine.optim import optimizer_from_config
 from mindground.engine.step import TrainStep
 from mindground.errors import DataError, NonFiniteLossError
@@ -130,3 +132,26 @@ def test_two_ranks_are_the_joint_batch() -> None:
     assert result["stop"] == 0.5
     for name, value in weights(whole).items():
         np.testing.assert_allclose(value, weights(half)[name], rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_the_loss_sees_float32_in_half_precision(graph: bool) -> None:
+    """The CPU computes float16 slowly, and well enough to see what reaches the loss."""
+
+    class Watching(FakeModel):
+        def loss(self, outputs: tuple[ms.Tensor, ...], box: ms.Tensor) -> tuple[ms.Tensor, ...]:
+            if outputs[0].dtype != ms.float32:
+                raise TypeError("the loss got a half type")
+            return super().loss(outputs, box)
+
+    def first_terms(precision: str) -> dict[str, float]:
+        model = Watching(dropout=0.0)
+        optimizer = optimizer_from_config(model, TrainConfig(lr=0.01))
+        step = TrainStep(model, optimizer, OneRank(), graph=graph, precision=precision)
+        return step([make_batch(np.arange(8))], 1.0)
+
+    exact, rounded = first_terms("float32"), first_terms("float16")
+    assert rounded["total"] == pytest.approx(exact["total"], rel=2e-2) and rounded["total"] != exact["total"]
+    runner = Runner(FakeModel(), graph=graph, precision="float16")
+    with evaluating(runner.model):
+        assert runner.network(make_batch(np.arange(2)).arrays)["box"].dtype == np.float32

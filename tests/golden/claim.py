@@ -172,16 +172,14 @@ class Claim:
         """Modes that the test suite runs; `tests/golden/run.py` and `everything` run all of them.
 
         A component without gradients is a handful of operators: PyNative compares them, and the graphs that they
-        become part of are those of the whole models. A full-size case runs as a training would, in graph mode.
+        become part of are those of the whole models. A whole model of full size runs as a training would, in graph mode.
         """
         if everything or len(self.modes) == 1:
             return self.modes
         if self.suite is not None:
             return self.suite
-        if case.size() > LARGE:
-            return tuple(mode for mode in self.modes if mode == "graph")
         if self.whole or case.has_gradients():
-            return self.modes
+            return self.modes if case.size() <= LARGE else tuple(mode for mode in self.modes if mode == "graph")
         return tuple(mode for mode in self.modes if mode == "pynative")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from mindground.structures import Prediction
 from overfit import engine
 from overfit.draw import IMAGES, SENTENCES, draw_instances, draw_referring
 
@@ -81,6 +82,9 @@ CASES = (
         ),
         exports=("clipvg",),
     ),
+    # The families of tests/families keep the contracts that the two above do not use.
+    FamilyCase("test_detector", ("--model.width=8",), falls_to=0.9),
+    FamilyCase("test_generator", ("--model.width=16",), falls_to=0.9),
 )
 
 
@@ -94,6 +98,7 @@ class FamilyRun:
         trained: what the engine left.
         model: of the checkpoint, in evaluation mode.
         outputs: of that model on the batch, by name.
+        predictions: what it answers.
     """
 
     case: FamilyCase
@@ -102,6 +107,7 @@ class FamilyRun:
     trained: engine.Trained
     model: Any
     outputs: dict[str, np.ndarray]
+    predictions: list[Prediction]
 
 
 def forward(model: Any, batch: Any) -> dict[str, np.ndarray]:
@@ -115,6 +121,7 @@ def forward(model: Any, batch: Any) -> dict[str, np.ndarray]:
 def train_case(case: FamilyCase, folder: Path, mode: str, steps: int) -> FamilyRun:
     """Train a case for a few steps in one mode ("graph" or "pynative") and look at what was saved."""
     from mindground import load_checkpoint
+    from mindground.engine.forward import Runner
 
     source = engine.source_file(case.family, case.variant)
     asks = engine.asks_expressions(source)
@@ -133,4 +140,6 @@ def train_case(case: FamilyCase, folder: Path, mode: str, steps: int) -> FamilyR
     trained = engine.train(config)
     batch = engine.first_batch(config)
     model = load_checkpoint(trained.checkpoint).model
-    return FamilyRun(case, config, batch, trained, model, forward(model, batch))
+    runner = Runner(model, graph=mode == "graph")
+    predictions = model.decode(model.infer(runner, batch.arrays), batch)
+    return FamilyRun(case, config, batch, trained, model, forward(model, batch), predictions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,36 @@ def test_parameters_in_bfloat16() -> None:
     model[0].weight.set_dtype(ms.bfloat16)
     load_into(model, _tensors(1.5))
     assert (parameter_arrays(model)["0.weight"] == 1.5).all()
+
+
+def test_a_backbone_is_imported_under_its_own_names(tmp_path: Path) -> None:
+    """A file for BERT belongs to no family: whoever has a BERT places it where it stands there."""
+    from commands import call
+    from mindground.cli.weights import import_file
+    from mindground.config import load_config
+    from mindground.engine.pretrained import load_pretrained
+    from mindground.files.weights import read_weights
+    from mindground.models import build_model, family_weight_maps
+    from mindground.weights.load import parameter_arrays
+
+    small = ["--model.text.vocab_size=30", "--model.text.hidden_size=16", "--model.text.num_attention_heads=2"]
+    small += ["--model.text.intermediate_size=32", "--data.img_size=64", "--model.vit.embed_dim=16"]
+    small += ["--model.vit.num_heads=2", "--model.generator_heads=2", "--model.law_rank=4"]
+    model = build_model(load_config(None, small))
+    ours = {n: a for n, a in parameter_arrays(model).items() if n.startswith("text_encoder.")}
+    theirs = write_safetensors_atomic(tmp_path / "bert.bin", family_weight_maps("vglaw")["bert"].to_theirs(ours))
+    default = Path(import_file.__file__).parents[2] / "models" / "vglaw" / "default.yaml"
+    out = tmp_path / "bert.ckpt"
+    done = call(import_file.main, theirs, "--family=bert", f"--config={default}", "--out", out, *small)
+    assert done.returncode == 0, done.stderr
+    file = read_weights(out)
+    assert json.loads(file.metadata["imported"])["backbone"] == "bert"
+    assert set(file.tensors) == {name.removeprefix("text_encoder.") for name in ours}
+    for part in ("model", "text"):
+        fresh = build_model(load_config(None, small))
+        load_pretrained(fresh, {part: str(out)}, random_parts=True)
+        now = parameter_arrays(fresh)
+        assert all(np.array_equal(now[name], array) for name, array in ours.items())
+    clip = build_model(load_config(None, ["--family=clipvg", "--model.clip.vocab_size=30"]))
+    with pytest.raises(WeightsError, match="holds the backbone bert, and this family has none; it reads clip"):
+        load_pretrained(clip, {"model": str(out)}, random_parts=True)

@@ -26,8 +26,14 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--ckpt", default="runs/quickstart/best.ckpt", help="checkpoint (best.ckpt of a run)")
     parser.add_argument("--split", default="", help="split; without it every evaluation split of the data set")
     parser.add_argument("--out", default="", help="write the metrics to this JSON file")
-    parser.add_argument("--records", default="", help="write one JSON line per sample to this file")
-    parser.add_argument("--with-shuffled", action="store_true", help="also evaluate with exchanged sentences")
+    parser.add_argument(
+        "--records", default="", help="write every prediction to this file: JSON lines, or COCO results for instances"
+    )
+    parser.add_argument(
+        "--with-shuffled",
+        action="store_true",
+        help="also evaluate the control: exchanged sentences, or objects of another image",
+    )
     parser.add_argument("--with-constant", action="store_true", help="also say what the best fixed box reaches")
     line = parse_command_line(argv, parser)
     from mindground.engine.scoring import score

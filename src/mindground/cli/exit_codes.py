@@ -70,10 +70,10 @@ def run_command(
         _say(f"{error.filename or 'a file'} cannot be written: the disk is full; free space or choose another folder")
         return _leave(EXIT_USER_ERROR)
     except Exception as error:
-        code = getattr(error, "code", None)
-        if isinstance(code, int) and code > 128:
+        stopped_by = getattr(error, "code", None)
+        if isinstance(stopped_by, int) and stopped_by > 128:
             _say(str(error))
-            return code
+            return stopped_by
         traceback.print_exc()
         return _leave(1)
 

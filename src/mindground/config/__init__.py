@@ -183,7 +183,9 @@ def parse_command_line(
     if explains:
         parser.add_argument("--explain-config", action="store_true", help="print where every key comes from, and stop")
     if "--config" not in parser._option_string_actions:
-        parser.add_argument("--config", metavar="FILE", help="YAML file; without it the family's default")
+        parser.add_argument(
+            "--config", metavar="FILE", help="YAML file; without it the family's default, or what the checkpoint holds"
+        )
     words = split_arguments(argv, parser)
     options = parser.parse_args(list(words.rest))
     names = tuple(name.lstrip("-") for name in parser._option_string_actions if name.startswith("--"))

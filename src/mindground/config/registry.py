@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -119,7 +120,8 @@ def hand_in(sources: Sources) -> Sources | None:
 
 def _known() -> Sources:
     if not _sources:
-        raise RuntimeError("mindground.config needs mindground.config.registry.hand_in(Sources(...)) before it is used")
+        # The package's root knows all floors; it calls `hand_in`.
+        importlib.import_module("mindground")._hand_in_sources()
     return _sources[0]
 
 

@@ -120,7 +120,7 @@ def draw_curve(folder: RunFolder) -> Path | None:
     left, right = figure.subplots(1, 2)
     left.plot([r["step"] for r in steps], [r["total"] for r in steps], linewidth=1)
     left.set(xlabel="step", ylabel="loss", title="training loss")
-    for name in ("prec@0.5", "mean_iou", "box_mean_iou", "ap"):
+    for name in ("prec@0.5", "mean_iou", "box_mean_iou", "mask_ap", "box_ap", "box_ap50"):
         points = [(r["step"], r[name]) for r in evals if isinstance(r.get(name), (int, float))]
         if points:
             right.plot(*zip(*points, strict=True), marker=".", label=name)

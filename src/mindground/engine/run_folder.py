@@ -30,7 +30,7 @@ class RunFolder:
 
     best.ckpt    weights with the best `eval.select_by`     last.ckpt    everything needed to continue
     config.yaml  the resolved configuration                 log.jsonl    one line per record
-    tensorboard/ curves                                     metrics.json results of the last evaluation
+    tensorboard/ curves                                     metrics.json results of the best evaluation
     """
 
     path: Path

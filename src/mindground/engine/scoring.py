@@ -17,6 +17,7 @@ from mindground.engine.checkpoint import Loaded, load_checkpoint, read_checkpoin
 from mindground.engine.evaluator import evaluate
 from mindground.engine.forward import Runner
 from mindground.engine.run_folder import check_same_data
+from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.models import model_interface
@@ -84,7 +85,13 @@ def score(
     scoring = _Scoring(config, loaded, runner, comm)
     results: dict[str, dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
-    for split in splits or eval_splits(config.data):
+    names = list(splits or eval_splits(config.data))
+    task = _task(config, build_dataset(config.data, names[0]))
+    if records and len(names) > 1 and not task.many_splits:
+        raise ConfigError(
+            f"a result file of {task.kind} holds one split, and {', '.join(names)} are scored; name one with --split"
+        )
+    for split in names:
         results[split], found = _score_split(scoring, split, config.eval.shuffle_expressions)
         lines += found
         results[split]["protocol"] |= {"device": info.target, "checkpoint": str(checkpoint)}
@@ -99,9 +106,9 @@ def score(
         if out:
             write_json(out, result)
         if records:
-            _task(config, build_dataset(config.data, next(iter(results)))).write_results(records, lines)
+            task.write_results(records, lines)
         for split, values in results.items():
-            _LOG.info("%s", _table(split, values))
+            _LOG.info("%s", _table(split, values, task.control))
     comm.barrier()
     return result
 
@@ -174,11 +181,10 @@ def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float)
     ]
 
 
-def _table(split: str, values: dict[str, Any]) -> str:
+def _table(split: str, values: dict[str, Any], control: str) -> str:
     shuffled = values.get("shuffled", {})
     names = [name for name in values if isinstance(values[name], float) and name != "count"]
     lines = [", ".join(f"{key} {value}" for key, value in values["protocol"].items())]
-    control = "objects of another image" if "objects" in values["protocol"] else "exchanged sentences"
     for name in names:
         beside = f"   {control} {shuffled[name]:.4f}" if name in shuffled else ""
         fixed = values.get("constant_box", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from mindground.engine.run_folder import RunFolder, check_same_data, check_same_
 from mindground.engine.schedules import lr_factor, segments_of
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.engine.step import TrainStep
-from mindground.errors import CheckpointError, ConfigError
+from mindground.engine.train_state import TrainState, continued
+from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
 from mindground.nn.batch_norm import average_buffers, set_batch_norm
 from mindground.weights.load import load_into
@@ -33,35 +34,9 @@ from mindground.weights.load import load_into
 if TYPE_CHECKING:
     from mindground.config import Config
 
-__all__ = ["TrainState", "Trainer", "train"]
+__all__ = ["Trainer", "train"]
 
 _LOG = logging.getLogger("mindground")
-
-
-@dataclass
-class TrainState:
-    """Where a run stands; everything random follows from it and the seed.
-
-    Attributes:
-        step: optimiser steps made.
-        epoch: epoch under way, from 0.
-        samples: of this epoch, used so far, over all ranks.
-        best: highest value of the selecting metric so far, or None.
-        metrics: last evaluation.
-        evaluated_step: step after which the last evaluation was made.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    samples: int = 0
-    best: float | None = None
-    best_step: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    evaluated_step: int = 0
-    updates: int = 0
-    loss_scale: float = 1.0
-    samples_per_step: int = 0
-    seed: int = 0
 
 
 def train(config: Config, comm: Any | None = None) -> Path:
@@ -140,7 +115,7 @@ class Trainer:
         if contents is not None:
             check_same_run(contents.config, self.config, contents.path, contents.schema)
             check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
-            self._take_state(contents.state)
+            self.state = continued(self.state, contents.state, self.settings.batch_size * self.comm.size)
             if self.state.step >= self.total_steps and not self._owes_evaluation():
                 return True
             load_into(self.parts.model, contents.part("model"), source=str(source))
@@ -189,10 +164,12 @@ class Trainer:
             dtype=train.feature_dtype,
         )
         if stores:
-            keep = {"runner": self.runner, "dtype": train.feature_dtype}
-            parts.loader = FeatureLoader(parts.loader, parts.model, stores, **keep)
-            if parts.eval_loader is not None:
-                parts.eval_loader = FeatureLoader(parts.eval_loader, parts.model, stores, **keep)
+
+            def keeping(loader: Any) -> FeatureLoader:
+                return FeatureLoader(loader, parts.model, stores, runner=self.runner, dtype=train.feature_dtype)
+
+            parts.loader = keeping(parts.loader)
+            parts.eval_loader = None if parts.eval_loader is None else keeping(parts.eval_loader)
         self.step = TrainStep(
             parts.model,
             optimizer,
@@ -204,24 +181,6 @@ class Trainer:
             seed=train.seed,
             precision=device.precision,
         )
-
-    def _take_state(self, stored: dict[str, Any]) -> None:
-        known = asdict(self.state)
-        state = TrainState(**{key: stored[key] for key in known if key in stored})
-        if "evaluated_step" not in stored and state.metrics:
-            state.evaluated_step = state.step  # checkpoints of schema 1 did not say
-        if state.samples_per_step != self.state.samples_per_step:
-            raise CheckpointError(
-                f"the run used {state.samples_per_step} samples per step, this continuation "
-                f"{self.state.samples_per_step}; set train.batch_sum={state.samples_per_step} "
-                "(batch_size x ranks must divide it)"
-            )
-        joint = self.settings.batch_size * self.comm.size
-        if state.samples % joint:
-            raise CheckpointError(
-                f"the run stopped {state.samples} samples into an epoch, no multiple of {joint} per batch"
-            )
-        self.state = state
 
     def _same_start_everywhere(self) -> None:
         """All ranks take the parameters of the first, whatever their own initialisation was."""

@@ -1,4 +1,4 @@
-"""Metrics: the definition of every score, each name stands for one formula."""
+"""What a score means is written here once; every name is a formula. A task says which of them a model gets."""
 
 from __future__ import annotations
 

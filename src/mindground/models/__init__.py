@@ -7,7 +7,9 @@ entry point of the group `mindground.families`: its name is the family's, its va
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,7 @@ __all__ = [
     "family_facts",
     "family_module",
     "family_weight_maps",
+    "list_models",
     "model_config_class",
     "model_interface",
 ]
@@ -99,9 +102,20 @@ def model_interface(config: Any) -> ModelInterface:
 
 
 def family_weight_maps(name: str) -> dict[str, WeightMap]:
-    """Sources of weights that a family reads (`models/<family>/weights.py`), known before a network is built."""
-    maps: dict[str, WeightMap] = importlib.import_module(f"{family_module(name).__name__}.weights").WEIGHT_MAPS
+    """Sources of weights that a family reads (its module `weights`), known before a network is built.
+
+    Empty for a family that has none.
+    """
+    module = f"{family_module(name).__name__}.weights"
+    if importlib.util.find_spec(module) is None:
+        return {}
+    maps: dict[str, WeightMap] = importlib.import_module(module).WEIGHT_MAPS
     return maps
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the families that a shell pattern fits, those of other installed packages among them."""
+    return fnmatch.filter(families(), pattern)
 
 
 def build_model(config: Any) -> GroundingModel:

@@ -55,11 +55,13 @@ class Task(ABC):
         kind: of the data sets that pose it (`Dataset.kind`).
         asks_expression: a tokeniser is needed, and a predictor wants a sentence.
         control: what `controlled` does to a data set, for protocols and messages.
+        many_splits: a result file may hold several splits.
     """
 
     kind: ClassVar[str] = ""
     asks_expression: ClassVar[bool] = False
     control: ClassVar[str] = ""
+    many_splits: ClassVar[bool] = True
 
     def __init__(self, interface: ModelInterface) -> None:
         self.interface = interface

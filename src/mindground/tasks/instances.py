@@ -26,6 +26,8 @@ class InstanceTask(Task):
 
     kind: ClassVar[str] = "instances"
     control: ClassVar[str] = "objects of another image"
+    # Image ids of two splits may be the same.
+    many_splits: ClassVar[bool] = False
 
     def truth(self, sample: Sample) -> Truth:
         """Every object."""

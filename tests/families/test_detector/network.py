@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
-from mindground.nn.batch_norm import BatchNorm2d
 from mindspore import nn, ops
 
 from mindground.models.base import Encoder, GroundingModel, ParameterGroup
+from mindground.nn.batch_norm import BatchNorm2d
 from mindground.structures import Batch, Example, Prediction
 from test_detector.decode import decode_cells
 from test_detector.targets import encode_objects, match

@@ -7,10 +7,10 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindground.nn.batch_norm import BatchNorm2d
 from mindspore import nn, ops
 
 from mindground.models.base import GroundingModel, ParameterGroup
+from mindground.nn.batch_norm import BatchNorm2d
 from mindground.structures import Batch, Example, Prediction
 from test_generator.targets import LENGTH, encode_sequence, tokens_to_boxes
 

@@ -130,7 +130,7 @@ class ReferentWindowTransform(Transform):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self._options = {
+        self._options: dict[str, Any] = {
             "img_size": self.img_size,
             "multi_scale": multi_scale,
             "translate": translate,

@@ -40,7 +40,7 @@ _BLUR_PROB = 0.5
 # Legacy: sizes of the longer side, img_size less 0, 1 ... 6 of these pixels.
 _LEGACY_STRIDE = 32
 _SCALES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
-# A image longer than this many times its breadth is not cut: enlarging its short side would fill the memory.
+# An image longer than this many times its breadth is not cut: enlarging its short side would fill the memory.
 _LONGEST = 8
 
 
@@ -218,7 +218,7 @@ class TransvgTransform(Transform):
     ) -> None:
         super().__init__(**common)
         self.legacy = self.swaps_substrings = legacy_augmentation
-        self._options = {
+        self._options: dict[str, Any] = {
             "img_size": self.img_size,
             "aug_crop": aug_crop,
             "aug_scale": aug_scale,

@@ -1,0 +1,63 @@
+"""Where a training run stands; a checkpoint carries it, and a continued run starts from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mindground.errors import CheckpointError
+
+__all__ = ["TrainState", "continued"]
+
+
+@dataclass
+class TrainState:
+    """Where a run stands; everything random follows from it and the seed.
+
+    Attributes:
+        step: optimiser steps made.
+        epoch: epoch under way, from 0.
+        samples: of this epoch, used so far, over all ranks.
+        best: highest value of the selecting metric so far, or None.
+        metrics: last evaluation.
+        evaluated_step: step after which the last evaluation was made.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+    best: float | None = None
+    best_step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    evaluated_step: int = 0
+    updates: int = 0
+    loss_scale: float = 1.0
+    samples_per_step: int = 0
+    seed: int = 0
+
+
+def continued(fresh: TrainState, stored: Mapping[str, Any], joint_batch: int) -> TrainState:
+    """The state of a checkpoint, for a run that goes on from it.
+
+    Args:
+        fresh: of the run at hand; it says how many samples a step has now.
+        stored: state of the checkpoint; entries that a later version added take the values of `fresh`.
+        joint_batch: samples of one batch over all ranks.
+
+    Raises:
+        CheckpointError: steps have another number of samples, or batches do not divide what an epoch has used.
+    """
+    state = TrainState(**{key: stored[key] for key in asdict(fresh) if key in stored})
+    if "evaluated_step" not in stored and state.metrics:
+        state.evaluated_step = state.step  # checkpoints of schema 1 did not say
+    if state.samples_per_step != fresh.samples_per_step:
+        raise CheckpointError(
+            f"the run used {state.samples_per_step} samples per step, this continuation {fresh.samples_per_step}; "
+            f"set train.batch_sum={state.samples_per_step} (batch_size x ranks must divide it)"
+        )
+    if state.samples % joint_batch:
+        raise CheckpointError(
+            f"the run stopped {state.samples} samples into an epoch, no multiple of {joint_batch} per batch"
+        )
+    return state
