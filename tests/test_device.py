@@ -34,7 +34,7 @@ def test_prepare_before_mindspore_sets_what_is_unset(run_python, tmp_path: Path)
 
 
 def test_prepare_too_late_says_so(run_python, tmp_path: Path) -> None:
-    code = "import mindspore\nfrom mindground import device\ndevice.prepare()\ndevice.prepare()\n"
+    code = "import mindspore\nfrom mindground.runtime import device\ndevice.prepare()\ndevice.prepare()\n"
     done = run_python([script(tmp_path, code)])
     assert done.stderr.count("was imported before") == 1
 
@@ -163,7 +163,7 @@ def test_run_distribute_false_refuses_several_ranks(monkeypatch: pytest.MonkeyPa
         ({}, 0, None),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, 3, {3, 4, 5}),
         ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "7", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, 0, None),
-        # The second of two machines, where nothing but the rank among all is told.
+        # The second of two machines, where the environment has only the rank among all.
         ({"PMI_SIZE": "4", "PMI_RANK": "2", "MPI_LOCALNRANKS": "2"}, 3, {0, 1, 2}),
         ({"PMI_SIZE": "12", "PMI_RANK": "3"}, 1, None),
         ({"PMI_SIZE": "2", "PMI_RANK": "0", "MINDGROUND_KEEP_AFFINITY": "1"}, 3, None),
@@ -214,6 +214,6 @@ def test_every_thread_of_a_rank_stays_on_its_own_cpus(run_python, tmp_path: Path
         assert len(threads) > 1 and all(cpus == threads[0] for cpus in threads), threads
         print(*sorted(threads[0]), sep=",")
     """
-    told = run_python([script(tmp_path, code)], ranks=2).stdout.split()
-    first, second = ({int(cpu) for cpu in line.split(",")} for line in told)
+    output = run_python([script(tmp_path, code)], ranks=2).stdout.split()
+    first, second = ({int(cpu) for cpu in line.split(",")} for line in output)
     assert not first & second and len(first) == len(second) == len(os.sched_getaffinity(0)) // 2

@@ -164,15 +164,15 @@ def test_objects_of_any_length_through_equal_arrays() -> None:
     sent: list[list[np.ndarray]] = [[], []]
     for rank, value in enumerate(values):
 
-        def record(row: np.ndarray, rank: int = rank) -> np.ndarray:
-            sent[rank].append(row)
-            return np.stack([row, row]) if row.size > 1 else np.asarray([[row[0]], [1000]], np.int32)
+        def record(array: np.ndarray, rank: int = rank) -> np.ndarray:
+            sent[rank].append(array)
+            return np.stack([array, array]) if array.size > 1 else np.asarray([[array[0]], [1000]], np.int32)
 
         gather_objects(value, record)
-    rows = np.stack([sent[0][1], sent[1][1]])
+    arrays = np.stack([sent[0][1], sent[1][1]])
     lengths = np.stack([sent[0][0], sent[1][0]])
-    replies = iter([lengths, rows[:, : int(lengths.max())]])
-    assert gather_objects(values[0], lambda row: next(replies)) == values
+    replies = iter([lengths, arrays[:, : int(lengths.max())]])
+    assert gather_objects(values[0], lambda array: next(replies)) == values
 
 
 def test_get_comm_without_a_launcher() -> None:

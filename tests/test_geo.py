@@ -100,7 +100,7 @@ def test_geojson_is_within_half_a_pixel(tmp_path: Path) -> None:
     collection = geo.to_geojson([found((60, 80), (30, 10, 50, 20))], place, image="a.tif", model="m.ckpt")
     (feature,) = collection["features"]
     degrees = np.asarray(feature["geometry"]["coordinates"][0])
-    # UTM zone 33 has its middle at 15 degrees east; 5000 km north of the equator lie at 45.15 degrees.
+    # UTM zone 33 has its middle at 15 degrees east; 5000 km north of the equator are at 45.15 degrees.
     assert np.allclose(degrees, [15, 45.15], atol=0.01)
     east, north = (np.asarray(values) for values in warp.transform("EPSG:4326", place.crs, *degrees.T))
     columns, rows = (east - 500000) / 2, (5000000 - north) / 2

@@ -1,4 +1,4 @@
-"""Asking about one's own image: inputs of every kind, batches of fixed shape, thresholds."""
+"""The predictor: images of every kind, batches of fixed shape, thresholds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FakeExample:
 
 
 class FakeTransform:
-    """Mean colour and number of letters stand for image and sentence."""
+    """Represents an image by its mean colour and a sentence by its number of letters."""
 
     def from_image(self, image: np.ndarray, expression: str) -> FakeExample:
         arrays = {
@@ -67,13 +67,15 @@ class FakeModel(GroundingModel):
     def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
         self.shapes.append(outputs["answer"].shape)
         return [
-            Prediction(g.original_size, [[0, 0, *row]], [row[1] / 100], masks=(encode_mask(np.ones(g.original_size)),))
-            for row, g in zip(outputs["answer"][: batch.count], batch.geometries, strict=False)
+            Prediction(
+                g.original_size, [[0, 0, *answer]], [answer[1] / 100], masks=(encode_mask(np.ones(g.original_size)),)
+            )
+            for answer, g in zip(outputs["answer"][: batch.count], batch.geometries, strict=False)
         ]
 
 
 class SplitModel(FakeModel):
-    """The same answers in two halves; what was asked of each half is noted."""
+    """The same answers from two encoders and a head; every call of an encoder is recorded."""
 
     encoders: ClassVar[dict[str, Encoder]] = {
         "image": Encoder(("image",), ("image_features",), ("eye.",)),
@@ -86,14 +88,14 @@ class SplitModel(FakeModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[str, tuple[int, ...]]] = []
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
 
     def encode_image(self, image: ms.Tensor) -> ms.Tensor:
-        self.asked.append(("image", image.shape))
+        self.calls.append(("image", image.shape))
         return image[:, :1]
 
     def encode_text(self, token_ids: ms.Tensor) -> ms.Tensor:
-        self.asked.append(("text", token_ids.shape))
+        self.calls.append(("text", token_ids.shape))
         return token_ids.astype(ms.float32)
 
     def head(self, image: ms.Tensor, text: ms.Tensor, mask: ms.Tensor) -> tuple[ms.Tensor, ...]:
@@ -111,9 +113,9 @@ def test_an_image_is_encoded_once_for_many_sentences() -> None:
     found = ask(red(), texts)
     assert [int(p.boxes_xyxy[0, 3]) for p in found] == [1, 2, 20, 35, 39]
     assert [p.boxes_xyxy[0, 2] for p in found] == [200] * 5
-    assert [what for what, _ in model.asked].count("image") == 1
-    # Sentences are cut to a few lengths only, never below their last word.
-    assert [shape for what, shape in model.asked if what == "text"] == [(2, 16), (2, 40), (2, 40)]
+    assert [name for name, _ in model.calls].count("image") == 1
+    # Sentences are cut to a few lengths only, never before their last token.
+    assert [shape for name, shape in model.calls if name == "text"] == [(2, 16), (2, 40), (2, 40)]
     whole = Predictor(FakeModel(), FakeTransform(), batch_size=2, graph=False)(red(), texts)
     assert [p.boxes_xyxy.tolist() for p in found] == [p.boxes_xyxy.tolist() for p in whole]
 
@@ -150,17 +152,17 @@ def test_sentences_come_back_in_order_and_shapes_are_fixed(predictor: Predictor)
     ("count", "whole", "shared"),
     [(2, [2], [2]), (3, [4], [4]), (5, [4, 1], [8]), (16, [4] * 4, [16]), (17, [4] * 4 + [1], [16, 16])],
 )
-def test_batches_are_no_larger_than_the_sentences_need(count: int, whole: list[int], shared: list[int]) -> None:
+def test_batches_are_no_larger_than_needed(count: int, whole: list[int], shared: list[int]) -> None:
     texts = ["t" * (1 + number) for number in range(count)]
     model, split = FakeModel(), SplitModel()
     for network in (model, split):
         found = Predictor(network, FakeTransform(), graph=False)(red(), texts)
         assert [int(p.boxes_xyxy[0, 3]) for p in found] == list(range(1, count + 1))
     assert [shape[0] for shape in model.shapes] == whole
-    assert [shape[0] for what, shape in split.asked if what == "text"] == shared
+    assert [shape[0] for name, shape in split.calls if name == "text"] == shared
 
 
-def test_no_rows_are_refused() -> None:
+def test_batch_size_0_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
         Predictor(FakeModel(), FakeTransform(), batch_size=0, graph=False)
 
@@ -241,7 +243,7 @@ def test_exif_turns_a_pillow_image(tmp_path: Path) -> None:
     assert as_rgb(tmp_path / "turned.jpg").shape == (9, 4, 3)
 
 
-def test_public_names_come_with_the_start_up_settings(run_python: Callable) -> None:
+def test_public_names_apply_the_start_up_settings(run_python: Callable) -> None:
     code = "import os, sys, mindground; assert 'mindspore' not in sys.modules; mindground.load_checkpoint; "
     done = run_python(["-c", code + "print('mindspore' in sys.modules, os.environ['GLOG_v'], end='')"])
     assert done.stdout == "True 3" and "was imported before" not in done.stderr, done.stderr
@@ -267,7 +269,7 @@ def test_not_an_image_file(tmp_path: Path, predictor: Predictor) -> None:
         predictor(str(tmp_path / "missing.png"), "ship")
 
 
-def test_at_least_keeps_rows_together() -> None:
+def test_at_least_selects_boxes_scores_labels_and_masks() -> None:
     masks = tuple(encode_mask(np.eye(4) * i) for i in range(3))
     found = Prediction((4, 4), [[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], [0.1, 0.9, 0.5], [7, 8, 9], masks)
     kept = found.at_least(0.5)

@@ -42,10 +42,10 @@ def test_hard_sentences_keep_the_form(tokenizer: Tokenizer) -> None:
     assert (ids >= 0).all() and (ids < tokenizer.vocab_size).all()
     lengths = mask.sum(1)
     assert lengths[0] == lengths[1] == 2 and lengths[2] == 12
-    for row, length in zip(range(len(HARD)), lengths, strict=True):
-        assert mask[row, :length].all() and not mask[row, length:].any()
-        assert ids[row, length - 1] == tokenizer.ids("")[1], "a cut sentence keeps its end token"
-        assert (ids[row, length:] == tokenizer.pad_id).all()
+    for index, length in zip(range(len(HARD)), lengths, strict=True):
+        assert mask[index, :length].all() and not mask[index, length:].any()
+        assert ids[index, length - 1] == tokenizer.ids("")[1], "a truncated sentence keeps its end token"
+        assert (ids[index, length:] == tokenizer.pad_id).all()
     assert tokenizer.truncated >= 1
 
 

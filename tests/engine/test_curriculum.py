@@ -163,12 +163,12 @@ def test_reliability_of_a_model_through_the_evaluator() -> None:
 def test_files_of_a_measurement(tmp_path: Path) -> None:
     records = [{"id": f"s{i}", "image": "a.png", "sentence": "a ship", "box": [0, 0, i + 1, 4]} for i in range(5)]
     values = [0.0, 0.1, 0.35, 0.4, 1.0]
-    rows = [Measured(f"s{i}", value, (0.1, 0, 1, 1), (0, 0, 1, 1), "a ship") for i, value in enumerate(values)]
-    write_measured(tmp_path / "reliability.jsonl", rows)
-    assert read_measured(tmp_path / "reliability.jsonl") == rows
-    counts = write_subsets(tmp_path, records, rows)
+    measured = [Measured(f"s{i}", value, (0.1, 0, 1, 1), (0, 0, 1, 1), "a ship") for i, value in enumerate(values)]
+    write_measured(tmp_path / "reliability.jsonl", measured)
+    assert read_measured(tmp_path / "reliability.jsonl") == measured
+    counts = write_subsets(tmp_path, records, measured)
     assert counts == histogram(values) and counts["zero"] == 1
-    assert counts["bins"] == [1, 0, 0, 2, 0, 0, 0, 0, 0, 1]  # 0.1 lies in the first, 0.4 in the fourth
+    assert counts["bins"] == [1, 0, 0, 2, 0, 0, 0, 0, 0, 1]  # 0.1 is in the first, 0.4 in the fourth
 
     def ids(name: str) -> list[str]:
         samples = build_dataset(DataConfig(dataset="jsonl", root=str(tmp_path / name)), "train").samples
@@ -256,7 +256,7 @@ def subset(folder: Path) -> list[str]:
 def test_one_source(tmp_path: Path) -> None:
     fake = FakeTraining()
     report = job(tmp_path, fake, "simple")
-    # The stub's best set is what lies above 0.7; of 40 samples with reliability 0.0 ... 0.975.
+    # The fake training is best with the samples above 0.7; of 40 samples with reliability 0.0 ... 0.975.
     assert report["choices"][0]["threshold"] == 0.7
     assert subset(tmp_path) == [f"s{i:02d}" for i in range(29, 40)]
     assert [e["threshold"] for e in report["choices"][0]["evaluated"]] == [0.5, 0.6, 0.4, 0.7, 0.8]

@@ -66,7 +66,7 @@ def test_more_thresholds() -> None:
     guesses = [found([0, 0, 10, 10]), found([0, 0, 10, 8]), found([-5, -5, 10, 6])]
     metrics.update(guesses, batch([sample(f"s{i}", [0, 0, 10, 10]) for i in range(3)]))
     scores = metrics.compute()
-    # The third reaches beyond the image; what lies outside is not held against it.
+    # The third extends beyond the image; the part outside is clipped.
     assert [scores[f"prec@{t}"] for t in (0.5, 0.7, 0.9)] == pytest.approx([1, 2 / 3, 1 / 3])
     assert scores["box_overall_iou"] == pytest.approx((100 + 80 + 60) / 300)
     assert not any(name.startswith("prec_strict") for name in scores), "given only where it differs"
@@ -88,7 +88,7 @@ def test_boxes_by_area_and_by_word() -> None:
     assert ReferringMetrics().breakdown() == {}
 
 
-def test_the_surest_box_counts() -> None:
+def test_the_box_with_the_highest_score_counts() -> None:
     two = Prediction(SIZE, [[0, 0, 10, 10], [10, 0, 20, 10]], [0.2, 0.9])
     metrics = ReferringMetrics()
     metrics.update([two], batch([sample("s", [10, 0, 20, 10])]))

@@ -94,5 +94,5 @@ def test_boxes_and_masks_through_the_scores(percent: int) -> None:
         assert found["canvas_mean_iou"] == found["mean_iou"] == columns / 100
 
 
-def test_a_tie_is_told_apart() -> None:
+def test_a_tie_is_reported() -> None:
     assert box_shares(np.asarray([0.7, 0.9]), [0.7]) == {"prec@0.7": 1.0, "prec_strict@0.7": 0.5}

@@ -280,7 +280,7 @@ def test_where_the_first_row_looks() -> None:
 
 
 def test_dropped_keys_take_their_share_of_the_bias() -> None:
-    """All rows are one: whatever part of the probabilities is left, that part of the values is."""
+    """All rows are equal: the output is scaled by the sum of the remaining probabilities."""
     cell = PackedAttention(8, 2, dropout=0.5)
     cell.in_proj_bias.set_data(ms.Tensor(_random(24)))
     cell.out_proj.weight.set_data(ms.Tensor(np.eye(8, dtype=np.float32)))
@@ -354,7 +354,7 @@ def test_kernel_choice_is_boolean() -> None:
 
 
 def test_standardised_positions_are_coordinates() -> None:
-    """Row and column of every cell of a grid can be read linearly, and no channel is a constant beside the others."""
+    """Row and column of every cell of a grid can be read linearly, and no channel is nearly constant."""
     rows, columns, width = 8, 6, 64
     plain = init.sincos_positions(rows, columns, width)
     table = init.sincos_positions(rows, columns, width, standardised=True)

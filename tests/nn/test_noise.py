@@ -1,4 +1,4 @@
-"""Dropout noise: a function of seed, step, micro-batch, rank and place, without repetitions."""
+"""Dropout noise: a function of seed, step, micro-batch, rank and position, without repetitions."""
 
 from __future__ import annotations
 

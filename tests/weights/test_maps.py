@@ -33,7 +33,7 @@ def test_names_shapes_and_the_account() -> None:
         "net.blocks.0.norm1.weight": ONE,
         "net.blocks.3.norm1.weight": ONE,
         "head.weight": ONE,
-        "stranger": ONE,
+        "unknown": ONE,
         "net.blocks.0.attn.q.weight": ONE,
     }
     shapes = {"pos": (3,), "blocks.0.norm1.gamma": (1,), "blocks.0.rel": (2,), "other": (1,)}
@@ -44,7 +44,7 @@ def test_names_shapes_and_the_account() -> None:
         "net.blocks.3.norm1.weight": "unused: the model has 1 layers",
         "head.weight": "head of the detector",
     }
-    assert adapted.unexpected == ["stranger", "net.blocks.0.attn.q.weight"]
+    assert adapted.unexpected == ["unknown", "net.blocks.0.attn.q.weight"]
     assert adapted.missing == {"blocks.0.rel": "starts at 0"}
 
 

@@ -1,4 +1,4 @@
-"""What a score means is written here once; every name is a formula. A task says which of them a model gets."""
+"""Metrics: the definition of every score; each name is one formula. A task says which of them a model gets."""
 
 from __future__ import annotations
 

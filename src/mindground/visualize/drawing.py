@@ -106,20 +106,10 @@ def draw(
     Raises:
         ImageError: the array is not an RGB uint8 image, or the prediction belongs to another size.
     """
-    _check_image(image)
-    if prediction is not None and tuple(prediction.size) != image.shape[:2]:
-        raise ImageError(
-            f"the prediction belongs to an image of size {tuple(prediction.size)}, this one is {image.shape[:2]}"
-        )
-    layers = _layers((image.shape[0], image.shape[1]), prediction, truth, palette, min_score)
-    canvas, scale = _scaled(image, width)
-    for layer in layers:
-        _draw_masks(canvas, layer, palette)
-    for layer in layers:
-        _draw_boxes(canvas, layer, scale, palette)
     sentence = expression or _expression_of(prediction) or _expression_of(truth) or ""
-    note = _note(prediction, truth, min_score)
-    return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
+    _check_image(image, prediction)
+    layers = _layers((image.shape[0], image.shape[1]), prediction, truth, palette, min_score)
+    return _panel(image, layers, sentence, _note(prediction, truth, min_score), width, palette)
 
 
 def side_by_side(
@@ -135,13 +125,13 @@ def side_by_side(
 
     See `draw` for arguments, result and errors.
     """
-    sentence = expression or prediction.expression or _expression_of(truth)
+    sentence = expression or prediction.expression or _expression_of(truth) or ""
+    _check_image(image, prediction)
     left = draw(image, None, truth, expression=sentence, width=width, palette=palette)
-    box, mask = ious(prediction, truth)
-    right = draw(image, prediction, None, expression=sentence, width=width, palette=palette)
-    note = "  ·  ".join(_iou_texts(box, mask))
-    if note:
-        right = _replace_note(image, prediction, sentence or "", note, width, palette)
+    # The right panel shows the IoUs with the truth of the left one.
+    note = "  ·  ".join(_iou_texts(*ious(prediction, truth))) or _note(prediction, None, 0.0)
+    layers = _layers((image.shape[0], image.shape[1]), prediction, None, palette, 0.0)
+    right = _panel(image, layers, sentence, note, width, palette)
     return contact_sheet([left, right, *panels_of(image, prediction, width=width, palette=palette)], columns=0)
 
 
@@ -234,9 +224,13 @@ def save_png(path: str | Path, image: np.ndarray) -> Path:
     return Path(path)
 
 
-def _check_image(image: np.ndarray) -> None:
+def _check_image(image: np.ndarray, prediction: Prediction | None = None) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ImageError(f"an image must be (height, width, 3) uint8 RGB; this one is {image.shape} {image.dtype}")
+    if prediction is not None and tuple(prediction.size) != image.shape[:2]:
+        raise ImageError(
+            f"the prediction belongs to an image of size {tuple(prediction.size)}, this one is {image.shape[:2]}"
+        )
 
 
 def _expression_of(found: Sample | Prediction | None) -> str | None:
@@ -355,14 +349,14 @@ def _note(prediction: Prediction | None, truth: Sample | Prediction | None, min_
     return "  ·  ".join(_iou_texts(*ious(prediction, truth)))
 
 
-def _replace_note(
-    image: np.ndarray, prediction: Prediction, sentence: str, note: str, width: int | None, palette: Palette
+def _panel(
+    image: np.ndarray, layers: Sequence[_Layer], sentence: str, note: str, width: int | None, palette: Palette
 ) -> np.ndarray:
-    """The prediction's panel with IoUs against a truth that the panel does not show."""
-    layers = _layers((image.shape[0], image.shape[1]), prediction, None, palette, 0.0)
+    """The image with all layers and a caption."""
     canvas, scale = _scaled(image, width)
     for layer in layers:
         _draw_masks(canvas, layer, palette)
+    for layer in layers:
         _draw_boxes(canvas, layer, scale, palette)
     return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
 
