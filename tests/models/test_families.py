@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mindground import build_model
+from mindground.errors import ConfigError
 from mindground.files.weights import read_weights
 from mindground.models import families
 from mindground.weights.export import export
@@ -114,5 +115,5 @@ def _fresh(run: FamilyRun) -> ms.nn.Cell:
 
 
 def test_a_case_can_fail() -> None:
-    with pytest.raises(FileNotFoundError, match="write .*no-such-family.yaml"):
+    with pytest.raises(ConfigError, match="unknown family 'no-such-family'"):
         train_case(FamilyCase("no-such-family", ()), Path(), "graph", 1)
