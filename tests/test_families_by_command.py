@@ -88,7 +88,7 @@ def test_train_evaluate_predict(family: str, mode: str, tmp_path: Path) -> None:
     assert len(document["queries"]) == 1 and len(document["categories"]) == 4
     wrong = ["--text", "a ship"] if detects else []
     done = call(main, "predict", "--ckpt", best, "--image", str(image), "--out", str(tmp_path / "out"), *wrong)
-    assert done.returncode == 2 and ("leave the sentence out" if detects else "say in words") in done.stderr
+    assert done.returncode == 2 and ("leave the sentence out" if detects else "give a sentence") in done.stderr
     done = call(main, "show", "--ckpt", best, "--indexes", "0,1", "--out", str(tmp_path / "drawn.png"))
     assert done.returncode == 0 and (tmp_path / "drawn.png").is_file(), done.stderr
 
