@@ -1,7 +1,7 @@
 """Errors a user can act on.
 
-Every class carries one sentence: what happened, with which value, what to do next. The doors
-(`train.py`, `eval.py`, ...) print that sentence and exit with code 2; `--debug` shows the traceback.
+Every class carries one sentence: what happened, with which value, what to do next. The entry
+points (`train.py`, `eval.py`, ...) print that sentence and exit with code 2; `--debug` shows the traceback.
 """
 
 from __future__ import annotations

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from data.transform_support import MEAN, STD, WithTargets, make
-from mindground.config import Config, DataConfig, validate
+from mindground.config import load_config
 from mindground.data.transforms import StretchTransform
 from mindground.errors import ConfigError
-from mindground.models import model_config_class
 from mindground.structures import Sample, cxcywh_to_xyxy, encode_mask, instance_truth, mask_box
 from mindground.text import build_wordpiece
 
@@ -61,9 +60,8 @@ def test_mirrors_move_box_mask_and_words_alike(scene: Sample) -> None:
 
 
 def test_what_has_no_room_is_refused() -> None:
-    config = Config("vglaw", model_config_class("vglaw")(), data=DataConfig(recipe="stretch", translate=True))
-    with pytest.raises(ConfigError, match="data.translate.*stretch"):
-        validate(config)
+    with pytest.raises(ConfigError, match="translate.*belongs to"):
+        load_config(None, ["--recipe=stretch", "--translate=true"])
 
 
 def test_instances_keep_what_is_seen(scene: Sample) -> None:

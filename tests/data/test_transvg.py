@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.transform_support import WithTargets, make
-from mindground.config import Config, DataConfig, validate
+from mindground.config import DataConfig, load_config, transform_config
 from mindground.data.transforms import RECIPES, Crop, TransformParams, TransvgTransform, build_transform
 from mindground.data.transforms.transvg import crop_accepted, draw_transvg_params, scale_sizes, transvg_geometry
 from mindground.errors import ConfigError, DataError
@@ -166,22 +166,30 @@ def test_sentences_follow_the_mirror(tmp_path: Path) -> None:
         assert example.geometry.flipped and example.arrays["box"][0] == pytest.approx(1 - 60 / 200)
 
 
-def test_recipes_are_chosen_by_name_and_keys_of_another_are_refused() -> None:
+def test_recipes_are_chosen_by_name() -> None:
     for name in ("transvg", "referent_window"):
-        made = build_transform(DataConfig(recipe=name), "referring", referent_truth, tokenizer=WORDS, training=True)
+        section = DataConfig(transform=transform_config(name))
+        made = build_transform(section, "referring", referent_truth, tokenizer=WORDS, training=True)
         assert isinstance(made, TransvgTransform) == (name == "transvg") and isinstance(made, RECIPES[name].transform)
+    section = DataConfig(transform=transform_config("transvg"))
     with pytest.raises(ConfigError, match="does not prepare instances samples.*stretch"):
-        build_transform(DataConfig(recipe="transvg"), "instances", referent_truth, tokenizer=WORDS)
-    for data, message in (
-        (DataConfig(aug_crop=True), "data.aug_crop=True belongs to data.recipe=transvg"),
+        build_transform(section, "instances", referent_truth, tokenizer=WORDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.transform.aug_crop=true"], r"data\.transform\.aug_crop=[Tt]rue belongs to .*transvg"),
         (
-            DataConfig(recipe="transvg", multi_scale=True),
-            "data.multi_scale=True belongs to data.recipe=referent_window",
+            ["--recipe=transvg", "--multi_scale=true"],
+            r"data\.transform\.multi_scale=[Tt]rue belongs to .*referent_window",
         ),
         (
-            DataConfig(recipe="transvg", img_size=96, aug_scale=True, legacy_augmentation=True),
-            "data.img_size=96 must be at least 193",
+            ["--recipe=transvg", "--img_size=96", "--aug_scale=true", "--legacy_augmentation=true"],
+            r"data\.img_size=96 must be at least 193",
         ),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            validate(Config("vglaw", None, data=data))
+    ],
+)
+def test_keys_of_another_recipe_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, words)

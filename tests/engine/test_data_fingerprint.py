@@ -46,11 +46,10 @@ def _score(monkeypatch: pytest.MonkeyPatch, trained: str, scored: str, **keys: A
         setattr(config.eval, key, value)
     monkeypatch.setattr(scoring, "build_dataset", lambda data, split: Dataset([], {}, "x", split, scored))
     monkeypatch.setattr(scoring, "make_loader", lambda *words, **more: None)
-    monkeypatch.setattr(scoring, "make_metrics", lambda *words: None)
     monkeypatch.setattr(scoring, "evaluate", lambda *words, **more: ({"count": 0}, []))
-    loaded = SimpleNamespace(tokenizer=None, hash="0", state={"data_fingerprint": trained})
-    forward: Any = None
-    return scoring._score_split(forward, config, loaded, OneRank(), "test", False, [])
+    loaded: Any = SimpleNamespace(model=None, tokenizer=None, hash="0", state={"data_fingerprint": trained})
+    runner: Any = None
+    return scoring._score_split(scoring._Scoring(config, loaded, runner, OneRank()), "test", False)[0]
 
 
 def test_scoring(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ TOWERS = {
 
 
 def small(folder: Path, name: str, data: dict[str, Any] | None = None, **settings: Any) -> Config:
-    train_clip = settings.pop("train_clip", "nothing")
+    train_clip, mode = settings.pop("train_clip", "nothing"), settings.pop("mode", "GRAPH")
     return from_dict(
         {
             "family": "clipvg",
@@ -63,7 +63,7 @@ def small(folder: Path, name: str, data: dict[str, Any] | None = None, **setting
             },
             "train": {
                 "batch_size": 4,
-                "max_epochs": 4,
+                "max_epochs": settings.pop("max_epochs", 4),
                 "clip_max_norm": 0.0,
                 "random_encoders": True,
                 "log_freq": 1,
@@ -72,6 +72,7 @@ def small(folder: Path, name: str, data: dict[str, Any] | None = None, **setting
                 **settings,
             },
             "eval": {"batch_size": 4},
+            "device": {"mode_name": mode},
         }
     )
 
@@ -122,18 +123,36 @@ def test_kept_features_train_to_the_same_numbers(tmp_path: Path) -> None:
 
 def test_each_encoder_is_kept_by_itself(tmp_path: Path) -> None:
     """Text features where only the text encoder is frozen, and the same numbers as without."""
-    _, plain = run(small(tmp_path, "plain", train_clip="visual_positions"))
+    _, plain = run(small(tmp_path, "plain", train_clip="visual_positions", mode="PYNATIVE", max_epochs=2))
     store = tmp_path / "features"
-    _, kept = run(small(tmp_path, "kept", train_clip="visual_positions", feature_cache=str(store)))
+    _, kept = run(
+        small(
+            tmp_path,
+            "kept",
+            train_clip="visual_positions",
+            feature_cache=str(store),
+            mode="PYNATIVE",
+            max_epochs=2,
+        )
+    )
     assert [path.name.split("-")[:2] for path in store.iterdir()] == [["clipvg", "text"]]
     assert totals(plain, "train", "total") == pytest.approx(totals(kept, "train", "total"), rel=1e-5)
 
 
 def test_half_as_large(tmp_path: Path) -> None:
     """Features in float16: batches hold float32 again, near the exact ones."""
-    _, exact = run(small(tmp_path, "exact", feature_cache="memory"))
+    _, exact = run(small(tmp_path, "exact", feature_cache="memory", mode="PYNATIVE", max_epochs=2))
     store = tmp_path / "features"
-    _, rounded = run(small(tmp_path, "rounded", feature_cache=str(store), feature_dtype="float16"))
+    _, rounded = run(
+        small(
+            tmp_path,
+            "rounded",
+            feature_cache=str(store),
+            feature_dtype="float16",
+            mode="PYNATIVE",
+            max_epochs=2,
+        )
+    )
     assert totals(exact, "train", "total") == pytest.approx(totals(rounded, "train", "total"), rel=5e-3)
     with np.load(next(store.rglob("*.npz"))) as archive:
         assert archive["arr_0"].dtype == np.float16
@@ -148,7 +167,7 @@ def test_features_are_computed_in_evaluation_mode(tmp_path: Path, monkeypatch: p
         return features(self, encoder, arrays)
 
     monkeypatch.setattr(Runner, "features", watched)
-    trainer, _ = run(small(tmp_path, "kept", feature_cache="memory"))
+    trainer, _ = run(small(tmp_path, "kept", feature_cache="memory", mode="PYNATIVE", max_epochs=1))
     assert modes and not any(modes) and trainer.parts.model.training
 
 

@@ -172,7 +172,7 @@ class Claim:
         """Modes that the test suite runs; `tests/golden/run.py` and `everything` run all of them.
 
         A component without gradients is a handful of operators: PyNative compares them, and the graphs that they
-        become part of are those of the whole models. A whole model of full size runs as a training would, in graph mode.
+        become part of are those of the whole models. At full size a whole model runs as in training, in graph mode.
         """
         if everything or len(self.modes) == 1:
             return self.modes

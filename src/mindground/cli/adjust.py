@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mindground.config import registry
 from mindground.config.overrides import known_names
+from mindground.config.upgrade import new_names
 from mindground.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,10 +50,11 @@ def adjustment(line: CommandLine, verb: str, keys: Sequence[str]) -> Callable[[C
     """
 
     def adjust(config: Config) -> Config:
-        names = known_names(config.family)
+        names, renamed = known_names(config.family), new_names(registry.family(config.family))
         for name, _ in line.overrides:
             # `applied_to` answers for unknown names, and for another family.
             set_here = names.get(name) or names.get(name.replace("-", "_"), ())
+            set_here = tuple(renamed.get(key, key) for key in set_here)
             if set_here and set_here != ("family",) and not any(_acts(key, keys) for key in set_here):
                 raise ConfigError(
                     f"--{name} has no effect on {verb}, which reads {_told(keys)} of the configuration; leave it out"

@@ -95,11 +95,7 @@ def score(
         results[split], found = _score_split(scoring, split, config.eval.shuffle_expressions)
         lines += found
         results[split]["protocol"] |= {"device": info.target, "checkpoint": str(checkpoint)}
-        if with_shuffled:
-            shuffled, _ = _score_split(scoring, split, True)
-            results[split]["shuffled"] = {key: value for key, value in shuffled.items() if key != "protocol"}
-        if with_constant:
-            results[split]["constant_box"] = _constant_baseline(scoring, split)
+        results[split] |= _controls(scoring, split, with_shuffled, with_constant)
     first = next(iter(results.values()))
     result = first if len(results) == 1 else {**first, "splits": results}
     if comm.rank == 0:
@@ -111,6 +107,17 @@ def score(
             _LOG.info("%s", _table(split, values, task.control))
     comm.barrier()
     return result
+
+
+def _controls(scoring: _Scoring, split: str, with_shuffled: bool, with_constant: bool) -> dict[str, Any]:
+    """What a model scores without the right question, and what a fixed box does: keys `shuffled`, `constant_box`."""
+    found: dict[str, Any] = {}
+    if with_shuffled:
+        shuffled, _ = _score_split(scoring, split, True)
+        found["shuffled"] = {key: value for key, value in shuffled.items() if key != "protocol"}
+    if with_constant:
+        found["constant_box"] = _constant_baseline(scoring, split)
+    return found
 
 
 def _task(config: Config, dataset: Dataset) -> Task:

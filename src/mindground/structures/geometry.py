@@ -16,18 +16,18 @@ __all__ = ["Geometry"]
 class Geometry:
     """How one image lies on the network's canvas, and the exact way back.
 
-    canvas_x = (flip(original_x)) * scale_x + offset_x, likewise for y. The resized picture may be
+    canvas_x = (flip(original_x)) * scale_x + offset_x, likewise for y. The resized image may be
     larger than the canvas (a crop: negative offset) or smaller (padding: positive offset).
 
     Attributes:
         original_size, resized_size, canvas_size: (height, width) in pixels.
-        offset: (x, y) of the resized picture's corner on the canvas; whole pixels unless `window` is given.
+        offset: (x, y) of the resized image's corner on the canvas; whole pixels unless `window` is given.
         scale: (x, y) factors that map original pixels to resized pixels. For VG-LAW both are the
             unrounded ratio, so that boxes come back exactly.
-        flipped: True when the picture was mirrored left to right before being resized.
+        flipped: True when the image was mirrored left to right before being resized.
         upside_down: True when it was mirrored top to bottom.
-        window: (top, left, bottom, right) of the canvas on which a picture lies that was resized, cut and resized
-            again; None = where the resized picture covers the canvas.
+        window: (top, left, bottom, right) of the canvas on which an image lies that was resized, cut and resized
+            again; None = where the resized image covers the canvas.
     """
 
     original_size: tuple[int, int]
@@ -40,14 +40,14 @@ class Geometry:
     window: tuple[int, int, int, int] | None = None
 
     def visible(self) -> tuple[int, int, int, int]:
-        """Top, left, bottom, right of the part of the canvas on which the picture lies; the rest is padding."""
+        """Top, left, bottom, right of the part of the canvas on which the image lies; the rest is padding."""
         if self.window is not None:
             return self.window
         (height, width), (x, y) = self.resized_size, (int(self.offset[0]), int(self.offset[1]))
         return max(0, y), max(0, x), min(self.canvas_size[0], y + height), min(self.canvas_size[1], x + width)
 
     def _mirror(self, boxes: np.ndarray) -> np.ndarray:
-        """(N, 4) in pixels of the resized picture, before or after mirroring; changed in place."""
+        """(N, 4) in pixels of the resized image, before or after mirroring; changed in place."""
         if self.flipped:
             boxes[:, [0, 2]] = self.resized_size[1] - boxes[:, [2, 0]]
         if self.upside_down:
@@ -55,7 +55,7 @@ class Geometry:
         return boxes
 
     def mirror(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, ...) of the resized picture, mirrored as this geometry says; twice gives it back."""
+        """(H, W, ...) of the resized image, mirrored as this geometry says; twice gives it back."""
         pixels = pixels[:, ::-1] if self.flipped else pixels
         return pixels[::-1] if self.upside_down else pixels
 

@@ -1,4 +1,4 @@
-"""What a model found in one image: the one value that metrics, pictures and exports read."""
+"""What a model found in one image: the one value that metrics, drawings and exports read."""
 
 from __future__ import annotations
 

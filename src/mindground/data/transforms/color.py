@@ -1,4 +1,4 @@
-"""Operations on the pixels of a picture, which move nothing: brightness, contrast, saturation, blur.
+"""Operations on the pixels of an image, which move nothing: brightness, contrast, saturation, blur.
 
 They are Pillow's, because the published recipes were trained with them and their rounding shows in the
 numbers. Images are (H, W, 3) uint8 RGB in and out.
@@ -26,7 +26,7 @@ _BLUR = (0.1, 2.0)
 
 @dataclass(frozen=True)
 class ColorParams:
-    """What is done to the colours of one picture.
+    """What is done to the colours of one image.
 
     Attributes:
         enhance: (name, factor) in the order in which they are applied; names: brightness, contrast, saturation.
@@ -40,16 +40,16 @@ class ColorParams:
         """(H, W, 3) uint8 -> the same shape; the array itself when nothing is planned."""
         if not self.enhance and self.blur is None:
             return image
-        picture = Image.fromarray(image)
+        changed = Image.fromarray(image)
         for name, factor in self.enhance:
-            picture = _ENHANCERS[name](picture).enhance(factor)
+            changed = _ENHANCERS[name](changed).enhance(factor)
         if self.blur is not None:
-            picture = picture.filter(ImageFilter.GaussianBlur(self.blur))
-        return np.asarray(picture)
+            changed = changed.filter(ImageFilter.GaussianBlur(self.blur))
+        return np.asarray(changed)
 
 
 def draw_color_params(rng: np.random.Generator, color_jitter_prob: float, blur_prob: float = 0.0) -> ColorParams:
-    """Random colours for one training picture; the number of draws is always the same."""
+    """Random colours for one training image; the number of draws is always the same."""
     jitter, blur, radius, *factors = rng.random(6)
     order = rng.permutation(len(_ENHANCERS))
     enhance: tuple[tuple[str, float], ...] = ()
