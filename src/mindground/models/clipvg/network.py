@@ -30,7 +30,7 @@ _MASKED = -1e4
 
 
 class PatchMask(nn.Cell):
-    """Padding of the canvas -> which patches are padding (spec of the published weights: half to even, non-zero).
+    """Padding of the canvas -> which patches are padding (published weights: round half to even, non-zero).
 
     Args:
         img_size: side of the canvas S in pixels.
