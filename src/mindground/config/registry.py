@@ -58,6 +58,8 @@ class Family:
         old_rates: absolute rate of schema 1, such as "lr_base" -> parameter group, "" where it had no effect.
         old_paths: path of schema 1, such as "pretrained_path" -> part.
         changes: schema -> what became of `model.` keys between it and the next.
+        published_dataset: `data.dataset` of the published weights; empty = `published_file` says it.
+        text_layers: dotted key of the number of the text encoder's layers; empty = it cannot be chosen.
         default_file: trains in minutes on two cores.
         published_file: the published recipe; None = the defaults of the dataclasses are.
     """
@@ -72,6 +74,8 @@ class Family:
     old_rates: Mapping[str, str] = field(default_factory=dict)
     old_paths: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[int, Changes] = field(default_factory=dict)
+    published_dataset: str = ""
+    text_layers: str = ""
     default_file: Path | None = None
     published_file: Path | None = None
 

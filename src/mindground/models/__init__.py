@@ -84,6 +84,8 @@ def family_facts(name: str) -> Family:
         old_rates=getattr(module, "OLD_RATES", {}),
         old_paths=getattr(module, "OLD_PATHS", {}),
         changes=getattr(module, "CHANGES", {}),
+        published_dataset=getattr(module, "PUBLISHED_DATASET", ""),
+        text_layers=getattr(module, "TEXT_LAYERS", ""),
         default_file=_file(module, "default.yaml"),
         published_file=_file(module, "published.yaml"),
     )

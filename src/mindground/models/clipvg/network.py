@@ -15,8 +15,8 @@ from mindground.losses import attention_loss, box_iou_loss, box_l1_loss
 from mindground.models.base import Encoder, GroundingModel, ParameterGroup, PretrainedPart
 from mindground.models.clipvg.decode import decode_box
 from mindground.models.clipvg.joint import JointEncoder
-from mindground.models.clipvg.targets import encode_box
 from mindground.models.clipvg.weights import WEIGHT_MAPS
+from mindground.models.targets import encode_box
 from mindground.nn import init
 from mindground.nn.linear import Linear
 from mindground.nn.mlp import MultiLayerPerceptron

@@ -14,6 +14,8 @@ __all__ = [
     "OLD_PATHS",
     "OLD_RATES",
     "PRETRAINED_PARTS",
+    "PUBLISHED_DATASET",
+    "TEXT_LAYERS",
     "VIT_PRESETS",
     "TextConfig",
     "VGLawConfig",
@@ -139,6 +141,11 @@ PRETRAINED_PARTS = {
     "visual": "the image encoder",
     "text": "the text encoder",
 }
+
+# What `mindground weights import` builds where nothing else is said: the data set of the published weights, and the key
+# that its --depth sets.
+PUBLISHED_DATASET = "refcoco"
+TEXT_LAYERS = "model.text.num_hidden_layers"
 
 # Keys of schema 1: rates that were absolute -> group; paths -> part.
 OLD_RATES = {"lr_base": "base", "lr_visual": "visual", "lr_lang": "lang"}

@@ -14,10 +14,11 @@ from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
 from mindground.losses import attention_loss, box_iou_loss, box_l1_loss, dice_loss, sigmoid_focal_loss
 from mindground.models.base import GroundingModel, ParameterGroup, PretrainedPart
+from mindground.models.targets import encode_box
 from mindground.models.vglaw.decode import decode_referent
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
-from mindground.models.vglaw.targets import encode_box, encode_mask
+from mindground.models.vglaw.targets import encode_mask
 from mindground.models.vglaw.weights import WEIGHT_MAPS
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.resize import BilinearResize
