@@ -202,7 +202,7 @@ def test_export_of_a_part(tmp_path: Path) -> None:
     found = read_weights(done.path)
     assert set(found.tensors) == {"fc.weight", "fc.bias"} and found.metadata["source"] == "a.ckpt"
     with pytest.raises(WeightsError, match="none of the 4 tensors"):
-        export(model, WeightMap("empty"), tmp_path / "y.safetensors", partial=True)
+        export(model, WeightMap("empty", rules=()), tmp_path / "y.safetensors", partial=True)
     assert not (tmp_path / "y.safetensors").exists()
 
 
