@@ -99,7 +99,7 @@ def test_a_checkpoint_brings_every_parameter_back(run: FamilyRun) -> None:
 def test_exports_are_read_back(run: FamilyRun, tmp_path: Path) -> None:
     for name in run.case.exports:
         weight_map = type(run.model).weight_maps()[name]
-        path = export(run.model, weight_map, tmp_path / f"{name}.safetensors")
+        path = export(run.model, weight_map, tmp_path / f"{name}.safetensors").path
         fresh = _fresh(run)
         report = load_into(fresh, weight_map.to_ours(read_weights(path).tensors, parameter_shapes(fresh)))
         assert not report.unexpected and not report.missing, name
