@@ -138,7 +138,7 @@ CLIPVG_LINE = (
     "--family clipvg --dataset unc --model ViT-B/32 --imsize 448 --max_query_len 40 --vl_nheads 16 --vl_hidden_dim 512 "
     "--vl_dim_feedforward 1024 --vl_enc_layers 3 --vl_dropout 0.2 --epochs 90 --batch_size 32 --lr 1e-4 "
     "--lr_scheduler step --lr_drop 60 --lr_power 0.8 --lr_exponential 0.7 --optimizer adamw --weight_decay 1e-3 "
-    "--clip_max_norm 1 --aug_blur --aug_crop --aug_scale --aug_translate --data_root pictures --split_root lists "
+    "--clip_max_norm 1 --aug_blur --aug_crop --aug_scale --aug_translate --data_root images --split_root lists "
     "--prompt {pseudo_query} --output_dir out --seed 3 --num_workers 1 --resume auto --lr_bert 0 --nheads 3"
 )
 
@@ -155,7 +155,7 @@ def test_flags_of_clipvg_mean_what_they_say() -> None:
     assert rates(config) == {"base": 1e-4, "clip": 1e-4}
     assert (train.lr_scheduler, train.drop_epochs, train.poly_power, train.lr_exponential) == ("step", [60], 0.8, 0.7)
     assert (train.weight_decay, train.clip_max_norm, train.seed, train.resume) == (1e-3, 1, 3, "auto")
-    assert (data.image_root, data.root, data.num_workers, train.output_dir) == ("pictures", "lists", 1, "out")
+    assert (data.image_root, data.root, data.num_workers, train.output_dir) == ("images", "lists", 1, "out")
     assert transform.aug_blur and transform.aug_crop and transform.aug_scale and transform.translate
     # The same name is another key elsewhere, and what is not typed is the published recipe.
     assert cf.load_config(overrides=["--dataset=refcoco", "--data_root=x"]).data.root == "x"

@@ -32,7 +32,7 @@ def network(side: int = SIDE, context: int = 20, **settings: object) -> ClipVG:
 
 
 def inputs(words: tuple[int, ...] = (5, 7), length: int = 20, side: int = SIDE) -> list[np.ndarray]:
-    """Image, tokens, mask, padding; the lower third of every picture is padding."""
+    """Image, tokens, mask, padding; the lower third of every image is padding."""
     rng = np.random.default_rng(0)
     rows = len(words)
     mask = (np.arange(length) < np.asarray(words)[:, None]).astype(np.int32)
