@@ -96,6 +96,21 @@ def test_texts_of_the_truth_are_below_its_boxes_and_stay_on_the_image() -> None:
     assert len(lower) and lower[:, 1].max() < 400
 
 
+def test_texts_of_neighbours_do_not_cover_each_other() -> None:
+    boxes = np.asarray([[100, 80, 200, 150], [104, 82, 204, 152], [98, 78, 198, 148]])
+    places: list[np.ndarray] = []
+    for box in boxes.astype(float):
+        fits = [place for place in visualize._places(box, 60, (300, 400), False)]
+        places.append(next(p for p in fits if not any(visualize._overlap(p, other) for other in places)))
+    assert places[0][3] <= 80, "above its box where that is free"
+    found = Prediction((300, 400), boxes, [0.9, 0.8, 0.7])
+    one = Caption(prediction_texts=("ship 0.90", "", ""))
+    all_three = Caption(prediction_texts=("ship 0.90", "tank 0.80", "house 0.70"))
+    first, crowded = (draw(scene(), found, caption=words, width=400) for words in (one, all_three))
+    where = tuple(slice(int(places[0][axis]), int(places[0][axis + 2])) for axis in (1, 0))
+    assert (first[where] == crowded[where]).all(), "the first text is still readable"
+
+
 def test_truth_without_objects_of_another_annotated_size() -> None:
     empty = instance_truth(Sample("s", "s", "1", size=(10, 10)))
     assert near(draw(scene(), None, empty, width=400)[100, 100], (90, 90, 90), 1)

@@ -61,7 +61,7 @@ def test_a_readable_number_is_drawn_and_the_caption_says_so() -> None:
     weak = replace(found, scores=np.full(40, 0.1))
     assert instances().caption(None, weak).note == "0 of 40 detections drawn (score >= 0.30)"
     assert instances().caption(None, Prediction(SIZE, [], [])).note == "nothing found"
-    assert instances().caption(Sample("s", "s", "1"), found).sentence == "no object"
+    assert instances().caption(Sample("s", "s", "1"), found).sentence == "no object to find"
 
 
 def test_a_model_of_masks_is_matched_by_masks() -> None:

@@ -121,7 +121,7 @@ class InstanceTask(Task):
         """How many objects the detections found, one to one."""
         truth, objects = instance_truth(sample), len(sample.boxes_xyxy)
         if not objects:
-            return "no object"
+            return "no object to find"
         form = "box" if "box" in self.interface.answers or truth.masks is None else "mask"
         labels = np.zeros(len(counted), np.int64) if counted.labels is None else counted.labels
         found = match_detections(

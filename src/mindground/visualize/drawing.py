@@ -54,6 +54,8 @@ class _Layer:
 
 
 _PALETTE = Palette()
+# Height in pixels of the texts beside boxes.
+_TEXT_SIZE = 12
 
 
 def draw(
@@ -277,28 +279,51 @@ def _draw_boxes(canvas: np.ndarray, layer: _Layer, scale: tuple[float, float], p
         edges = np.clip(edges, stroke / 2, [wide - stroke / 2, high - stroke / 2] * 2)
         low, top = (tuple(int(v) for v in np.rint(edge * 2**fraction)) for edge in (edges[:2], edges[2:]))
         cv2.rectangle(halo, low, top, palette.halo, stroke + 2, cv2.LINE_AA, fraction)
-        frames.append((low, top, stroke, edges))
+        frames.append((low, top, stroke))
     canvas[:] = cv2.addWeighted(halo, 0.55, canvas, 0.45, 0)
-    for low, top, stroke, _ in frames:
+    for low, top, stroke in frames:
         cv2.rectangle(canvas, low, top, layer.colour, stroke, cv2.LINE_AA, fraction)
-    labels: list[Word] = []
-    if layer.texts:
-        for (_, _, _, edges), text in zip(frames, layer.texts, strict=True):
-            labels.append(_label(text, edges, (high, wide), layer.below, palette))
-    if labels:
-        canvas[:] = draw_text(canvas, labels, background=layer.colour)
 
 
-def _label(text: str, edges: np.ndarray, size: tuple[int, int], below: bool, palette: Palette) -> Word:
-    """A text at a box with these edges (xyxy, pixels of the canvas): outside it, so that small objects stay visible.
+def _draw_texts(canvas: np.ndarray, layers: Sequence[_Layer], scale: tuple[float, float], palette: Palette) -> None:
+    """Write the texts of all layers beside their boxes, in place; where there is room, none covers another."""
+    taken: list[np.ndarray] = []
+    for layer in layers:
+        words: list[Word] = []
+        for box, text in zip(layer.boxes, layer.texts, strict=True) if layer.texts else ():
+            if not text:
+                continue
+            width = text_width(text, _TEXT_SIZE, bold=True)
+            places = _places(np.asarray(box, np.float64) * (*scale, *scale), width, canvas.shape[:2], layer.below)
+            place = next((p for p in places if not any(_overlap(p, other) for other in taken)), places[0])
+            taken.append(place)
+            words.append((float(place[0]), float(place[1]), text, _TEXT_SIZE, palette.paper, True))
+        if words:
+            canvas[:] = draw_text(canvas, words, background=layer.colour)
 
-    Where the canvas ends, the text moves inside.
+
+def _places(edges: np.ndarray, width: float, size: tuple[int, ...], below: bool) -> list[np.ndarray]:
+    """Places (4,) xyxy for a text at a box (xyxy), the best first, all on a canvas of `size` (height, width).
+
+    Outside the box small objects stay visible: above it, or below it where that is wanted, then the other side.
     """
-    letters, high = 12, line_height(12)
-    top = edges[3] + 3 if below else edges[1] - high - 2
-    top = float(np.clip(top, 1, max(1, size[0] - high)))
-    left = float(np.clip(edges[0] + 2, 3, max(3, size[1] - text_width(text, letters, bold=True) - 3)))
-    return left, top, text, letters, palette.paper, True
+    high = line_height(_TEXT_SIZE)
+    above, under = edges[1] - high - 2, edges[3] + 3
+    tops = [under, above] if below else [above, under]
+    tops += [edges[1] + 2, edges[3] - high - 1]
+    places = []
+    for left in (edges[0] + 2, edges[2] - width - 2):
+        for top in tops:
+            x = np.clip(left, 3, max(3, size[1] - width - 3))
+            y = np.clip(top, 1, max(1, size[0] - high))
+            places.append(np.asarray([x, y, x + width, y + high]))
+    return places
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    # Three pixels on the left and on the right belong to the background of a text.
+    gap = np.asarray([6, 0])
+    return bool((one[:2] < other[2:] + gap).all() and (other[:2] < one[2:] + gap).all())
 
 
 def _panel(
@@ -310,6 +335,7 @@ def _panel(
         _draw_masks(canvas, layer, palette)
     for layer in layers:
         _draw_boxes(canvas, layer, scale, palette)
+    _draw_texts(canvas, layers, scale, palette)
     return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
 
 
