@@ -11,7 +11,7 @@ cd "$root"
 
 mpirun -n 2 python src/train.py
 python src/eval.py --ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/metrics.json
-picture=$(python src/eval_visualize.py --ckpt runs/quickstart/best.ckpt)
+image=$(python src/eval_visualize.py --ckpt runs/quickstart/best.ckpt)
 
 python - <<'END'
 import json
@@ -23,4 +23,4 @@ for name in ("prec@0.5", "mean_iou"):
     print(f"{name:14}{metrics[name]:12.4f}{metrics['shuffled'][name]:12.4f}")
 END
 echo "metrics: runs/quickstart/metrics.json"
-echo "picture: $picture"
+echo "image: $image"

@@ -131,7 +131,7 @@ def test_wrong_keys_and_values(words: tuple[str, ...], says: str, refused: Calla
     assert says in refused("train", *words)
 
 
-def _pictures(folder: Path) -> dict[str, tuple[int, int]]:
+def _images(folder: Path) -> dict[str, tuple[int, int]]:
     """Odd but honest images and the (height, width) that a viewer shows."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -152,7 +152,7 @@ SENTENCES = ("the ship", "word " * 3000, "最左边的那艘白色的船", "🚢
 
 @pytest.mark.parametrize("training", [True, False])
 def test_odd_images_and_sentences_give_arrays_of_one_shape(training: bool, tmp_path: Path) -> None:
-    sizes = _pictures(tmp_path)
+    sizes = _images(tmp_path)
     samples = [
         Sample(str(tmp_path / name), f"{name}/{number}", name, text, np.asarray([[0, 0, size[1], size[0]]]))
         for name, size in sizes.items()

@@ -20,7 +20,9 @@ from mindground.cli.show import parse_indexes
 from mindground.data import Dataset
 from mindground.errors import CheckpointError, ConfigError, DataError, ImageError
 from mindground.inference.image_files import find_images, predict_files, summary
+from mindground.models.interface import ModelInterface
 from mindground.structures import Prediction, Sample, encode_mask
+from mindground.tasks import task_of
 from mindground.visualize.samples import choose_indexes, show_samples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,14 +146,15 @@ def test_show_samples(tmp_path: Path) -> None:
     def one(image: np.ndarray, text: str) -> Prediction:
         return ask(image, [text])[0]
 
+    words = task_of(ModelInterface("expression", ("box",))).caption
     data = dataset(tmp_path / "images")
-    sheet = show_samples(one, data, [0, 1, 2, 3], tmp_path / "out", sheet=True, title="test")
+    sheet = show_samples(one, data, [0, 1, 2, 3], tmp_path / "out", describe=words, sheet=True, title="test")
     assert sheet == tmp_path / "out" / "contact_sheet.png" and Image.open(sheet).size[0] > 800
-    pairs = show_samples(one, data, [4, 0], tmp_path / "out")
+    pairs = show_samples(one, data, [4, 0], tmp_path / "out", describe=words)
     assert pairs.name == "samples_4_0.png"
-    assert show_samples(one, data, [1], tmp_path / "x" / "mine.png") == tmp_path / "x" / "mine.png"
+    assert show_samples(one, data, [1], tmp_path / "x" / "mine.png", describe=words) == tmp_path / "x" / "mine.png"
     with pytest.raises(DataError, match="0 to 4"):
-        show_samples(one, data, [0, 9], tmp_path)
+        show_samples(one, data, [0, 9], tmp_path, describe=words)
 
 
 def start(file: str, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:

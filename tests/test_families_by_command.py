@@ -17,15 +17,22 @@ import pytest
 from commands import call
 from mindground.cli import main
 from mindground.config import load_config
+from mindground.data import build_dataset
+from mindground.data.make.synthetic import CATEGORIES
 from mindground.engine.assemble import assemble
 from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
 from mindground.engine.forward import Runner, evaluating
 from mindground.engine.optim import optimizer_from_config
 from mindground.engine.step import TrainStep
+from mindground.inference import image_files
+from mindground.inference.predictor import Predictor
 from mindground.models import build_model, families, model_interface
 from mindground.nn.batch_norm import buffers
 from mindground.runtime import device, distributed
-from mindground.structures import Batch
+from mindground.structures import Batch, Prediction
+from mindground.tasks import task_of
+from mindground.visualize import samples as drawn_samples
+from mindground.visualize.caption import Caption
 
 FAMILIES = Path(__file__).resolve().parent / "families"
 SMALL = {
@@ -91,6 +98,48 @@ def test_train_evaluate_predict(family: str, mode: str, tmp_path: Path) -> None:
     assert done.returncode == 2 and ("leave the sentence out" if detects else "give a sentence") in done.stderr
     done = call(main, "show", "--ckpt", best, "--indexes", "0,1", "--out", str(tmp_path / "drawn.png"))
     assert done.returncode == 0 and (tmp_path / "drawn.png").is_file(), done.stderr
+
+
+def test_show_and_predict_draw_what_the_task_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class names and matches of instances reach the figure, and so does the threshold of the user."""
+    config = load_config(None, ["--family=test_detector", f"--data.root={tmp_path}", *SMALL["test_detector"]])
+    # A detector that finds every object exactly, under its own class.
+    samples = list(build_dataset(config.data, "val"))
+    truth = iter(samples)
+
+    class Exact(Predictor):
+        def __init__(self) -> None:
+            self.config, self.categories, self.name = config, CATEGORIES, "exact"
+            self._task = task_of(model_interface(config))
+
+        def __call__(self, image: np.ndarray, *_: Any) -> Prediction:
+            sample = next(truth)
+            count = len(sample.boxes_xyxy)
+            return Prediction(image.shape[:2], sample.boxes_xyxy, np.full(count, 0.2), sample.labels)
+
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: Exact())
+    words: list[Caption] = []
+    for module in (drawn_samples, image_files):
+        monkeypatch.setattr(module, "draw", lambda image, *_, caption, **__: words.append(caption) or image)
+    for more in ([], ["--min-score", "0.1"]):
+        truth = iter(samples)
+        done = call(main, "show", "--ckpt", "x.ckpt", "--sheet", "4", "--out", str(tmp_path / "a.png"), *more)
+        assert done.returncode == 0, done.stderr
+    weak, all_found = words[:4], words[4:]
+    for sample, low, high in zip(samples, weak, all_found, strict=True):
+        count = len(sample.boxes_xyxy)
+        names = tuple(CATEGORIES[int(label)] for label in sample.labels)
+        assert low.truth_texts == high.truth_texts == names and low.shown == ()
+        assert set(high.prediction_texts) == {f"{name} 0.20" for name in names}
+        assert not count or high.sentence.startswith(f"{count} of {count} object")
+        assert not count or low.sentence.startswith(f"0 of {count} object")
+    words.clear()
+    truth = iter([next(sample for sample in samples if len(sample.boxes_xyxy))] * 2)
+    for more in ([], ["--min-score", "0.1"]):
+        image = ["--image", samples[0].image_path, "--out", str(tmp_path / "out")]
+        done = call(main, "predict", "--ckpt", "x.ckpt", *image, *more)
+        assert done.returncode == 0, done.stderr
+    assert words[0].shown == () and words[1].shown and "0.20" in words[1].prediction_texts[0]
 
 
 @pytest.mark.parametrize("family", ["test_detector", "test_generator"])

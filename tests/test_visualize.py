@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from mindground.errors import ImageError, WriteError
-from mindground.structures import Prediction, Sample, encode_mask
+from mindground.structures import Prediction, Sample, Truth, encode_mask, instance_truth
 from mindground.visualize import drawing as visualize
 from mindground.visualize import text_drawing
-from mindground.visualize.drawing import Palette, attention_overlay, contact_sheet, draw, ious, save_png, side_by_side
+from mindground.visualize.caption import Caption, plain_caption
+from mindground.visualize.drawing import Palette, attention_overlay, contact_sheet, draw, save_png, side_by_side
 
 PALETTE = Palette()
 
@@ -21,10 +22,10 @@ def scene(height: int = 300, width: int = 400) -> np.ndarray:
     return np.full((height, width, 3), 90, np.uint8)
 
 
-def truth(box: tuple[float, ...] = (100, 50, 200, 150)) -> Sample:
+def truth(box: tuple[float, ...] = (100, 50, 200, 150)) -> Truth:
     x0, y0, x1, y1 = box
     polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
-    return Sample("s", "s", "1", "the grey field", np.asarray([box]), ([polygon],))
+    return instance_truth(Sample("s", "s", "1", "the grey field", np.asarray([box]), ([polygon],)))
 
 
 def prediction(box: tuple[int, ...] = (100, 50, 200, 150), **more: object) -> Prediction:
@@ -60,7 +61,7 @@ def test_truth_is_green() -> None:
 def test_only_a_measured_confidence_is_written(score: float, name: str) -> None:
     """A network without a confidence gives 1, which is not shown."""
     found = Prediction((300, 400), np.asarray([(100, 50, 200, 150)]), np.asarray([score]))
-    layers = visualize._layers((300, 400), found, None, PALETTE, 0.0)
+    layers = visualize._layers((300, 400), found, None, plain_caption(found), PALETTE)
     assert [layer.name for layer in layers] == [name]
 
 
@@ -74,26 +75,45 @@ def test_inputs_are_not_modified() -> None:
     assert (found.extras["attention_pooling"] == maps).all()
 
 
-def test_ious() -> None:
-    assert ious(prediction(), truth()) == (1.0, 1.0)
-    box, mask = ious(prediction((150, 50, 250, 150)), truth())
-    assert box == pytest.approx(1 / 3) and mask == pytest.approx(1 / 3)
-    assert ious(Prediction((300, 400), [], []), truth()) == (0.0, 0.0)
-    assert ious(prediction(), Sample("s", "s", "1")) == (None, None)
-    no_mask = Prediction((300, 400), [[100, 50, 200, 150]], [1.0])
-    assert ious(no_mask, truth()) == (1.0, None)
+def test_a_caption_chooses_what_is_drawn_and_names_it() -> None:
+    found = Prediction((300, 400), [[100, 50, 200, 150], [250, 180, 350, 280]], [0.9, 0.2])
+    plain = draw(scene(), found, width=400)
+    assert near(plain[50, 150], PALETTE.prediction) and near(plain[180, 300], PALETTE.prediction)
+    chosen = draw(scene(), found, caption=Caption("two ships", shown=(0,)), width=400)
+    assert near(chosen[50, 150], PALETTE.prediction) and near(chosen[180, 300], (90, 90, 90), 1)
+    named = draw(scene(), found, caption=Caption("two ships", prediction_texts=("ship 0.90",), shown=(0,)), width=400)
+    changed = np.argwhere((named[:300] != chosen[:300]).any(-1))
+    assert len(changed) and changed[:, 0].max() < 50, "the text is above its box"
 
 
-def test_prediction_with_the_highest_score_is_compared() -> None:
-    two = Prediction((300, 400), [[0, 0, 5, 5], [100, 50, 200, 150]], [0.2, 0.9])
-    assert ious(two, truth())[0] == 1.0
+def test_texts_of_the_truth_are_below_its_boxes_and_stay_on_the_image() -> None:
+    true = Truth(np.asarray([[100, 50, 200, 150], [380, 270, 398, 298]]), np.zeros(2, np.int64))
+    bare = draw(scene(), None, true, caption=Caption(), width=400)
+    named = draw(scene(), None, true, caption=Caption(truth_texts=("storage tank", "harbour")), width=400)
+    changed = np.argwhere((named[:300] != bare[:300]).any(-1))
+    upper, lower = changed[changed[:, 0] < 200], changed[changed[:, 0] >= 200]
+    assert upper[:, 0].min() > 150 and upper[:, 1].min() >= 97
+    assert len(lower) and lower[:, 1].max() < 400
 
 
-def test_truth_of_a_sentence_is_everything_it_refers_to() -> None:
-    polygons = [[100, 50, 150, 50, 150, 150, 100, 150], [150, 50, 200, 50, 200, 150, 150, 150]]
-    boxes = np.asarray([[100, 50, 150, 150], [150, 50, 200, 150]])
-    two = Sample("s", "s", "1", "both", boxes, tuple([polygon] for polygon in polygons))
-    assert ious(prediction(), two) == (1.0, 1.0)
+def test_texts_of_neighbours_do_not_cover_each_other() -> None:
+    boxes = np.asarray([[100, 80, 200, 150], [104, 82, 204, 152], [98, 78, 198, 148]])
+    places: list[np.ndarray] = []
+    for box in boxes.astype(float):
+        fits = [place for place in visualize._places(box, 60, (300, 400), False)]
+        places.append(next(p for p in fits if not any(visualize._overlap(p, other) for other in places)))
+    assert places[0][3] <= 80, "above its box where that is free"
+    found = Prediction((300, 400), boxes, [0.9, 0.8, 0.7])
+    one = Caption(prediction_texts=("ship 0.90", "", ""))
+    all_three = Caption(prediction_texts=("ship 0.90", "tank 0.80", "house 0.70"))
+    first, crowded = (draw(scene(), found, caption=words, width=400) for words in (one, all_three))
+    where = tuple(slice(int(places[0][axis]), int(places[0][axis + 2])) for axis in (1, 0))
+    assert (first[where] == crowded[where]).all(), "the first text is still readable"
+
+
+def test_truth_without_objects_of_another_annotated_size() -> None:
+    empty = instance_truth(Sample("s", "s", "1", size=(10, 10)))
+    assert near(draw(scene(), None, empty, width=400)[100, 100], (90, 90, 90), 1)
 
 
 def test_nothing_found_is_said() -> None:

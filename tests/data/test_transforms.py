@@ -238,7 +238,7 @@ def test_sizes_that_disagree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         recipe(False)(far, np.random.default_rng(0))
 
 
-def test_annotations_made_before_exif_turned_the_picture(tmp_path: Path) -> None:
+def test_annotations_made_before_exif_turned_the_image(tmp_path: Path) -> None:
     full, exif = scene(tmp_path), Image.Exif()
     exif[0x0112] = 6
     Image.open(full.image_path).save(tmp_path / "turned.png", exif=exif)

@@ -26,7 +26,7 @@ from mindground.tasks import MetricSettings, task_for
 
 
 def small(folder: Path, *more: str) -> Config:
-    """The embedded default, reduced to a few pictures."""
+    """The embedded default, reduced to a few images."""
     return load_config(
         None,
         [

@@ -47,10 +47,10 @@ def test_truncated(saved: Path, keep: float) -> None:
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
-    picture = tmp_path / "picture.ckpt"
-    picture.write_bytes(b"\x89PNG not weights at all" * 100)
+    image = tmp_path / "image.ckpt"
+    image.write_bytes(b"\x89PNG not weights at all" * 100)
     with pytest.raises(CheckpointError, match="not a MindGround checkpoint"):
-        read_checkpoint(picture)
+        read_checkpoint(image)
     tensors = write_safetensors_atomic(tmp_path / "theirs.safetensors", {"w": np.ones(3, np.float32)})
     with pytest.raises(CheckpointError, match=r"import_weights"):
         read_checkpoint(tensors)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small VG-LAW with random weights and five pictures to ask about."""
+    """A small VG-LAW with random weights and five images to ask about."""
     folder = tmp_path_factory.mktemp("scoring")
     keys = {"root": folder / "data", "synthetic.train_images": 4, "synthetic.val_images": 5, "synthetic.image_size": 64}
     words = [f"--data.{key}={value}" for key, value in keys.items()]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUB = """#!/bin/sh
 echo "$(basename "$0") $*" >>"{log}"
 case "$*" in
-*eval_visualize.py*) echo runs/quickstart/picture.png ;;
+*eval_visualize.py*) echo runs/quickstart/image.png ;;
 *eval.py*)
     mkdir -p runs/quickstart
     echo '{{"prec@0.5": 0.9, "mean_iou": 0.7, "shuffled": {{"prec@0.5": 0.3, "mean_iou": 0.2}}}}' \\
@@ -68,7 +68,7 @@ def test_quickstart_twice(checkout: Path) -> None:
     assert "mpirun -n 2 python src/train.py" in calls
     evaluation = "--ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/metrics.json"
     assert f"python src/eval.py {evaluation}" in calls
-    assert done.stdout.splitlines()[-1] == "picture: runs/quickstart/picture.png"
+    assert done.stdout.splitlines()[-1] == "image: runs/quickstart/image.png"
     assert "0.9000" in done.stdout and "0.3000" in done.stdout
     done, calls = run(checkout, "scripts/quickstart.sh")
     assert done.returncode == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mindground.runtime import device
@@ -32,7 +33,7 @@ def _parser(prog: str | None) -> VerbParser:
         help="what to find; may be given several times (models that find every instance take none)",
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
-    parser.add_argument("--min-score", type=float, default=0.0, help="below this score nothing counts as found")
+    parser.add_argument("--min-score", type=float, help="below this score nothing counts as found (default: 0)")
     parser.add_argument("--json", action="store_true", help="print predictions.json instead of the list of files")
     parser.add_argument(
         "--batch_size",
@@ -73,9 +74,11 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         images,
         options.text,
         options.out,
-        min_score=options.min_score,
+        min_score=options.min_score or 0.0,
         model=predictor.name,
         categories=predictor.categories,
+        # Without a threshold of the user, the task decides what of many detections a figure shows.
+        caption=partial(predictor.caption, min_score=options.min_score),
     )
     if options.json:
         print(json.dumps(results.document, ensure_ascii=False))

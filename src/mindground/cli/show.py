@@ -1,4 +1,4 @@
-"""Draw samples of a data set: image, sentence, truth and what a checkpoint finds.
+"""Draw samples of a data set: image, sentence or class names, truth and what a checkpoint finds.
 
     mindground show                                        # newest checkpoint, 12 samples on one sheet
     mindground show --ckpt best.ckpt --indexes 0,7,42 --split val
@@ -42,6 +42,11 @@ def _parser(prog: str | None) -> VerbParser:
     parser.add_argument("--sheet", type=int, metavar="N", help="contact sheet of N samples (default: 12)")
     parser.add_argument("--split", help="split of the data set; by default the first one that is evaluated")
     parser.add_argument("--out", metavar="PATH", help=".png file or folder; by default the checkpoint's folder")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        help="below this score nothing is drawn or counted as found (default: 0.3 for models of many instances)",
+    )
     parser.add_argument("--device_target", default="auto", help="auto, or the device's name as MindSpore writes it")
     parser.add_argument("--mode_name", default="GRAPH", choices=("GRAPH", "PYNATIVE"))
     return parser
@@ -57,6 +62,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     line = parse_command_line(argv, _parser(prog))
     from mindground.data import build_dataset, eval_splits
     from mindground.inference.predictor import Predictor
+    from mindground.models import model_interface
+    from mindground.tasks import task_for
     from mindground.visualize.samples import choose_indexes, show_samples
 
     options = line.options
@@ -69,15 +76,19 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         batch_size=1,
         adjust=adjustment(line, "drawing samples", SAMPLES_KEYS),
     )
-    data = cast("Config", predictor.config).data  # a checkpoint has one
+    config = cast("Config", predictor.config)  # a checkpoint has one
+    data = config.data
     split = options.split or eval_splits(data)[0]
     dataset = build_dataset(data, split)
+    task = task_for(dataset.kind, model_interface(config), f"data.dataset={data.dataset!r}")
+    categories = dataset.categories or predictor.categories
     sheet = indexes is None or options.sheet is not None
     path = show_samples(
         predictor,
         dataset,
         choose_indexes(len(dataset), options.sheet or 12) if indexes is None else indexes,
         options.out or checkpoint.parent,
+        describe=lambda sample, found: task.caption(sample, found, categories, options.min_score),
         sheet=sheet,
         title=f"{checkpoint.parent.name} / {checkpoint.name}  -  {dataset.name} {split}" if sheet else "",
     )

@@ -1,4 +1,4 @@
-"""Records of a run: JSON lines always, TensorBoard and a picture of the curves where their packages are."""
+"""Records of a run: JSON lines always, TensorBoard and an image of the curves where their packages are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,12 @@ class RunLog:
     Args:
         folder: of the run.
         writes: False on all ranks but the first.
+        curves: metrics of evaluations whose curves `close` draws.
         since: a resumed run drops the records of later steps, which it will make again.
     """
 
-    def __init__(self, folder: RunFolder, *, writes: bool, since: int | None = None) -> None:
-        self._folder, self._stream, self._board = folder, None, None
+    def __init__(self, folder: RunFolder, *, writes: bool, curves: Sequence[str], since: int | None = None) -> None:
+        self._folder, self._curves, self._stream, self._board = folder, tuple(curves), None, None
         if not writes:
             return
         if since is not None:
@@ -68,7 +69,7 @@ class RunLog:
         self._stream = None
         if self._board is not None:
             self._board.close()
-        draw_curve(self._folder)
+        draw_curve(self._folder, self._curves)
 
 
 class _Board:
@@ -104,8 +105,12 @@ def _tensorboard(folder: Path, since: int | None) -> _Board | None:
         return None
 
 
-def draw_curve(folder: RunFolder) -> Path | None:
-    """Loss and metrics over steps as a picture; None without matplotlib or without records."""
+def draw_curve(folder: RunFolder, names: Sequence[str]) -> Path | None:
+    """Loss and metrics over steps as an image; None without matplotlib or without records.
+
+    Args:
+        names: metrics of evaluations, in [0, 1]; one that no evaluation gives has no curve.
+    """
     steps = [r for r in read_log(folder.log) if r.get("kind") == "train" and "total" in r]
     evals = [r for r in read_log(folder.log) if r.get("kind") == "eval"]
     if not steps:
@@ -114,13 +119,13 @@ def draw_curve(folder: RunFolder) -> Path | None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        _LOG.info("matplotlib is not installed; no picture of the curves")
+        _LOG.info("matplotlib is not installed; no image of the curves")
         return None
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([r["step"] for r in steps], [r["total"] for r in steps], linewidth=1)
     left.set(xlabel="step", ylabel="loss", title="training loss")
-    for name in ("prec@0.5", "mean_iou", "box_mean_iou", "mask_ap", "box_ap", "box_ap50"):
+    for name in names:
         points = [(r["step"], r[name]) for r in evals if isinstance(r.get(name), (int, float))]
         if points:
             right.plot(*zip(*points, strict=True), marker=".", label=name)

@@ -104,7 +104,7 @@ def score(
         if records:
             task.write_results(records, lines)
         for split, values in results.items():
-            _LOG.info("%s", _table(split, values, task.control))
+            _LOG.info("%s", _table(split, values, task, MetricSettings.of(config.eval)))
     comm.barrier()
     return result
 
@@ -178,9 +178,8 @@ def _constant_baseline(scoring: _Scoring, split: str) -> dict[str, Any]:
     return task.constant_baseline(boxes, MetricSettings.of(config.eval))
 
 
-def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float) -> list[str]:
+def _by_area(split: str, classes: dict[str, dict[str, float]], names: Sequence[str]) -> list[str]:
     """One short line per class of area, where there are several; all scores and the words of place are in the file."""
-    names = (f"prec@{threshold:g}", "box_mean_iou", "box_overall_iou")
     return [
         f"  {split:>8}  boxes, {area:<11} "
         + "   ".join(f"{name} {scores[name]:.4f}" for name in names)
@@ -190,14 +189,14 @@ def _by_area(split: str, classes: dict[str, dict[str, float]], threshold: float)
     ]
 
 
-def _table(split: str, values: dict[str, Any], control: str) -> str:
+def _table(split: str, values: dict[str, Any], task: Task, settings: MetricSettings) -> str:
     shuffled = values.get("shuffled", {})
     names = [name for name in values if isinstance(values[name], float) and name != "count"]
     lines = [", ".join(f"{key} {value}" for key, value in values["protocol"].items())]
     for name in names:
-        beside = f"   {control} {shuffled[name]:.4f}" if name in shuffled else ""
+        beside = f"   {task.control} {shuffled[name]:.4f}" if name in shuffled else ""
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
-    lines += _by_area(split, values.get("by_area", {}), values["protocol"]["iou_threshold"])
+    lines += _by_area(split, values.get("by_area", {}), task.area_names(settings))
     return "\n".join(lines)

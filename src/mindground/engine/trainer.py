@@ -213,7 +213,9 @@ class Trainer:
             self.folder.open(fresh=not resumed)
             dump_yaml(self.config, self.folder.config)
         self.comm.barrier()
-        self.log = RunLog(self.folder, writes=self.leads, since=self.state.step if resumed else None)
+        curves = self.parts.task.curve_names(self.parts.metrics)
+        since = self.state.step if resumed else None
+        self.log = RunLog(self.folder, writes=self.leads, curves=curves, since=since)
         self._name_what_is_left_out()
         for name, (rate, decay) in self.step.optimizer.groups_by_name.items():
             _LOG.info("group %s: learning rate %g, weight decay %g", name, rate, decay)

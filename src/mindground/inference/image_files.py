@@ -17,6 +17,7 @@ from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.geo.geojson import to_geojson, write_geojson
 from mindground.inference.predictor import check_sentence
 from mindground.structures import Prediction
+from mindground.visualize.caption import Caption, plain_caption
 from mindground.visualize.drawing import contact_sheet, draw, save_png
 
 __all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary"]
@@ -84,6 +85,7 @@ def predict_files(
     min_score: float = 0.0,
     model: str = "",
     categories: Mapping[int, str] | None = None,
+    caption: Callable[[Prediction], Caption] = plain_caption,
 ) -> Results:
     """Predict every sentence on every image, or every image without a sentence, and write the results to `out`.
 
@@ -100,6 +102,7 @@ def predict_files(
         min_score: predictions below it are left out.
         model: name of the model, for the results.
         categories: label -> name, for `predictions.json`.
+        caption: prediction -> the words of its figure, as `Task.caption` gives them.
 
     Raises:
         DataError: an empty sentence, or sentences that the network does not read or lacks.
@@ -121,7 +124,7 @@ def predict_files(
             _LOG.error("%s", error)
             continue
         _record(document, number, path, pixels, found)
-        panels = [draw(pixels, one, min_score=min_score) for one in found]
+        panels = [draw(pixels, one, caption=caption(one)) for one in found]
         figure = panels[0] if len(panels) == 1 else contact_sheet(panels)
         results.files.append(save_png(out / f"{names[path]}.png", figure))
         if raster is not None and raster.crs:

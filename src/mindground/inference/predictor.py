@@ -20,12 +20,15 @@ import numpy as np
 from mindground.errors import CheckpointError, DataError, ImageError
 from mindground.files.images import read_image, to_rgb8
 from mindground.structures import Batch, Example, Prediction
+from mindground.visualize.caption import plain_caption
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from mindground.config import Config
     from mindground.models.base import GroundingModel
+    from mindground.tasks import Task
+    from mindground.visualize.caption import Caption
 
 __all__ = ["Predictor", "as_rgb", "check_sentence"]
 
@@ -82,6 +85,8 @@ class Predictor:
 
         self.model, self.transform, self.asks_expression = model, transform, asks_expression
         self.name, self.config, self.categories = name, config, dict(categories or {})
+        # Of a checkpoint; a network that is handed in alone has none.
+        self._task: Task | None = None
         self.model.set_train(False)
         self._runner = Runner(model, graph=graph, precision=precision)
         # Encoders that run once for many sentences about one image.
@@ -132,7 +137,7 @@ class Predictor:
             raise CheckpointError(
                 f"{path} holds no vocabulary, so it cannot read a sentence; take a trained checkpoint"
             )
-        return cls(
+        made = cls(
             loaded.model,
             build_transform(config.data, task.kind, task.truth, tokenizer=loaded.tokenizer),
             asks_expression=task.asks_expression,
@@ -143,6 +148,18 @@ class Predictor:
             config=config,
             categories=loaded.categories,
         )
+        made._task = task
+        return made
+
+    def caption(self, prediction: Prediction, min_score: float | None = None) -> Caption:
+        """The words of a figure of a prediction, as its task says them (`visualize.draw(..., caption=...)`).
+
+        Args:
+            min_score: what scores less is not shown; None takes the task's own threshold.
+        """
+        if self._task is None:
+            return plain_caption(prediction, min_score)
+        return self._task.caption(None, prediction, self.categories, min_score)
 
     @overload
     def __call__(self, image: Any, text: str | None = None, min_score: float = 0.0) -> Prediction: ...

@@ -14,6 +14,7 @@ from mindground.data.dataset import Dataset
 from mindground.errors import ConfigError
 from mindground.models.interface import ModelInterface
 from mindground.structures import Batch, Prediction, Sample, Truth
+from mindground.visualize.caption import Caption
 
 __all__ = ["MetricSettings", "Metrics", "Task"]
 
@@ -132,3 +133,27 @@ class Task(ABC):
         Raises:
             DataError: the task has no such answer.
         """
+
+    @abstractmethod
+    def caption(
+        self,
+        sample: Sample | None,
+        prediction: Prediction,
+        categories: Mapping[int, str] | None = None,
+        min_score: float | None = None,
+    ) -> Caption:
+        """What a figure of a prediction says, and which of its objects the figure shows.
+
+        Args:
+            sample: with the truth; None where there is none.
+            categories: category id -> name.
+            min_score: what scores less is not shown and not counted as found; None takes the task's own threshold.
+        """
+
+    @abstractmethod
+    def curve_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """The few metrics whose curves show how a run goes."""
+
+    @abstractmethod
+    def area_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """The metrics of one class of area in a printed table; empty where `Metrics.breakdown` has no such classes."""

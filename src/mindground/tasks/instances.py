@@ -15,6 +15,7 @@ from mindground.errors import DataError
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.metrics.instances import InstanceMetrics, empty_size_classes
+from mindground.metrics.matching import iou_matrix, match_detections
 from mindground.structures import (
     IgnoredRegion,
     Prediction,
@@ -25,10 +26,16 @@ from mindground.structures import (
     instance_truth,
 )
 from mindground.tasks.base import MetricSettings, Task
+from mindground.visualize.caption import Caption
 
 __all__ = ["InstanceTask"]
 
 _NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+
+# What a figure shows of many detections: those with at least this score, and no more than a reader can tell apart.
+_SHOWN_SCORE, _MOST_SHOWN = 0.3, 20
+# A detection finds an object of its own class from this IoU on.
+_FOUND_IOU = 0.5
 
 
 class InstanceTask(Task):
@@ -102,6 +109,71 @@ class InstanceTask(Task):
     def constant_baseline(self, boxes: Callable[[], np.ndarray], settings: MetricSettings) -> dict[str, Any]:
         """There is none: average precision of one fixed box says nothing about a set of instances."""
         raise DataError("--with-constant compares with one fixed box, which means something for one referent only")
+
+    def caption(
+        self,
+        sample: Sample | None,
+        prediction: Prediction,
+        categories: Mapping[int, str] | None = None,
+        min_score: float | None = None,
+    ) -> Caption:
+        """How many objects were found, class names and scores beside the boxes, and how many detections are shown.
+
+        By default detections of at least 0.3 are counted, and the 20 highest of them are shown; the caption says so.
+        """
+        threshold = _SHOWN_SCORE if min_score is None else min_score
+        counted = np.flatnonzero(prediction.scores >= threshold)
+        counted = counted[np.argsort(-prediction.scores[counted], kind="stable")]
+        shown = counted[:_MOST_SHOWN]
+        labels = np.zeros(len(prediction), np.int64) if prediction.labels is None else prediction.labels
+
+        def name(label: int) -> str:
+            return (categories or {}).get(int(label), f"class {int(label)}")
+
+        return Caption(
+            sentence="" if sample is None else self._matched(sample, prediction.select(counted), threshold),
+            note=_shown_note(len(prediction), len(counted), len(shown), threshold),
+            legend="detections",
+            truth_texts=() if sample is None else tuple(map(name, sample.labels)),
+            prediction_texts=tuple(f"{name(labels[index])} {prediction.scores[index]:.2f}" for index in shown),
+            shown=tuple(int(index) for index in shown),
+        )
+
+    def _matched(self, sample: Sample, counted: Prediction, threshold: float) -> str:
+        """How many objects the detections found, one to one."""
+        truth, objects = instance_truth(sample), len(sample.boxes_xyxy)
+        if not objects:
+            return "no object to find"
+        form = "box" if "box" in self.interface.answers or truth.masks is None else "mask"
+        labels = np.zeros(len(counted), np.int64) if counted.labels is None else counted.labels
+        found = match_detections(
+            iou_matrix(counted, truth, form), counted.scores, labels, sample.labels, threshold=_FOUND_IOU
+        )
+        number = int(np.count_nonzero(found >= 0))
+        return (
+            f"{number} of {objects} {'object' if objects == 1 else 'objects'} found "
+            f"(same class, {form} IoU >= {_FOUND_IOU:g}, score >= {threshold:.2f})"
+        )
+
+    def curve_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """Average precision over all thresholds and at 0.5, for every form of answer."""
+        forms = [form for form in ("mask", "box") if form in self.interface.answers]
+        return tuple(f"{form}_{name}" for form in forms for name in ("ap", "ap50"))
+
+    def area_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """None: COCO's size classes are among the scores already."""
+        return ()
+
+
+def _shown_note(total: int, counted: int, shown: int, threshold: float) -> str:
+    """How many detections are drawn, and why not all."""
+    if not total:
+        return "nothing found"
+    if not counted:
+        return f"0 of {total} detections drawn (score >= {threshold:.2f})"
+    if shown < counted:
+        return f"{shown} of {total} detections drawn (highest scores)"
+    return f"{shown} of {total} detections drawn (score >= {threshold:.2f})"
 
 
 def _scaled(giver: Sample, taker: Sample) -> Sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +15,11 @@ from mindground.data.shuffle import shuffle_expressions
 from mindground.files.atomic import write_text
 from mindground.metrics.baselines import best_constant_box
 from mindground.metrics.counts import MASK_THRESHOLDS
+from mindground.metrics.matching import ious
 from mindground.metrics.referring import ReferringMetrics
 from mindground.structures import Prediction, Sample, Truth, referent_truth
 from mindground.tasks.base import MetricSettings, Task
+from mindground.visualize.caption import Caption, plain_caption
 
 __all__ = ["ReferringTask"]
 
@@ -68,3 +71,33 @@ class ReferringTask(Task):
         """`prec@t` of the best fixed box on the canvas."""
         value, box = best_constant_box(boxes(), settings.iou_threshold)
         return {f"prec@{settings.iou_threshold:g}": value, "box_xyxy_of_canvas": [round(float(v), 4) for v in box]}
+
+    def caption(
+        self,
+        sample: Sample | None,
+        prediction: Prediction,
+        categories: Mapping[int, str] | None = None,
+        min_score: float | None = None,
+    ) -> Caption:
+        """The sentence, and the IoU with the truth: of boxes, and of masks where both sides have them.
+
+        Classes are not named: the sentence says what is looked for. All predictions are shown by default.
+        """
+        words = plain_caption(prediction, min_score)
+        if sample is None:
+            return words
+        words = replace(words, sentence=words.sentence or sample.expression or "")
+        if not words.shown or not len(sample.boxes_xyxy):
+            return words
+        found = zip(("box IoU", "mask IoU"), ious(prediction, referent_truth(sample)), strict=True)
+        numbers = [f"{name} {value:.2f}" for name, value in found if value is not None]
+        return replace(words, note="  ·  ".join(filter(None, (words.note, *numbers))))
+
+    def curve_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """Precision at the threshold and mean IoUs, of what the model answers."""
+        boxes = (f"prec@{settings.iou_threshold:g}", "box_mean_iou") if "box" in self.interface.answers else ()
+        return (*boxes, "mean_iou") if "mask" in self.interface.answers else boxes
+
+    def area_names(self, settings: MetricSettings) -> tuple[str, ...]:
+        """The classes of area hold scores of boxes."""
+        return (f"prec@{settings.iou_threshold:g}", "box_mean_iou", "box_overall_iou")

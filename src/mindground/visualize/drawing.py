@@ -1,4 +1,4 @@
-"""Figures of an image with a sentence, the truth and the prediction.
+"""Figures of an image with the truth, the prediction and a caption.
 
 cv2 draws boxes and masks, Pillow draws text in any script. Every public function takes RGB uint8 arrays, returns a new
 one and does not change its arguments.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,11 +17,11 @@ from PIL import Image
 
 from mindground.errors import ImageError
 from mindground.files.atomic import atomic_file
-from mindground.structures import Prediction, Sample, box_iou
-from mindground.structures.truth import referent_box, referent_mask
+from mindground.structures import Prediction, Truth
+from mindground.visualize.caption import Caption, plain_caption
 from mindground.visualize.text_drawing import Word, draw_text, fit_lines, line_height, text_width
 
-__all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "ious", "panels_of", "save_png", "side_by_side"]
+__all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "panels_of", "save_png", "side_by_side"]
 
 Colour = tuple[int, int, int]
 
@@ -42,63 +42,42 @@ class Palette:
 
 @dataclass
 class _Layer:
-    """One set of objects to draw over the image: its name in the legend, its colour, boxes, masks and scores."""
+    """One set of objects to draw over the image: its name in the legend, its colour, boxes, masks and texts."""
 
     name: str
     colour: Colour
     boxes: np.ndarray
     masks: np.ndarray
-    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    # One beside each box, or none.
+    texts: tuple[str, ...] = ()
+    below: bool = False
 
 
 _PALETTE = Palette()
-
-
-def ious(prediction: Prediction, truth: Sample | Prediction) -> tuple[float | None, float | None]:
-    """(box IoU, mask IoU) of the prediction with the highest score, in original pixels.
-
-    The truth of a sentence is all that it refers to (see `referent`), otherwise the first object. A value is None
-    where there is nothing to compare: no truth, or no masks on one side. An empty prediction against a true object
-    counts as 0.
-    """
-    size = prediction.size
-    if not len(truth.boxes_xyxy):
-        return None, None
-    true_box, truth_masks = truth.boxes_xyxy[0], _masks_of(truth, size)[:1]
-    if isinstance(truth, Sample) and truth.expression is not None:
-        union_mask = referent_mask(truth, size)
-        true_box, truth_masks = referent_box(truth), truth_masks if union_mask is None else union_mask[None]
-    if not len(prediction.boxes_xyxy):
-        return 0.0, (0.0 if len(truth_masks) else None)
-    best = int(np.argmax(prediction.scores))
-    box = float(box_iou(prediction.boxes_xyxy[best], true_box))
-    found_masks = prediction.mask_arrays()
-    if not len(found_masks) or not len(truth_masks):
-        return box, None
-    found, true = found_masks[best] != 0, truth_masks[0] != 0
-    union = np.count_nonzero(found | true)
-    return box, (np.count_nonzero(found & true) / union if union else 0.0)
+# Height in pixels of the texts beside boxes.
+_TEXT_SIZE = 12
 
 
 def draw(
     image: np.ndarray,
     prediction: Prediction | None = None,
-    truth: Sample | Prediction | None = None,
+    truth: Truth | None = None,
     *,
+    caption: Caption | None = None,
     expression: str | None = None,
     width: int | None = None,
     palette: Palette = _PALETTE,
-    min_score: float = 0.0,
 ) -> np.ndarray:
     """One panel: the image with truth and prediction on it, and a caption below.
 
     Args:
         image: (H, W, 3) uint8 RGB, the original image.
         prediction, truth: in pixels of `image`; None draws nothing.
-        expression: the sentence in the caption; by default the prediction's or the truth's own.
+        caption: the words, and which predictions are drawn, as `Task.caption` gives them; by default the words that
+            follow from the prediction alone.
+        expression: the sentence in the caption; by default the caption's own.
         width: width of the panel in pixels; by default close to the image's own size.
         palette: colours.
-        min_score: predictions below it are left out; the caption then says that nothing was found.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -106,17 +85,18 @@ def draw(
     Raises:
         ImageError: the array is not an RGB uint8 image, or the prediction belongs to another size.
     """
-    sentence = expression or _expression_of(prediction) or _expression_of(truth) or ""
+    words = _words(prediction, caption, expression)
     _check_image(image, prediction)
-    layers = _layers((image.shape[0], image.shape[1]), prediction, truth, palette, min_score)
-    return _panel(image, layers, sentence, _note(prediction, truth, min_score), width, palette)
+    layers = _layers((image.shape[0], image.shape[1]), prediction, truth, words, palette)
+    return _panel(image, layers, words.sentence, words.note, width, palette)
 
 
 def side_by_side(
     image: np.ndarray,
     prediction: Prediction,
-    truth: Sample | Prediction,
+    truth: Truth,
     *,
+    caption: Caption | None = None,
     expression: str | None = None,
     width: int | None = None,
     palette: Palette = _PALETTE,
@@ -125,14 +105,15 @@ def side_by_side(
 
     See `draw` for arguments, result and errors.
     """
-    sentence = expression or prediction.expression or _expression_of(truth) or ""
-    _check_image(image, prediction)
-    left = draw(image, None, truth, expression=sentence, width=width, palette=palette)
-    # The right panel shows the IoUs with the truth of the left one.
-    note = "  ·  ".join(_iou_texts(*ious(prediction, truth))) or _note(prediction, None, 0.0)
-    layers = _layers((image.shape[0], image.shape[1]), prediction, None, palette, 0.0)
-    right = _panel(image, layers, sentence, note, width, palette)
+    words = _words(prediction, caption, expression)
+    left = draw(image, None, truth, caption=replace(words, note=""), width=width, palette=palette)
+    right = draw(image, prediction, None, caption=words, width=width, palette=palette)
     return contact_sheet([left, right, *panels_of(image, prediction, width=width, palette=palette)], columns=0)
+
+
+def _words(prediction: Prediction | None, caption: Caption | None, expression: str | None) -> Caption:
+    words = plain_caption(prediction) if caption is None else caption
+    return replace(words, sentence=expression) if expression else words
 
 
 def panels_of(
@@ -233,36 +214,19 @@ def _check_image(image: np.ndarray, prediction: Prediction | None = None) -> Non
         )
 
 
-def _expression_of(found: Sample | Prediction | None) -> str | None:
-    return None if found is None else found.expression
-
-
-def _masks_of(found: Sample | Prediction, size: tuple[int, int]) -> np.ndarray:
-    if isinstance(found, Prediction):
-        return found.mask_arrays()
-    return found.masks(size) if found.has_masks else np.zeros((0, *size), np.uint8)
-
-
 def _layers(
-    size: tuple[int, int],
-    prediction: Prediction | None,
-    truth: Sample | Prediction | None,
-    palette: Palette,
-    min_score: float,
+    size: tuple[int, int], prediction: Prediction | None, truth: Truth | None, words: Caption, palette: Palette
 ) -> list[_Layer]:
     """The layers to draw, the truth first so that the prediction is on top."""
     layers = []
     if truth is not None:
-        layers.append(_Layer("truth", palette.truth, truth.boxes_xyxy, _masks_of(truth, size)))
+        outlined = truth.masks is not None and len(truth.boxes_xyxy) > 0
+        masks = truth.masks(size) if truth.masks is not None and outlined else np.zeros((0, *size), np.uint8)
+        layers.append(_Layer("truth", palette.truth, truth.boxes_xyxy, masks, words.truth_texts, below=True))
     if prediction is not None:
-        keep = prediction.scores >= min_score
-        masks = prediction.mask_arrays()
-        masks = masks[keep] if len(masks) else masks
-        scores = prediction.scores[keep]
-        # A network without a confidence gives exactly 1 (structures.Prediction), which is not shown.
-        measured = len(scores) == 1 and scores[0] < 1
-        name = f"prediction {scores[0]:.2f}" if measured else "prediction"
-        layers.append(_Layer(name, palette.prediction, prediction.boxes_xyxy[keep], masks, scores))
+        shown = prediction if words.shown is None else prediction.select(np.asarray(words.shown, np.int64))
+        boxes, masks = shown.boxes_xyxy, shown.mask_arrays()
+        layers.append(_Layer(words.legend, palette.prediction, boxes, masks, words.prediction_texts))
     return layers
 
 
@@ -315,38 +279,51 @@ def _draw_boxes(canvas: np.ndarray, layer: _Layer, scale: tuple[float, float], p
         edges = np.clip(edges, stroke / 2, [wide - stroke / 2, high - stroke / 2] * 2)
         low, top = (tuple(int(v) for v in np.rint(edge * 2**fraction)) for edge in (edges[:2], edges[2:]))
         cv2.rectangle(halo, low, top, palette.halo, stroke + 2, cv2.LINE_AA, fraction)
-        frames.append((low, top, stroke, edges))
+        frames.append((low, top, stroke))
     canvas[:] = cv2.addWeighted(halo, 0.55, canvas, 0.45, 0)
-    for low, top, stroke, _ in frames:
+    for low, top, stroke in frames:
         cv2.rectangle(canvas, low, top, layer.colour, stroke, cv2.LINE_AA, fraction)
-    if len(layer.scores) < 2:
-        return
-    size = 13
-    labels = []
-    for (_, _, _, edges), score in zip(frames, layer.scores, strict=True):
-        if min(edges[2] - edges[0], edges[3] - edges[1]) > 4 * size:  # the label must not cover the object
-            labels.append((edges[0] + 3, edges[1] + 1, f"{score:.2f}", size, palette.paper, True))
-    canvas[:] = draw_text(canvas, labels, background=layer.colour)
 
 
-def _iou_texts(box: float | None, mask: float | None) -> list[str]:
-    pairs = (("box IoU", box), ("mask IoU", mask))
-    return [f"{name} {value:.2f}" for name, value in pairs if value is not None]
+def _draw_texts(canvas: np.ndarray, layers: Sequence[_Layer], scale: tuple[float, float], palette: Palette) -> None:
+    """Write the texts of all layers beside their boxes, in place; where there is room, none covers another."""
+    taken: list[np.ndarray] = []
+    for layer in layers:
+        words: list[Word] = []
+        for box, text in zip(layer.boxes, layer.texts, strict=True) if layer.texts else ():
+            if not text:
+                continue
+            width = text_width(text, _TEXT_SIZE, bold=True)
+            places = _places(np.asarray(box, np.float64) * (*scale, *scale), width, canvas.shape[:2], layer.below)
+            place = next((p for p in places if not any(_overlap(p, other) for other in taken)), places[0])
+            taken.append(place)
+            words.append((float(place[0]), float(place[1]), text, _TEXT_SIZE, palette.paper, True))
+        if words:
+            canvas[:] = draw_text(canvas, words, background=layer.colour)
 
 
-def _note(prediction: Prediction | None, truth: Sample | Prediction | None, min_score: float) -> str:
-    """The numbers at the right end of the legend."""
-    if prediction is None:
-        return ""
-    kept = int(np.count_nonzero(prediction.scores >= min_score))
-    if not kept:
-        return "nothing found"
-    if truth is None:
-        return f"{kept} found" if kept > 1 else ""
-    one_referent = isinstance(truth, Sample) and truth.expression is not None
-    if kept > 1 or (len(truth.boxes_xyxy) > 1 and not one_referent):
-        return f"{kept} found of {len(truth.boxes_xyxy)}"
-    return "  ·  ".join(_iou_texts(*ious(prediction, truth)))
+def _places(edges: np.ndarray, width: float, size: tuple[int, ...], below: bool) -> list[np.ndarray]:
+    """Places (4,) xyxy for a text at a box (xyxy), the best first, all on a canvas of `size` (height, width).
+
+    Outside the box small objects stay visible: above it, or below it where that is wanted, then the other side.
+    """
+    high = line_height(_TEXT_SIZE)
+    above, under = edges[1] - high - 2, edges[3] + 3
+    tops = [under, above] if below else [above, under]
+    tops += [edges[1] + 2, edges[3] - high - 1]
+    places = []
+    for left in (edges[0] + 2, edges[2] - width - 2):
+        for top in tops:
+            x = np.clip(left, 3, max(3, size[1] - width - 3))
+            y = np.clip(top, 1, max(1, size[0] - high))
+            places.append(np.asarray([x, y, x + width, y + high]))
+    return places
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    # Three pixels on the left and on the right belong to the background of a text.
+    gap = np.asarray([6, 0])
+    return bool((one[:2] < other[2:] + gap).all() and (other[:2] < one[2:] + gap).all())
 
 
 def _panel(
@@ -358,6 +335,7 @@ def _panel(
         _draw_masks(canvas, layer, palette)
     for layer in layers:
         _draw_boxes(canvas, layer, scale, palette)
+    _draw_texts(canvas, layers, scale, palette)
     return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from mindground.data import Dataset
 from mindground.errors import DataError
 from mindground.files.images import read_image
-from mindground.structures import Prediction
+from mindground.structures import Prediction, Sample, instance_truth
+from mindground.visualize.caption import Caption
 from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
 
 __all__ = ["choose_indexes", "show_samples"]
@@ -18,6 +19,7 @@ __all__ = ["choose_indexes", "show_samples"]
 _SHEET_PANEL_WIDTH = 420
 
 Ask = Callable[[np.ndarray, str | None], Prediction]
+Describe = Callable[[Sample, Prediction], Caption]
 
 
 def choose_indexes(count: int, wanted: int) -> list[int]:
@@ -26,7 +28,14 @@ def choose_indexes(count: int, wanted: int) -> list[int]:
 
 
 def show_samples(
-    ask: Ask, dataset: Dataset, indexes: Sequence[int], out: str | Path, *, sheet: bool = False, title: str = ""
+    ask: Ask,
+    dataset: Dataset,
+    indexes: Sequence[int],
+    out: str | Path,
+    *,
+    describe: Describe,
+    sheet: bool = False,
+    title: str = "",
 ) -> Path:
     """Draw samples of a data set and return the path of the image file.
 
@@ -35,6 +44,7 @@ def show_samples(
         dataset: split of a data set.
         indexes: samples to draw, in this order.
         out: the .png file, or a folder; then the name follows from the arguments.
+        describe: (sample, prediction) -> the words of its figure; `Task.caption` is one.
         sheet: True draws truth and prediction into one small panel per sample; False draws truth, prediction
             and the family's attention maps of every sample side by side.
         title: one line above the panels.
@@ -52,10 +62,11 @@ def show_samples(
         sample = dataset[index]
         image = read_image(sample.image_path)
         prediction = ask(image, sample.expression)
+        words, truth = describe(sample, prediction), instance_truth(sample)
         if sheet:
-            panels.append(draw(image, prediction, sample, width=_SHEET_PANEL_WIDTH))
+            panels.append(draw(image, prediction, truth, caption=words, width=_SHEET_PANEL_WIDTH))
         else:
-            panels.append(side_by_side(image, prediction, sample))
+            panels.append(side_by_side(image, prediction, truth, caption=words))
     figure = contact_sheet(panels, None if sheet else 1, title=title) if sheet or len(panels) > 1 else panels[0]
     name = "contact_sheet.png" if sheet else f"samples_{'_'.join(map(str, indexes[:8]))}.png"
     out = Path(out)

@@ -71,7 +71,7 @@ def _params(entry: dict, box: np.ndarray, shape: tuple[int, int], canvas: int, c
 
 
 def _valid(geometry: Geometry) -> np.ndarray:
-    """(S, S) bool, True where the picture lies on the canvas."""
+    """(S, S) bool, True where the image lies on the canvas."""
     rows, columns = (np.arange(side) for side in geometry.canvas_size)
     (x, y), (height, width) = geometry.offset, geometry.resized_size
     return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))

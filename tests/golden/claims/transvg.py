@@ -66,7 +66,7 @@ def _whole(
 
 
 def _moved(op: dict, image: np.ndarray, box: np.ndarray, theirs: dict[str, np.ndarray], checks: Checks) -> None:
-    """Resized, cut or mirrored; on a canvas in whose corner the picture lies."""
+    """Resized, cut or mirrored; on a canvas in whose corner the image lies."""
     height, width = theirs["image"].shape[:2]
     params = {
         "resize_long": lambda: TransformParams(op["size"], corner=(0, 0)),

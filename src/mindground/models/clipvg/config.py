@@ -172,7 +172,7 @@ FLAGS: dict[str, str | tuple[str, ...]] = {
     "lr_drop": "train.drop_epochs",
     "lr_power": "train.poly_power",
     "lr_exponential": "train.lr_exponential",
-    # Elsewhere --data_root is where annotations lie; here it is where pictures lie.
+    # Elsewhere --data_root is where annotations lie; here it is where images lie.
     "data_root": "data.image_root",
     "split_root": "data.root",
 }

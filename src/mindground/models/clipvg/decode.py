@@ -21,7 +21,7 @@ def dior_legacy_to_xyxy(boxes: np.ndarray) -> np.ndarray:
 
 
 def decode_box(boxes: np.ndarray, batch: Batch, box_code: str = "cxcywh") -> list[Prediction]:
-    """One prediction for each real row of a batch; its score is 1, because a box alone carries no confidence.
+    """One prediction for each real sample of a batch; its score is 1, because a box alone carries no confidence.
 
     Args:
         boxes: (B, 4) as shares of the canvas.
@@ -29,10 +29,10 @@ def decode_box(boxes: np.ndarray, batch: Batch, box_code: str = "cxcywh") -> lis
     """
     to_xyxy = dior_legacy_to_xyxy if box_code == "dior_legacy" else cxcywh_to_xyxy
     predictions = []
-    for row in range(batch.count):
-        geometry, sample = batch.geometries[row], batch.samples[row]
+    for index in range(batch.count):
+        geometry, sample = batch.geometries[index], batch.samples[index]
         height, width = geometry.canvas_size
-        corners = np.clip(to_xyxy(boxes[row]), 0, 1) * np.asarray([width, height, width, height], np.float32)
+        corners = np.clip(to_xyxy(boxes[index]), 0, 1) * np.asarray([width, height, width, height], np.float32)
         box = geometry.boxes_to_original(corners)
         predictions.append(Prediction(geometry.original_size, box, np.ones(1), expression=sample.expression))
     return predictions

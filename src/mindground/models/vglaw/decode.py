@@ -26,7 +26,7 @@ def _agreement(inside: np.ndarray, box_xyxy: np.ndarray) -> float:
 
 
 def decode_referent(outputs: Mapping[str, np.ndarray], batch: Batch, threshold: float) -> list[Prediction]:
-    """One prediction for each real row of a batch.
+    """One prediction for each real sample of a batch.
 
     The score says how much to trust it: mean probability of the mask's pixels times the share of them
     inside the box. It is low where the mask is faint or box and mask disagree, as happens when the
@@ -37,14 +37,14 @@ def decode_referent(outputs: Mapping[str, np.ndarray], batch: Batch, threshold: 
         threshold: probability above which a pixel belongs to the mask.
     """
     predictions = []
-    for row in range(batch.count):
-        geometry, sample = batch.geometries[row], batch.samples[row]
+    for index in range(batch.count):
+        geometry, sample = batch.geometries[index], batch.samples[index]
         height, width = geometry.canvas_size
-        canvas_box = cxcywh_to_xyxy(outputs["box"][row]) * np.asarray([width, height, width, height], np.float32)
+        canvas_box = cxcywh_to_xyxy(outputs["box"][index]) * np.asarray([width, height, width, height], np.float32)
         box = geometry.boxes_to_original(canvas_box)
         prediction = Prediction(geometry.original_size, box, np.ones(1), expression=sample.expression)
         if "mask_logits" in outputs:
-            logits = outputs["mask_logits"][row, 0]
+            logits = outputs["mask_logits"][index, 0]
             probability = _sigmoid(geometry.map_to_original(logits))
             inside = probability > threshold
             certainty = float(probability[inside].mean()) if inside.any() else 0.0
@@ -52,7 +52,7 @@ def decode_referent(outputs: Mapping[str, np.ndarray], batch: Batch, threshold: 
             prediction.scores = np.asarray([certainty * _agreement(inside, box[0])], np.float32)
             if "mask" in batch.arrays:
                 # The paper compares masks on the canvas; the metric reports that value beside its own.
-                found, truth = _sigmoid(logits) > threshold, batch.arrays["mask"][row, 0] > 0
+                found, truth = _sigmoid(logits) > threshold, batch.arrays["mask"][index, 0] > 0
                 counts = (int((found & truth).sum()), int((found | truth).sum()))
                 prediction.extras["canvas_iou_counts"] = counts
         predictions.append(prediction)
