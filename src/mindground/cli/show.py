@@ -67,7 +67,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         options.device_target,
         mode=options.mode_name,
         batch_size=1,
-        adjust=adjustment(line, "drawing samples", SAMPLES_KEYS),
+        adjust=adjustment(line, "drawing samples", SAMPLES_KEYS, split=options.split, first_split=True),
     )
     data = cast("Config", predictor.config).data  # a checkpoint has one
     split = options.split or eval_splits(data)[0]

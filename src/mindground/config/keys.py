@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-__all__ = ["AFFECTS", "Affects", "affected", "choices_of", "flat", "key"]
+__all__ = ["AFFECTS", "Affects", "acts_in_training_only", "affected", "choices_of", "flat", "key"]
 
 # What is another when a key has another value:
 #   numbers  what a training computes, step by step
@@ -20,15 +20,22 @@ Affects = Literal["numbers", "start", "length", "report", "place", "speed"]
 AFFECTS: tuple[str, ...] = get_args(Affects)
 
 
-def key(default: Any, *, affects: Affects, choices: Callable[[], Iterable[str]] | None = None) -> Any:
+def key(
+    default: Any,
+    *,
+    affects: Affects,
+    choices: Callable[[], Iterable[str]] | None = None,
+    training_only: bool = False,
+) -> Any:
     """A field of a section.
 
     Args:
         default: its value; a list, a mapping or a section is copied for every instance.
         affects: what a change of it changes.
         choices: the values that it may have, where other modules say them.
+        training_only: a trained network answers the same with any value; verbs that do not train refuse the key.
     """
-    metadata = {"affects": affects, "choices": choices}
+    metadata = {"affects": affects, "choices": choices, "training_only": training_only}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -38,6 +45,19 @@ def choices_of(cls: type, name: str) -> list[str] | None:
     """Values that a field may have, where its type does not say them."""
     choices = next(f for f in dataclasses.fields(cls) if f.name == name).metadata.get("choices")
     return None if choices is None else list(choices())
+
+
+def acts_in_training_only(section: Any, name: str) -> bool:
+    """Whether a key, dotted below an instance of a dataclass, is without effect on a trained network."""
+    first, _, rest = name.partition(".")
+    if not dataclasses.is_dataclass(section):
+        return False
+    field = next((f for f in dataclasses.fields(section) if f.name == first), None)
+    if field is None:
+        return False
+    if field.metadata.get("training_only", False):
+        return True
+    return bool(rest) and acts_in_training_only(getattr(section, first), rest)
 
 
 def affected(section: Any, prefix: str = "", usual: str | None = None) -> Iterator[tuple[str, str | None]]:
