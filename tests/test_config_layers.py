@@ -293,3 +293,12 @@ def test_the_division_of_a_data_set_goes_with_it(tmp_path: Path) -> None:
     assert cf.load_config(below, ["--dataset=refcocog"]).data.splitBy == "umd"
     assert cf.load_config(below, ["--dataset=refcoco"]).data.splitBy == "google"
     assert cf.load_config(below, ["--dataset=refcocog", "--splitBy=google"]).data.splitBy == "google"
+
+
+@pytest.mark.parametrize(("family", "dataset"), [("test_detector", "synthetic_instances"), ("vglaw", "synthetic")])
+def test_naming_the_data_set_of_the_default_file_keeps_the_file(family: str, dataset: str) -> None:
+    plain = cf.load_config(None, [f"--family={family}"])
+    assert plain.data.dataset == dataset
+    for name in ("data.dataset", "dataset"):
+        assert cf.load_config(None, [f"--family={family}", f"--{name}={dataset}"]) == plain
+    assert cf.load_config(None, [f"--family={family}", "--dataset=coco"]).data.img_size != plain.data.img_size
