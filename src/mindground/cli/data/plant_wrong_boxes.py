@@ -74,7 +74,7 @@ def _wrong_box(sample: Sample, truth: np.ndarray, others: Sequence[np.ndarray], 
 
 
 def check(planted: dict[str, Any], subset: Path) -> dict[str, Any]:
-    """How a subset treats the wrong and the right samples."""
+    """How a subset treats the wrong and the right samples; a share of none is None."""
     kept = {sample.sample_id for sample in read_jsonl(str(subset), "train")}
     wrong = set(planted["wrong"])
     right = planted["samples"] - len(wrong)
@@ -84,10 +84,14 @@ def check(planted: dict[str, Any], subset: Path) -> dict[str, Any]:
         "kept": len(kept),
         "wrong": len(wrong),
         "wrong_removed": removed,
-        "wrong_removed_share": round(removed / len(wrong), 4),
+        "wrong_removed_share": _share(removed, len(wrong)),
         "right_kept": len(kept - wrong),
-        "right_kept_share": round(len(kept - wrong) / right, 4),
+        "right_kept_share": _share(len(kept - wrong), right),
     }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
 
 
 def _make(config: Config, out: Path, share: float, seed: int) -> dict[str, Any]:
