@@ -34,12 +34,12 @@ def parse_indexes(text: str) -> list[int]:
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, at_least
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
     parser.add_argument("--indexes", metavar="0,7,42", help="samples to draw, truth and prediction beside each other")
-    parser.add_argument("--sheet", type=int, metavar="N", help="contact sheet of N samples (default: 12)")
+    parser.add_argument("--sheet", type=at_least(1), metavar="N", help="contact sheet of N samples (default: 12)")
     parser.add_argument("--split", help="split of the data set; by default the first one that is evaluated")
     parser.add_argument("--out", metavar="PATH", help=".png file or folder; by default the checkpoint's folder")
     parser.add_argument("--device_target", default="auto", help="auto, or the device's name as MindSpore writes it")
@@ -76,7 +76,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     path = show_samples(
         predictor,
         dataset,
-        choose_indexes(len(dataset), options.sheet or 12) if indexes is None else indexes,
+        choose_indexes(len(dataset), 12 if options.sheet is None else options.sheet) if indexes is None else indexes,
         options.out or checkpoint.parent,
         sheet=sheet,
         title=f"{checkpoint.parent.name} / {checkpoint.name}  -  {dataset.name} {split}" if sheet else "",

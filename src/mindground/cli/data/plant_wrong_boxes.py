@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, at_least
 from mindground.config import Config, parse_command_line
 from mindground.curriculum.subsets import Source, SubsetWriter
 from mindground.data import Dataset, build_dataset, eval_splits
@@ -109,7 +109,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the set")
     parser.add_argument("--share", type=float, default=0.25, help="of the boxes that are made wrong")
-    parser.add_argument("--plant-seed", type=int, default=0, help="draws which, and how")
+    parser.add_argument("--plant-seed", type=at_least(0), default=0, help="draws which, and how")
     parser.add_argument("--check", type=Path, metavar="SUBSET.jsonl", help="judge a subset of the set in --out")
     line = parse_command_line(argv, parser)
     options = line.options
