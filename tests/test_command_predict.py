@@ -207,7 +207,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_batch_of_no_sentences_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--batch_size 0"):
+    with pytest.raises(ConfigError, match="--batch_size: 0 must be at least 1"):
         predict.main(["--image", "scene.png", "--text", "ship", "--batch_size", "0"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mindground.cli.verbs import main
@@ -42,3 +44,15 @@ def test_values_outside_their_range(words: str, says: str, capsys: pytest.Captur
     assert main(words.split()) == 2
     said = capsys.readouterr().err
     assert says in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "a/x.TIFF"])
+def test_show_writes_png_files_only(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "--ckpt", "none.ckpt", "--out", name]) == 2
+    assert f"--out {name}: images are written as PNG; use {name.split('.')[0]}.png" in capsys.readouterr().err
+    (tmp_path / name).mkdir(parents=True)  # a folder that is there is one
+    assert main(["show", "--ckpt", "none.ckpt", "--out", name]) == 2
+    assert "none.ckpt does not exist" in capsys.readouterr().err

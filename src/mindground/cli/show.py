@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "parse_indexes"]
 
+OTHER_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
+"""Names of files that are no PNG, and not folders either."""
+
 
 def parse_indexes(text: str) -> list[int]:
     """ "0,7,42" or "0-3,9" -> sample numbers in that order. Raises DataError for anything else."""
@@ -54,12 +57,16 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.cli.checkpoints import newest_checkpoint
     from mindground.config import parse_command_line
 
-    line = parse_command_line(argv, _parser(prog))
+    parser = _parser(prog)
+    line = parse_command_line(argv, parser)
     from mindground.data import build_dataset, eval_splits
     from mindground.inference.predictor import Predictor
     from mindground.visualize.samples import choose_indexes, show_samples
 
     options = line.options
+    name = Path(options.out or "")
+    if name.suffix.lower() in OTHER_SUFFIXES and not name.is_dir():
+        parser.error(f"--out {options.out}: images are written as PNG; use {name.with_suffix('.png')}, or a folder")
     indexes = parse_indexes(options.indexes) if options.indexes else None
     checkpoint = Path(options.ckpt or newest_checkpoint())
     predictor = Predictor.load(

@@ -154,7 +154,7 @@ def import_file(line: CommandLine) -> Imported:
     """Read, rename and load; the report tells what became of every tensor.
 
     Raises:
-        WeightsError: unreadable, or with a rest that nothing explains.
+        WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
     from mindground.files.weights import read_weights
     from mindground.models import build_model
@@ -163,6 +163,11 @@ def import_file(line: CommandLine) -> Imported:
 
     options = line.options
     found = read_weights(options.source)
+    if "mindground" in found.metadata:
+        raise WeightsError(
+            f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
+            "to eval, show and predict, or as --train.pretrained.model to start a training from its weights"
+        )
     tensors, prefix = strip_wrapper_prefix(found.tensors)
     print(
         f"{options.source}: {found.format}, {len(tensors)} tensors"
