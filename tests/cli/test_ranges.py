@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mindground.cli.verbs import main
+from mindground.config import load_config
+from mindground.errors import ConfigError
 
 PREDICT = "predict --ckpt none.ckpt --image a.png --text ship"
 COCO = "a.json --images b --out c"
@@ -56,3 +59,23 @@ def test_show_writes_png_files_only(
     (tmp_path / name).mkdir(parents=True)  # a folder that is there is one
     assert main(["show", "--ckpt", "none.ckpt", "--out", name]) == 2
     assert "none.ckpt does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("vglaw", "model.text.dropout", "7"),
+        ("vglaw", "model.text.start_gain", "-1"),
+        ("vglaw", "model.vit.drop_path_rate", "1"),
+        ("vglaw", "model.dice_loss_coef", "-1"),
+        ("vglaw", "eval.mask_threshold", "7"),
+        ("vglaw", "eval.iou_threshold", "-1"),
+        ("vglaw", "eval.box_thresholds", "[0.5,7]"),
+        ("vglaw", "eval.batch_size", "0"),
+        ("clipvg", "model.vl_dropout", "-0.5"),
+        ("clipvg", "model.giou_loss_coef", "-1"),
+    ],
+)
+def test_keys_outside_their_range(family: str, key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{key}=") + ".* must "):
+        load_config(None, [f"--family={family}", f"--{key}={value}"])

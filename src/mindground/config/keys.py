@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-__all__ = ["AFFECTS", "Affects", "acts_in_training_only", "affected", "choices_of", "flat", "key"]
+from mindground.errors import ConfigError
+
+__all__ = ["AFFECTS", "Affects", "acts_in_training_only", "affected", "choices_of", "flat", "key", "refuse_outside"]
 
 # What is another when a key has another value:
 #   numbers  what a training computes, step by step
@@ -77,6 +80,22 @@ def affected(section: Any, prefix: str = "", usual: str | None = None) -> Iterat
             yield from ((f"{name}.{entry}", affects) for entry in value)
         else:
             yield name, affects
+
+
+def refuse_outside(section: Any, prefix: str, names: Iterable[str], low: float, high: float = math.inf) -> None:
+    """For the `__post_init__` of a section: raises ConfigError for a number outside `low` (included) to `high` (not).
+
+    Args:
+        section: instance of a dataclass.
+        prefix: before every name in the message.
+        names: fields that hold numbers.
+        low, high: the range.
+    """
+    for name in names:
+        value = getattr(section, name)
+        if not low <= value < high:
+            span = f"at least {low} and below {high}" if high < math.inf else f"at least {low}, and finite"
+            raise ConfigError(f"{prefix}{name}={value} must be {span}")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

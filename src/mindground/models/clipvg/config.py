@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from mindground.config.keys import key
+from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
 
 __all__ = [
@@ -80,6 +80,8 @@ class ClipVGConfig:
     position_start: Literal["normal", "sincos"] = key("normal", affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
+        refuse_outside(self, "model.", [f.name for f in fields(self) if f.name.endswith("_loss_coef")], 0)
+        refuse_outside(self, "model.", ["vl_dropout"], 0, 1)
         if self.clip_model and self.clip_model not in CLIP_PRESETS:
             raise ConfigError(
                 f"model.clip_model={self.clip_model!r} is not supported; choose one of {', '.join(CLIP_PRESETS)}, or "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from mindground.config.keys import key
+from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
 
 __all__ = [
@@ -40,6 +40,9 @@ class VisualConfig:
     # trunc_normal, or sincos: from random weights a network that knows places from the start learns far sooner.
     position_start: Literal["trunc_normal", "sincos"] = key("trunc_normal", affects="numbers", training_only=True)
 
+    def __post_init__(self) -> None:
+        refuse_outside(self, "model.vit.", ["drop_path_rate"], 0, 1)
+
 
 @dataclass
 class TextConfig:
@@ -56,6 +59,10 @@ class TextConfig:
     # Deviation of the start weights as a multiple of 1/sqrt(inputs); 0 = the published 0.02. Only for training from
     # random weights at small widths, where 0.02 leaves too little of the words in the sentence's summary.
     start_gain: float = key(0.0, affects="numbers", training_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "model.text.", ["dropout"], 0, 1)
+        refuse_outside(self, "model.text.", ["start_gain"], 0)
 
 
 @dataclass
@@ -89,6 +96,7 @@ class VGLawConfig:
     xiou_loss_type: str = key("giou", affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
+        refuse_outside(self, "model.", [f.name for f in fields(self) if f.name.endswith("_loss_coef")], 0)
         if self.law_type not in LAW_TYPES:
             raise ConfigError(f"model.law_type={self.law_type!r} is unknown; choose one of {', '.join(LAW_TYPES)}")
         if self.xiou_loss_type not in ("iou", "giou", "diou", "ciou"):
