@@ -125,6 +125,7 @@ def test_a_missing_data_set_says_what_goes_where(
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--device.precision=float16", "--device_target=CPU"), "use float32"),
         (("--data.synthetic.image_size=16",), "at least 64"),
+        (("--data.synthetic.seed=-1",), "data.synthetic.seed=-1 must be at least 0"),
     ],
 )
 def test_wrong_keys_and_values(words: tuple[str, ...], says: str, refused: Callable[..., str]) -> None:

@@ -130,6 +130,9 @@ def test_parse_indexes() -> None:
 
 def test_choose_indexes() -> None:
     assert choose_indexes(100, 3) == [0, 49, 99] and choose_indexes(2, 12) == [0, 1] and choose_indexes(1, 1) == [0]
+    for wanted in (0, -3):
+        with pytest.raises(DataError, match="ask for 1 or more"):
+            choose_indexes(10, wanted)
 
 
 def test_newest_checkpoint(tmp_path: Path) -> None:
@@ -209,7 +212,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_batch_of_no_sentences_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--batch_size 0"):
+    with pytest.raises(ConfigError, match="--batch_size: 0 must be at least 1"):
         predict.main(["--image", "scene.png", "--text", "ship", "--batch_size", "0"])
 
 

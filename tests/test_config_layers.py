@@ -284,3 +284,21 @@ def test_lists_of_a_section_are_not_shared() -> None:
     first.lr_factors["base"] = 2.0
     assert second.drop_epochs == [10] and second.lr_factors == {}
     assert dataclasses.fields(dataclasses.make_dataclass("A", [("x", int, key(3, affects="speed"))]))[0].default == 3
+
+
+def test_the_division_of_a_data_set_goes_with_it(tmp_path: Path) -> None:
+    below = file(tmp_path, "below.yaml", "data: {dataset: refcoco, splitBy: google}")
+    assert cf.load_config(below).data.splitBy == "google"
+    assert cf.load_config(below, ["--dataset=jsonl"]).data.splitBy == ""
+    assert cf.load_config(below, ["--dataset=refcocog"]).data.splitBy == "umd"
+    assert cf.load_config(below, ["--dataset=refcoco"]).data.splitBy == "google"
+    assert cf.load_config(below, ["--dataset=refcocog", "--splitBy=google"]).data.splitBy == "google"
+
+
+@pytest.mark.parametrize(("family", "dataset"), [("test_detector", "synthetic_instances"), ("vglaw", "synthetic")])
+def test_naming_the_data_set_of_the_default_file_keeps_the_file(family: str, dataset: str) -> None:
+    plain = cf.load_config(None, [f"--family={family}"])
+    assert plain.data.dataset == dataset
+    for name in ("data.dataset", "dataset"):
+        assert cf.load_config(None, [f"--family={family}", f"--{name}={dataset}"]) == plain
+    assert cf.load_config(None, [f"--family={family}", "--dataset=coco"]).data.img_size != plain.data.img_size

@@ -50,6 +50,14 @@ def test_what_is_known() -> None:
     assert eval_splits(DataConfig(dataset="refcoco", splitBy="somebody")) == ["val"]
 
 
+@pytest.mark.parametrize("name", ["synthetic", "jsonl", "coco", "unc"])
+def test_a_division_is_refused_where_there_is_one(name: str) -> None:
+    told = f"data.splitBy='umd' has no use with data.dataset={name}, which knows one division"
+    for read in (lambda data: build_dataset(data, "val"), lambda data: inspect_dataset(data, ["val"])):
+        with pytest.raises(ConfigError, match=told):
+            read(DataConfig(dataset=name, root="nowhere", splitBy="umd"))
+
+
 def test_an_unknown_name_suggests_the_nearest() -> None:
     for ask in (lambda data: build_dataset(data, "train"), eval_splits, usual_split_by):
         with pytest.raises(ConfigError, match="'refcocos'; did you mean 'refcoco'.*synthetic"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,33 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         read_checkpoint(tensors)
     with pytest.raises(CheckpointError, match="does not exist"):
         read_checkpoint(tmp_path / "absent.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config", []),
+        ("tokenizer", "words"),
+        ("state", [1]),
+        ("state", None),
+        ("state", {"step": "7"}),
+        ("state", {"epoch": 1.5}),
+        ("state", {"samples": -1}),
+        ("state", {"step": 7, "best": "high"}),
+        ("state", {"metrics": [1]}),
+        ("state", {"categories": ["ship"]}),
+        ("state", {"categories": {"ship": "1"}}),
+    ],
+)
+def test_a_description_of_other_types_is_refused(saved: Path, name: str, value: Any) -> None:
+    contents = read_checkpoint(saved)
+    payload = {"schema": contents.schema, "config": contents.config, "tokenizer": None, "state": contents.state}
+    tensors = contents.tensors
+    write_safetensors_atomic(saved, tensors, {"mindground": json.dumps(payload)})
+    assert read_checkpoint(saved).state == contents.state
+    write_safetensors_atomic(saved, tensors, {"mindground": json.dumps({**payload, name: value})})
+    with pytest.raises(CheckpointError, match=f"its description is damaged: {name}.*; take another copy"):
+        read_checkpoint(saved)
 
 
 def test_weights_of_another_shape(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

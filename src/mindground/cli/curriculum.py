@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Parse, then run or continue. Whatever computes is a process of its own, so MindSpore is not imported here."""
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, at_least, share
     from mindground.config import parse_command_line
     from mindground.curriculum.run import CurriculumSettings, run_curriculum
     from mindground.curriculum.subsets import read_source, source_of
@@ -28,9 +28,9 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
         "--source", action="append", default=[], metavar="NAME=PATH", help="JSON-lines set or YAML file; repeat it"
     )
     parser.add_argument("--out", type=Path, required=True, help="work folder; the same one continues")
-    parser.add_argument("--start-threshold", type=float, default=0.5, help="where every search begins")
+    parser.add_argument("--start-threshold", type=share, default=0.5, help="where every search begins")
     parser.add_argument("--order", default="", help="sources from simple to complex, comma-separated")
-    parser.add_argument("--ranks", type=int, default=1, help="processes of every training (mpirun -n)")
+    parser.add_argument("--ranks", type=at_least(1), default=1, help="processes of every training (mpirun -n)")
     line = parse_command_line(argv, parser)
     options, config = line.options, line.config()
     sources = [read_source(text) for text in options.source] or [source_of("train", config.data)]

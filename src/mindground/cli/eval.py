@@ -41,7 +41,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     options = line.options
     score(
         options.ckpt,
-        adjustment(line, "evaluation", EVALUATION_KEYS),
+        adjustment(line, "evaluation", EVALUATION_KEYS, split=options.split),
         splits=[options.split] if options.split else None,
         out=options.out,
         records=options.records,

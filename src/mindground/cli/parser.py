@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mindground.errors import ConfigError
 
-__all__ = ["VerbParser"]
+__all__ = ["VerbParser", "at_least", "share"]
+
+
+def share(text: str) -> float:
+    """Type of an option that is a share, a score or an overlap: a number from 0 to 1."""
+    value = _number(text, float, "a number")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
+    return value
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Type of an option that counts from `low`."""
+
+    def count(text: str) -> int:
+        value = _number(text, int, "a whole number")
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text} must be at least {low}")
+        return value
+
+    return count
+
+
+def _number(text: str, kind: type, called: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {called}") from error
 
 
 class VerbParser(argparse.ArgumentParser):

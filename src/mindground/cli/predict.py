@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, at_least, share
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -33,11 +33,11 @@ def _parser(prog: str | None) -> VerbParser:
         help="what to find; may be given several times (models that find every instance take none)",
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
-    parser.add_argument("--min-score", type=float, help="below this score nothing counts as found (default: 0)")
+    parser.add_argument("--min-score", type=share, help="below this score nothing counts as found (default: 0)")
     parser.add_argument("--json", action="store_true", help="print predictions.json instead of the list of files")
     parser.add_argument(
         "--batch_size",
-        type=int,
+        type=at_least(1),
         help="sentences computed together at most (default: 16 where an image is encoded once for all, else 4)",
     )
     parser.add_argument("--device_target", default="auto", help="auto, or the device's name as MindSpore writes it")
@@ -52,11 +52,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.cli.checkpoints import newest_checkpoint
     from mindground.config import parse_command_line
 
-    parser = _parser(prog)
-    line = parse_command_line(argv, parser)
+    line = parse_command_line(argv, _parser(prog))
     options = line.options
-    if options.batch_size is not None and options.batch_size < 1:
-        parser.error(f"--batch_size {options.batch_size}: at least one sentence goes through at once")
     from mindground.errors import ImageError
     from mindground.inference.image_files import find_images, predict_files, summary
     from mindground.inference.predictor import Predictor

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "parse_indexes"]
 
+OTHER_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
+"""Names of files that are no PNG, and not folders either."""
+
 
 def parse_indexes(text: str) -> list[int]:
     """ "0,7,42" or "0-3,9" -> sample numbers in that order. Raises DataError for anything else."""
@@ -34,12 +37,12 @@ def parse_indexes(text: str) -> list[int]:
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, at_least
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
     parser.add_argument("--indexes", metavar="0,7,42", help="samples to draw, truth and prediction beside each other")
-    parser.add_argument("--sheet", type=int, metavar="N", help="contact sheet of N samples (default: 12)")
+    parser.add_argument("--sheet", type=at_least(1), metavar="N", help="contact sheet of N samples (default: 12)")
     parser.add_argument("--split", help="split of the data set; by default the first one that is evaluated")
     parser.add_argument("--out", metavar="PATH", help=".png file or folder; by default the checkpoint's folder")
     parser.add_argument(
@@ -59,7 +62,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.cli.checkpoints import newest_checkpoint
     from mindground.config import parse_command_line
 
-    line = parse_command_line(argv, _parser(prog))
+    parser = _parser(prog)
+    line = parse_command_line(argv, parser)
     from mindground.data import build_dataset, eval_splits
     from mindground.inference.predictor import Predictor
     from mindground.models import model_interface
@@ -67,6 +71,9 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.visualize.samples import choose_indexes, show_samples
 
     options = line.options
+    name = Path(options.out or "")
+    if name.suffix.lower() in OTHER_SUFFIXES and not name.is_dir():
+        parser.error(f"--out {options.out}: images are written as PNG; use {name.with_suffix('.png')}, or a folder")
     indexes = parse_indexes(options.indexes) if options.indexes else None
     checkpoint = Path(options.ckpt or newest_checkpoint())
     predictor = Predictor.load(
@@ -74,7 +81,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         options.device_target,
         mode=options.mode_name,
         batch_size=1,
-        adjust=adjustment(line, "drawing samples", SAMPLES_KEYS),
+        adjust=adjustment(line, "drawing samples", SAMPLES_KEYS, split=options.split, first_split=True),
     )
     config = cast("Config", predictor.config)  # a checkpoint has one
     data = config.data
@@ -86,7 +93,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     path = show_samples(
         predictor,
         dataset,
-        choose_indexes(len(dataset), options.sheet or 12) if indexes is None else indexes,
+        choose_indexes(len(dataset), 12 if options.sheet is None else options.sheet) if indexes is None else indexes,
         options.out or checkpoint.parent,
         describe=lambda sample, found: task.caption(sample, found, categories, options.min_score),
         sheet=sheet,

@@ -4,8 +4,9 @@
     line = parse_command_line(sys.argv[1:], parser)     # of a command: line.options.ckpt, line.config()
 
 Order, later wins: defaults of the dataclasses, files from the furthest `base:` down, the command line. With no file the
-family's `default.yaml` is used (minutes on two cores, on the synthetic set; VG-LAW's where no family is named), unless
-another data set is asked for: then its `published.yaml` or, without one, the defaults of the dataclasses.
+family's `default.yaml` is used (minutes on two cores, on a synthetic set; VG-LAW's where no family is named), unless
+another data set than the one in it is asked for: then its `published.yaml` or, without one, the defaults of the
+dataclasses.
 
 Families, data sets and transform recipes are handed in (`config.registry`); importing this package imports no model,
 no data and no MindSpore. Keys of older versions stay readable (`config.upgrade`).
@@ -242,12 +243,20 @@ def _file_layers(paths: Sequence[str | Path]) -> list[Layer]:
     return [Layer(source, tree, schema_of(tree, source=source)) for source, tree in layers]
 
 
+def _dataset_of(layers: Sequence[Layer]) -> str:
+    sections = [layer.tree.get("data") for layer in layers]
+    named = [data["dataset"] for data in sections if isinstance(data, Mapping) and "dataset" in data]
+    return str(named[-1]) if named else DataConfig().dataset
+
+
 def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides) -> list[Layer]:
     if paths is None:
         facts = registry.family(_last(overrides, "family") or _DEFAULT_FAMILY)
-        synthetic = (_last(overrides, "dataset", "data.dataset") or "synthetic") == "synthetic"
-        file = facts.default_file if synthetic else facts.published_file
-        return _file_layers([file] if file else [])
+        usual = _file_layers([facts.default_file]) if facts.default_file else []
+        asked = _last(overrides, "dataset", "data.dataset")
+        if asked is None or asked == _dataset_of(usual):
+            return usual
+        return _file_layers([facts.published_file]) if facts.published_file else []
     return _file_layers([paths] if isinstance(paths, (str, Path)) else list(paths))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-__all__ = ["AFFECTS", "Affects", "affected", "choices_of", "flat", "key"]
+from mindground.errors import ConfigError
+
+__all__ = ["AFFECTS", "Affects", "acts_in_training_only", "affected", "choices_of", "flat", "key", "refuse_outside"]
 
 # What is another when a key has another value:
 #   numbers  what a training computes, step by step
@@ -20,15 +23,22 @@ Affects = Literal["numbers", "start", "length", "report", "place", "speed"]
 AFFECTS: tuple[str, ...] = get_args(Affects)
 
 
-def key(default: Any, *, affects: Affects, choices: Callable[[], Iterable[str]] | None = None) -> Any:
+def key(
+    default: Any,
+    *,
+    affects: Affects,
+    choices: Callable[[], Iterable[str]] | None = None,
+    training_only: bool = False,
+) -> Any:
     """A field of a section.
 
     Args:
         default: its value; a list, a mapping or a section is copied for every instance.
         affects: what a change of it changes.
         choices: the values that it may have, where other modules say them.
+        training_only: a trained network answers the same with any value; verbs that do not train refuse the key.
     """
-    metadata = {"affects": affects, "choices": choices}
+    metadata = {"affects": affects, "choices": choices, "training_only": training_only}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -38,6 +48,19 @@ def choices_of(cls: type, name: str) -> list[str] | None:
     """Values that a field may have, where its type does not say them."""
     choices = next(f for f in dataclasses.fields(cls) if f.name == name).metadata.get("choices")
     return None if choices is None else list(choices())
+
+
+def acts_in_training_only(section: Any, name: str) -> bool:
+    """Whether a key, dotted below an instance of a dataclass, is without effect on a trained network."""
+    first, _, rest = name.partition(".")
+    if not dataclasses.is_dataclass(section):
+        return False
+    field = next((f for f in dataclasses.fields(section) if f.name == first), None)
+    if field is None:
+        return False
+    if field.metadata.get("training_only", False):
+        return True
+    return bool(rest) and acts_in_training_only(getattr(section, first), rest)
 
 
 def affected(section: Any, prefix: str = "", usual: str | None = None) -> Iterator[tuple[str, str | None]]:
@@ -57,6 +80,22 @@ def affected(section: Any, prefix: str = "", usual: str | None = None) -> Iterat
             yield from ((f"{name}.{entry}", affects) for entry in value)
         else:
             yield name, affects
+
+
+def refuse_outside(section: Any, prefix: str, names: Iterable[str], low: float, high: float = math.inf) -> None:
+    """For the `__post_init__` of a section: raises ConfigError for a number outside `low` (included) to `high` (not).
+
+    Args:
+        section: instance of a dataclass.
+        prefix: before every name in the message.
+        names: fields that hold numbers.
+        low, high: the range.
+    """
+    for name in names:
+        value = getattr(section, name)
+        if not low <= value < high:
+            span = f"at least {low} and below {high}" if high < math.inf else f"at least {low}, and finite"
+            raise ConfigError(f"{prefix}{name}={value} must be {span}")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -82,7 +82,8 @@ def swaps_of(tree: Mapping[str, Any]) -> Swaps:
 def merge_layers(layers: Sequence[Layer], family: Family) -> Merged:
     """All layers as one tree; later ones win.
 
-    A `model` section of another family is left out, and so are the keys of a recipe that a later layer replaces.
+    A `model` section of another family is left out, and so are the keys of a recipe and the division of a data set that
+    a later layer replaces.
 
     Raises:
         ConfigError: unknown section or key (with the nearest right one), wrong type, keys that contradict each other.
@@ -92,16 +93,25 @@ def merge_layers(layers: Sequence[Layer], family: Family) -> Merged:
     swaps: Swaps = {TransformConfig: registry.transform_class(names[-1] if names else DEFAULT_RECIPE)}
     defaults = TrainConfig()
     tree: dict[str, Any] = {"train": {"lr": defaults.lr, "lr_factors": dict(family.lr_groups)}}
-    said = []
+    said: list[tuple[str, dict[str, Any]]] = []
     for index, (layer, new) in enumerate(zip(layers, renewed, strict=True)):
         _keep_keys_of_recipe(new.tree, names[index:], new.droppable, layer.where)
         own = _check(new.tree, family, layer, swaps)
         if "train" in own:
             renew_rates(own["train"], tree["train"], family, layer.where)
             _one_schedule(own["train"], tree["train"], defaults, layer.where)
+        _forget_division(own, tree, said)
         tree = merge(tree, own)
         said.append((layer.source, own))
     return Merged(tree, said)
+
+
+def _forget_division(own: Mapping[str, Any], tree: dict[str, Any], said: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """A layer that names another data set takes back the division that layers below named for theirs."""
+    dataset, below = own.get("data", {}).get("dataset"), tree.get("data", {})
+    if dataset is not None and below.get("dataset", dataset) != dataset:
+        for data in [below, *(layer.get("data", {}) for _, layer in said)]:
+            data.pop("splitBy", None)
 
 
 def _recipes(trees: Sequence[Mapping[str, Any]], layers: Sequence[Layer]) -> list[str]:

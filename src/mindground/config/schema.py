@@ -75,7 +75,7 @@ class DataConfig:
     image_root: str = key("", affects="place")
     # Folder of <dataset>(<splitBy>)/<ref_id>.npy masks made by others; empty = masks are drawn from the annotations.
     mask_path: str = key("", affects="place")
-    train_split: str = key("train", affects="numbers")
+    train_split: str = key("train", affects="numbers", training_only=True)
     # Splits to evaluate, the first one chooses the best checkpoint. Empty = the usual ones of the data set.
     eval_splits: list[str] = key([], affects="report")
     # Side of the square canvas in pixels.
@@ -93,11 +93,11 @@ class DataConfig:
     transform: TransformConfig = field(default_factory=transform_config)
     # Training: 0 = every epoch augments anew; K = the augmentations of K epochs are used in turn, which lets
     # train.feature_cache keep what frozen encoders make of them.
-    augment_variants: int = key(0, affects="numbers")
+    augment_variants: int = key(0, affects="numbers", training_only=True)
     # Threads that read and transform images, per rank; 0 = in the training thread.
     num_workers: int = key(2, affects="speed")
     # Training: megabytes of decoded images that every rank keeps, for sets with many sentences per image.
-    image_cache_mb: int = key(0, affects="speed")
+    image_cache_mb: int = key(0, affects="speed", training_only=True)
     # False trains and scores boxes only.
     use_mask: bool = key(True, affects="numbers")
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -210,7 +210,7 @@ class EvalConfig:
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
     shuffle_expressions: bool = key(False, affects="report")
     # Metric of the first evaluation split that chooses best.ckpt. Empty = the usual one of the task.
-    select_by: str = key("", affects="report")
+    select_by: str = key("", affects="report", training_only=True)
     # Score on data whose numbering is not the one of the training; its test samples may have been trained on.
     allow_other_data: bool = key(False, affects="report")
 

@@ -44,6 +44,7 @@ def _validate_data(data: DataConfig) -> None:
         check(data.img_size)
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
     _require(data.synthetic, "data.synthetic", ["image_size"], 64)
+    _require(data.synthetic, "data.synthetic", ["seed"], 0)
     for key in ("mean", "std"):
         values = getattr(data, key)
         if len(values) != 3 or (key == "std" and min(values) <= 0):

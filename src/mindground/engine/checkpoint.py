@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -148,7 +148,50 @@ def read_checkpoint(path: str | Path) -> Contents:
         raise CheckpointError(f"{path}: its description is damaged ({error}); take another copy") from error
     if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
         raise CheckpointError(f"{path} has format {schema!r}; this version reads 1 to {SCHEMA}: update MindGround")
+    _check_description(path, config, payload.get("tokenizer"), state)
     return Contents(path, config, payload.get("tokenizer"), _upgraded_state(state, schema), tensors, schema)
+
+
+# Entries of a run's position that are counted, those of older schemas among them.
+_COUNTS = (
+    "step",
+    "epoch",
+    "samples",
+    "best_step",
+    "evaluated_step",
+    "updates",
+    "samples_per_step",
+    "seed",
+    "rows",
+    "rows_per_step",
+)
+
+
+def _check_description(path: Path, config: Any, tokenizer: Any, state: Any) -> None:
+    """Raises CheckpointError for an entry of another type than this code writes, so that no later line stumbles."""
+    tables = {"config": config, "tokenizer": tokenizer if tokenizer is not None else {}, "state": state}
+    for name, value in tables.items():
+        if not isinstance(value, dict):
+            _damaged(path, name, value, "a table")
+    for name in [name for name in _COUNTS if name in state]:
+        if isinstance(state[name], bool) or not isinstance(state[name], int) or state[name] < 0:
+            _damaged(path, f"state.{name}", state[name], "a number that counts")
+    for name in ("best", "loss_scale"):
+        value = state.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            _damaged(path, f"state.{name}", value, "a number")
+    for name in ("metrics", "categories"):
+        if not isinstance(state.get(name) or {}, dict):
+            _damaged(path, f"state.{name}", state[name], "a table")
+    for number in state.get("categories") or {}:
+        if not number.removeprefix("-").isdecimal():
+            _damaged(path, "state.categories", number, "a table of whole numbers and names")
+
+
+def _damaged(path: Path, name: str, value: Any, wanted: str) -> NoReturn:
+    raise CheckpointError(
+        f"{path}: its description is damaged: {name} is {str(value)[:40]!r}, not {wanted}; take another copy"
+    )
 
 
 # What the position of a run was called -> what it is called now, by the schema in which that changed.

@@ -55,7 +55,7 @@ def instance_truth(sample: Sample) -> Truth:
         drawn = _drawn(sample, size)
         if drawn.shape[1:] == tuple(size):
             return drawn
-        return np.stack([_resized(mask, size) for mask in drawn])
+        return np.stack([_resized(mask, size) for mask in drawn]) if len(drawn) else np.zeros((0, *size), np.uint8)
 
     complete = len(sample.boxes_xyxy) == 0 or sample.has_masks
     return Truth(sample.boxes_xyxy, sample.labels, masks if complete else None)

@@ -23,7 +23,13 @@ Describe = Callable[[Sample, Prediction], Caption]
 
 
 def choose_indexes(count: int, wanted: int) -> list[int]:
-    """At most `wanted` indexes, ascending, spread evenly over `count` samples; the same ones every time."""
+    """At most `wanted` indexes, ascending, spread evenly over `count` samples; the same ones every time.
+
+    Raises:
+        DataError: fewer than one is wanted.
+    """
+    if wanted < 1:
+        raise DataError(f"{wanted} samples cannot be drawn; ask for 1 or more")
     return sorted({int(i) for i in np.linspace(0, count - 1, min(wanted, count))})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mindground.config.keys import key
 from mindground.errors import ConfigError
 from mindground.models.interface import ModelInterface
 
@@ -21,7 +22,7 @@ class Config:
     classes: int = 3
     width: int = 24
     # Cells with the highest objectness that are matched to objects.
-    proposals: int = 24
+    proposals: int = key(24, affects="numbers", training_only=True)
     # Objects of one image that the fixed-shape targets have room for.
     max_objects: int = 16
     # Detections of one image below this score are dropped.

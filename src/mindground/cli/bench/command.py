@@ -23,7 +23,7 @@ from typing import Any
 from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, prepare, run_pair, run_sentences
 from mindground.cli.bench.report import machine, sentence_table, table
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, at_least
 from mindground.config import load_config, to_dict
 from mindground.files.atomic import write_json
 
@@ -38,10 +38,14 @@ NEEDED = ("torch", "transformers")
 def _options(argv: Sequence[str], prog: str | None) -> argparse.Namespace:
     parser = VerbParser(prog, __doc__)
     parser.add_argument("family", choices=compared_families(), help="what to compare")
-    parser.add_argument("--batch", type=int, default=2, help="samples of the batch (default 2)")
-    parser.add_argument("--repeats", type=int, default=7, help="timed turns of each side (default 7)")
-    parser.add_argument("--warm-up", type=int, default=2, help="turns before them; the first one compiles (default 2)")
-    parser.add_argument("--size", type=int, default=0, help="side of the image in pixels (default: as published)")
+    parser.add_argument("--batch", type=at_least(1), default=2, help="samples of the batch (default 2)")
+    parser.add_argument("--repeats", type=at_least(1), default=7, help="timed turns of each side (default 7)")
+    parser.add_argument(
+        "--warm-up", type=at_least(1), default=2, help="turns before them; the first one compiles (default 2)"
+    )
+    parser.add_argument(
+        "--size", type=at_least(0), default=0, help="side of the image in pixels (default: as published)"
+    )
     parser.add_argument("--task", choices=("forward", "step", "both"), default="both", help="what to measure")
     parser.add_argument("--sentences", type=int, default=0, metavar="N", help="one sentence against N about one image")
     parser.add_argument(
@@ -49,8 +53,6 @@ def _options(argv: Sequence[str], prog: str | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", default="", metavar="FILE", help="write everything that was measured there")
     options: argparse.Namespace = parser.parse_args(list(argv))
-    if min(options.batch, options.repeats, options.warm_up) < 1:
-        parser.error("--batch, --repeats and --warm-up are at least 1")
     if options.sentences == 1 or options.sentences < 0:
         parser.error(f"--sentences {options.sentences}: name the number, 2 or more, that is set against one")
     return options

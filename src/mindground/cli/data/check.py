@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, share
 from mindground.config import DataConfig
 from mindground.data import DATASETS, eval_splits, inspect_dataset
 from mindground.data.check.checks import write_report
@@ -32,7 +32,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--splits", default="", help="comma-separated (default: train and the evaluation splits)")
     parser.add_argument("--out", type=Path, help="write the JSON report here")
     parser.add_argument("--no-decode", action="store_true", help="do not read the images whole")
-    parser.add_argument("--min-box-iou", type=float, default=0.5, help="least overlap of a box and its mask's box")
+    parser.add_argument("--min-box-iou", type=share, default=0.5, help="least overlap of a box and its mask's box")
     options = parser.parse_args(argv)
     config = DataConfig(
         dataset=options.dataset,

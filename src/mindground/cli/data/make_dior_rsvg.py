@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, at_least
 from mindground.data import Dataset
 from mindground.data.formats.jsonl import read_jsonl
 from mindground.data.make.dior_rsvg import write_dior_rsvg
@@ -41,7 +41,9 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument(
         "--pictures", choices=("copy", "hardlink", "symlink"), default="copy", help="how they get there"
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the division, and the phrasings from COCO files")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="draws the division, and the phrasings from COCO files"
+    )
     options = parser.parse_args(argv)
     report = write_dior_rsvg(
         options.out,

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, at_least
 from mindground.data.make.referring import make_referring
 
 __all__ = ["main"]
@@ -28,14 +28,14 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument(
         "--splitBy", default="unc", help="name in refs(<splitBy>).p; every reader of the refer family takes unc"
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the phrasings")
-    parser.add_argument("--per-object", type=int, default=4, help="sentences of one object at most")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="draws the phrasings")
+    parser.add_argument("--per-object", type=at_least(1), default=4, help="sentences of one object at most")
     parser.add_argument("--min-side", type=float, default=8.0, help="smallest box side that is asked for, in pixels")
     options = parser.parse_args(argv)
     if options.split and len(options.coco) > 1:
         parser.error("--split names the split of one file; give one file at a time")
-    if options.per_object < 1:
-        parser.error("--per-object must be at least 1")
+    if not 0 <= options.min_side < float("inf"):
+        parser.error(f"--min-side {options.min_side} must be a number of pixels, 0 or more")
     for path in options.coco:
         report = make_referring(
             path,

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, at_least, share
 from mindground.data.make.templates import TemplateRules, make_template_source
 
 __all__ = ["main"]
@@ -27,16 +27,14 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--detections", type=Path, help="COCO results of a detector, in place of the labels")
     parser.add_argument("--split", default="", help="name of the split (default: from the file's name)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the sentences where an image has too many")
-    parser.add_argument("--min-score", type=float, default=0.0, help="least confidence of a detection")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="draws the sentences where an image has too many")
+    parser.add_argument("--min-score", type=share, default=0.0, help="least confidence of a detection")
     parser.add_argument(
-        "--min-share", type=float, default=usual.min_share, help="least share of the image a box has (upstream 1/64)"
+        "--min-share", type=share, default=usual.min_share, help="least share of the image a box has (upstream 1/64)"
     )
-    parser.add_argument("--sentences", type=int, default=usual.sentences, help="of one image at most")
+    parser.add_argument("--sentences", type=at_least(1), default=usual.sentences, help="of one image at most")
     parser.add_argument("--from-above", action="store_true", help="say small and large, not behind and front")
     options = parser.parse_args(argv)
-    if options.sentences < 1:
-        parser.error("--sentences must be at least 1")
     rules = TemplateRules(min_share=options.min_share, sentences=options.sentences, from_above=options.from_above)
     report = make_template_source(
         options.coco,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, at_least
 from mindground.config import Config, parse_command_line
 from mindground.curriculum.subsets import Source, SubsetWriter
 from mindground.data import Dataset, build_dataset, eval_splits
@@ -74,7 +74,7 @@ def _wrong_box(sample: Sample, truth: np.ndarray, others: Sequence[np.ndarray], 
 
 
 def check(planted: dict[str, Any], subset: Path) -> dict[str, Any]:
-    """How a subset treats the wrong and the right samples."""
+    """How a subset treats the wrong and the right samples; a share of none is None."""
     kept = {sample.sample_id for sample in read_jsonl(str(subset), "train")}
     wrong = set(planted["wrong"])
     right = planted["samples"] - len(wrong)
@@ -84,10 +84,14 @@ def check(planted: dict[str, Any], subset: Path) -> dict[str, Any]:
         "kept": len(kept),
         "wrong": len(wrong),
         "wrong_removed": removed,
-        "wrong_removed_share": round(removed / len(wrong), 4),
+        "wrong_removed_share": _share(removed, len(wrong)),
         "right_kept": len(kept - wrong),
-        "right_kept_share": round(len(kept - wrong) / right, 4),
+        "right_kept_share": _share(len(kept - wrong), right),
     }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
 
 
 def _make(config: Config, out: Path, share: float, seed: int) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the set")
     parser.add_argument("--share", type=float, default=0.25, help="of the boxes that are made wrong")
-    parser.add_argument("--plant-seed", type=int, default=0, help="draws which, and how")
+    parser.add_argument("--plant-seed", type=at_least(0), default=0, help="draws which, and how")
     parser.add_argument("--check", type=Path, metavar="SUBSET.jsonl", help="judge a subset of the set in --out")
     line = parse_command_line(argv, parser)
     options = line.options

@@ -43,14 +43,14 @@ __all__ = ["import_file", "main"]
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, at_least
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
     parser.add_argument("--family", required=True, help="whose names the file uses: vitdet, bert, vglaw, ...")
     parser.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
-    parser.add_argument("--image-size", type=int, default=0, help="side of the model's input in pixels")
-    parser.add_argument("--depth", type=int, default=0, help="layers of the text encoder")
+    parser.add_argument("--image-size", type=at_least(1), default=0, help="side of the model's input in pixels")
+    parser.add_argument("--depth", type=at_least(1), default=0, help="layers of the text encoder")
     parser.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
     return parser
 
@@ -151,7 +151,7 @@ def import_file(line: CommandLine) -> Imported:
     """Read, rename and load; the report tells what became of every tensor.
 
     Raises:
-        WeightsError: unreadable, or with a rest that nothing explains.
+        WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
     from mindground.engine.assemble import fill_vocabulary
     from mindground.files.weights import read_weights
@@ -161,6 +161,11 @@ def import_file(line: CommandLine) -> Imported:
 
     options = line.options
     found = read_weights(options.source)
+    if "mindground" in found.metadata:
+        raise WeightsError(
+            f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
+            "to eval, show and predict, or as --train.pretrained.model to start a training from its weights"
+        )
     tensors, prefix = strip_wrapper_prefix(found.tensors)
     print(
         f"{options.source}: {found.format}, {len(tensors)} tensors"

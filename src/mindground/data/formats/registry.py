@@ -97,7 +97,7 @@ class DatasetFormat:
         Args:
             root: where the files lie.
             split: its name (`train`, `val`, `testA`, ...).
-            split_by: a division; empty = the usual one. A format with one division has no use for it.
+            split_by: a division; empty = the usual one. A format with one division takes no other.
             image_root: folder of the images; empty = the usual place.
             mask_path: folder of masks in place of those of the annotations; empty = these.
             settings: keys of `section`.
@@ -138,6 +138,11 @@ class DatasetFormat:
         for key, value in folders.items():
             if value and key not in self.takes:
                 raise ConfigError(f"data.{key}={value!r} has no use with data.dataset={self.name}; leave it empty")
+        if split_by != self.usual_split_by and split_by and "split_by" not in self.takes:
+            raise ConfigError(
+                f"data.splitBy={split_by!r} has no use with data.dataset={self.name}, which knows one division; leave "
+                "it empty"
+            )
         given = {"split_by": split_by or self.usual_split_by, **folders}
         return {key: given[key] for key in self.takes if given[key]}
 

@@ -56,14 +56,14 @@ class ReferentWindowConfig:
     """Keys of `data.transform` for `name: referent_window`; all of them act in training only."""
 
     # Resize to one of nine sizes around img_size, then crop around the referent.
-    multi_scale: bool = key(False, affects="numbers")
+    multi_scale: bool = key(False, affects="numbers", training_only=True)
     # Put the image at a random place of the canvas instead of its centre.
-    translate: bool = key(False, affects="numbers")
-    flip_prob: float = key(0.5, affects="numbers")
+    translate: bool = key(False, affects="numbers", training_only=True)
+    flip_prob: float = key(0.5, affects="numbers", training_only=True)
     # Mirror top to bottom, for images from above, where every side may be up.
-    vertical_flip_prob: float = key(0.0, affects="numbers")
+    vertical_flip_prob: float = key(0.0, affects="numbers", training_only=True)
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = key(0.0, affects="numbers")
+    color_jitter_prob: float = key(0.0, affects="numbers", training_only=True)
 
 
 def draw_window_params(

@@ -25,11 +25,11 @@ __all__ = ["RECIPES", "StretchConfig", "StretchTransform"]
 class StretchConfig:
     """Keys of `data.transform` for `name: stretch`; all of them act in training only."""
 
-    flip_prob: float = key(0.5, affects="numbers")
+    flip_prob: float = key(0.5, affects="numbers", training_only=True)
     # Mirror top to bottom, for images from above, where every side may be up.
-    vertical_flip_prob: float = key(0.0, affects="numbers")
+    vertical_flip_prob: float = key(0.0, affects="numbers", training_only=True)
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = key(0.0, affects="numbers")
+    color_jitter_prob: float = key(0.0, affects="numbers", training_only=True)
 
 
 class StretchTransform(Transform):

@@ -81,20 +81,20 @@ class TransvgConfig:
     """Keys of `data.transform` for `name: transvg`; all of them act in training only."""
 
     # For every second image whose sentence names no place, a random window of it.
-    aug_crop: bool = key(False, affects="numbers")
+    aug_crop: bool = key(False, affects="numbers", training_only=True)
     # The longer side becomes 1.0, 0.95 ... or 0.7 of img_size.
-    aug_scale: bool = key(False, affects="numbers")
+    aug_scale: bool = key(False, affects="numbers", training_only=True)
     # For every second image, a Gaussian blur of 0.1 to 2 pixels.
-    aug_blur: bool = key(False, affects="numbers")
+    aug_blur: bool = key(False, affects="numbers", training_only=True)
     # The released code's place words, window test and scales, slips included (docs/data.md).
-    legacy_augmentation: bool = key(False, affects="numbers")
+    legacy_augmentation: bool = key(False, affects="numbers", training_only=True)
     # Put the image at a random place of the canvas instead of its centre.
-    translate: bool = key(False, affects="numbers")
-    flip_prob: float = key(0.5, affects="numbers")
+    translate: bool = key(False, affects="numbers", training_only=True)
+    flip_prob: float = key(0.5, affects="numbers", training_only=True)
     # Mirror top to bottom, for images from above, where every side may be up.
-    vertical_flip_prob: float = key(0.0, affects="numbers")
+    vertical_flip_prob: float = key(0.0, affects="numbers", training_only=True)
     # Brightness, contrast and saturation, in random order, each times a factor between 0.6 and 1.4.
-    color_jitter_prob: float = key(0.0, affects="numbers")
+    color_jitter_prob: float = key(0.0, affects="numbers", training_only=True)
 
     def check(self, img_size: int) -> None:
         """Raises ConfigError where the released scales, which reach down to img_size - 192, leave nothing."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
 from mindground.models.interface import PretrainedPart
 
@@ -61,24 +62,28 @@ class ClipVGConfig:
     vl_nheads: int = 8
     vl_dim_feedforward: int = 2048
     vl_enc_layers: int = 6
-    vl_dropout: float = 0.1
+    vl_dropout: float = key(0.1, affects="numbers", training_only=True)
     # Rows that the joint position table keeps for text; sentences may be shorter (data.max_len).
     max_query_len: int = 77
     # What of CLIP learns: nothing, the positions of image patches (published), or all of it.
-    train_clip: Literal["nothing", "visual_positions", "all"] = "visual_positions"
+    train_clip: Literal["nothing", "visual_positions", "all"] = key(
+        "visual_positions", affects="numbers", training_only=True
+    )
     # legacy: as trained upstream (no antialiasing); antialias: as newer torchvision shrinks a mask.
     padding_mask: Literal["legacy", "antialias"] = "legacy"
     # dior_legacy decodes checkpoints of the remote-sensing fork, which were trained on corners taken for sizes.
     box_code: Literal["cxcywh", "dior_legacy"] = "cxcywh"
-    bbox_loss_coef: float = 1.0
-    giou_loss_coef: float = 1.0
+    bbox_loss_coef: float = key(1.0, affects="numbers", training_only=True)
+    giou_loss_coef: float = key(1.0, affects="numbers", training_only=True)
     # Above 0: the attention of REG on the image in the last layer is taught to lie on the referent (not in the paper;
     # for random start weights).
-    attention_loss_coef: float = 0.0
+    attention_loss_coef: float = key(0.0, affects="numbers", training_only=True)
     # trunc_normal-like as CLIP starts, or sincos: from random weights a tower that knows places learns far sooner.
-    position_start: Literal["normal", "sincos"] = "normal"
+    position_start: Literal["normal", "sincos"] = key("normal", affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
+        refuse_outside(self, "model.", [f.name for f in fields(self) if f.name.endswith("_loss_coef")], 0)
+        refuse_outside(self, "model.", ["vl_dropout"], 0, 1)
         if self.clip_model and self.clip_model not in CLIP_PRESETS:
             raise ConfigError(
                 f"model.clip_model={self.clip_model!r} is not supported; choose one of {', '.join(CLIP_PRESETS)}, or "

@@ -10,6 +10,7 @@ from mindspore import nn
 
 from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
+from mindground.errors import ConfigError
 from mindground.models.vglaw.config import VGLawConfig
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
@@ -23,7 +24,21 @@ __all__ = ["build", "build_network"]
 
 
 def build(config: Any) -> VGLaw:
-    """Network of a resolved configuration (`mindground.config.Config`)."""
+    """Network of a resolved configuration (`mindground.config.Config`).
+
+    Raises:
+        ConfigError: the patch size does not divide the canvas, or sentences exceed the text encoder's positions.
+    """
+    size, patch = config.data.img_size, config.model.visual().patch_size
+    if size % patch:
+        near = max(1, round(size / patch)) * patch
+        raise ConfigError(f"data.img_size={size} is no multiple of the {patch} pixels of a patch; use {near}")
+    length, positions = config.data.max_len, config.model.text.max_position_embeddings
+    if length > positions:
+        raise ConfigError(
+            f"data.max_len={length} exceeds the {positions} positions of the text encoder "
+            f"(model.text.max_position_embeddings); use {positions} or less"
+        )
     return build_network(
         config.model,
         img_size=config.data.img_size,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
 from mindground.models.interface import PretrainedPart
 
@@ -36,12 +37,15 @@ class VisualConfig:
     mlp_ratio: float = 4.0
     window_size: int = 14
     window_block_indexes: list[int] = field(default_factory=lambda: [0, 1, 3, 4, 6, 7, 9, 10])
-    drop_path_rate: float = 0.1
+    drop_path_rate: float = key(0.1, affects="numbers", training_only=True)
     # detectron2 uses 1e-6; weights trained by the upstream MindSpore port want 1e-5.
     norm_eps: float = 1e-6
     pretrain_img_size: int = 224
     # trunc_normal, or sincos: from random weights a network that knows places from the start learns far sooner.
-    position_start: Literal["trunc_normal", "sincos"] = "trunc_normal"
+    position_start: Literal["trunc_normal", "sincos"] = key("trunc_normal", affects="numbers", training_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "model.vit.", ["drop_path_rate"], 0, 1)
 
 
 @dataclass
@@ -55,10 +59,14 @@ class TextConfig:
     num_attention_heads: int = 12
     intermediate_size: int = 3072
     max_position_embeddings: int = 512
-    dropout: float = 0.1
+    dropout: float = key(0.1, affects="numbers", training_only=True)
     # Deviation of the start weights as a multiple of 1/sqrt(inputs); 0 = the published 0.02. Only for training from
     # random weights at small widths, where 0.02 leaves too little of the words in the sentence's summary.
-    start_gain: float = 0.0
+    start_gain: float = key(0.0, affects="numbers", training_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "model.text.", ["dropout"], 0, 1)
+        refuse_outside(self, "model.text.", ["start_gain"], 0)
 
 
 @dataclass
@@ -83,15 +91,16 @@ class VGLawConfig:
     pool_dim: int = 64
     box_hidden: int = 256
     # Loss weights; upstream accepts such flags and ignores them.
-    bbox_loss_coef: float = 1.0
-    xiou_loss_coef: float = 1.0
-    focal_loss_coef: float = 1.0
-    dice_loss_coef: float = 1.0
+    bbox_loss_coef: float = key(1.0, affects="numbers", training_only=True)
+    xiou_loss_coef: float = key(1.0, affects="numbers", training_only=True)
+    focal_loss_coef: float = key(1.0, affects="numbers", training_only=True)
+    dice_loss_coef: float = key(1.0, affects="numbers", training_only=True)
     # Above 0: the pooling attention is taught to lie on the referent (not in the paper; for random start weights).
-    attention_loss_coef: float = 0.0
-    xiou_loss_type: str = "giou"
+    attention_loss_coef: float = key(0.0, affects="numbers", training_only=True)
+    xiou_loss_type: str = key("giou", affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
+        refuse_outside(self, "model.", [f.name for f in fields(self) if f.name.endswith("_loss_coef")], 0)
         if self.law_type not in LAW_TYPES:
             raise ConfigError(f"model.law_type={self.law_type!r} is unknown; choose one of {', '.join(LAW_TYPES)}")
         if self.xiou_loss_type not in ("iou", "giou", "diou", "ciou"):
