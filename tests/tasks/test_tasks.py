@@ -12,7 +12,7 @@ from mindground.data import Dataset
 from mindground.errors import ConfigError
 from mindground.models.interface import ModelInterface
 from mindground.structures import IgnoredRegion, Sample, encode_mask
-from mindground.tasks import MetricSettings, Task, task_for
+from mindground.tasks import MetricSettings, Task, task_for, task_of
 
 BOTH = ModelInterface("nothing", ("box", "mask"), many=True)
 SETTINGS = MetricSettings()
@@ -95,3 +95,11 @@ def test_the_control_takes_all_of_another_image_at_the_right_size() -> None:
     (region,) = changed["b"].ignored
     assert region.box_xyxy.tolist() == [25, 50, 50, 100] and region.mask((100, 50)).sum() == 25 * 50
     assert len(changed["a"].boxes_xyxy) == 2 and changed["a"].ignored == () and changed["a"].has_masks
+
+
+def test_a_model_without_a_task_is_refused_by_what_it_asks() -> None:
+    prompted = ModelInterface("prompt", ("mask",))
+    with pytest.raises(ConfigError, match="asks for a prompt has no task yet"):
+        task_of(prompted)
+    with pytest.raises(ConfigError, match="harbour holds instances samples, and this family asks for a prompt"):
+        task_for("instances", prompted, "harbour")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +27,7 @@ from mindground.engine.step import TrainStep
 from mindground.engine.train_state import TrainState, continued
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
+from mindground.metrics import is_better
 from mindground.nn.batch_norm import average_buffers, set_batch_norm
 from mindground.weights.load import load_into
 
@@ -326,8 +326,7 @@ class Trainer:
             )
         _LOG.info("%s: %s", self.parts.eval_name, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
         value = metrics[key]
-        # NaN never becomes the best.
-        if math.isfinite(value) and (self.state.best is None or value > self.state.best):
+        if is_better(value, self.state.best):
             self.state.best, self.state.best_step = value, self.state.step
             if self.leads:
                 self._save(self.folder.best, full=False)

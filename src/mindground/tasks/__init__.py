@@ -57,4 +57,9 @@ def task_of(interface: ModelInterface) -> Task:
     Raises:
         ConfigError: what the model asks belongs to no task.
     """
-    return task_for(_KINDS.get(interface.asks, ""), interface)
+    if interface.asks not in _KINDS:
+        raise ConfigError(
+            f"a model that asks for a {interface.asks} has no task yet: tasks/__init__.py lists what data sets of "
+            f"{' and '.join(sorted(_KINDS.values()))} can answer"
+        )
+    return task_for(_KINDS[interface.asks], interface)
