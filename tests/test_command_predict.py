@@ -26,8 +26,10 @@ from mindground.visualize.samples import choose_indexes, show_samples
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def ask(image: np.ndarray, texts: Sequence[str], min_score: float = 0.0) -> list[Prediction]:
-    """Finds the upper left quarter, surer for longer sentences."""
+def ask(image: np.ndarray, texts: Sequence[str] | None, min_score: float = 0.0) -> list[Prediction]:
+    """Finds the upper left quarter, with higher scores for longer sentences; refuses images without a sentence."""
+    if texts is None:
+        raise DataError("give a sentence")
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     mask[: height // 2, : width // 2] = 1
@@ -170,14 +172,14 @@ def test_user_errors_are_one_sentence_and_exit_2(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A very small VG-LAW with random weights, as training would leave it."""
-    from mindground.config import DeviceConfig, load_config
+    from mindground.config import load_config
     from mindground.data import build_dataset
     from mindground.engine.checkpoint import save_checkpoint
     from mindground.models import build_model
     from mindground.runtime.device import apply
     from mindground.text import build_tokenizer
 
-    apply(DeviceConfig())
+    apply()
     folder = tmp_path_factory.mktemp("run")
     config = load_config(
         None,
@@ -250,7 +252,7 @@ def test_overrides_reach_the_network_of_predict(checkpoint: Path, tmp_path: Path
 def test_overrides_without_effect_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     image = save(tmp_path / "a.png")
     words = ("--ckpt", checkpoint, "--image", image, "--text", "ship")
-    for override in ("--train.lr_base=1", "--data.root=x", "--eval.batch_size=2", "--data.vocab=x"):
+    for override in ("--train.lr=1", "--data.root=x", "--eval.batch_size=2", "--data.vocab=x"):
         done = call(predict.main, *words, override, cwd=tmp_path)
         assert done.returncode == 2 and f"{override.partition('=')[0]} has no effect on prediction" in done.stderr
     assert not (tmp_path / "out").exists()
