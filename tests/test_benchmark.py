@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from commands import Done, call
-from mindground.cli.bench import FAMILIES
+from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, largest_difference
 from mindground.cli.bench.command import main
 from mindground.config import load_config, to_dict
@@ -130,8 +130,11 @@ def test_missing_peer_names_the_file_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_published_recipes_are_what_is_compared() -> None:
     """An installed package has no configs/ folder: recipes come from the families themselves."""
-    for family, (ours, _) in FAMILIES.items():
-        module = importlib.import_module(ours)
+    assert compared_families() == ["clipvg", "vglaw"]
+    for family in compared_families():
+        modules = recipe_modules(family)
+        assert modules is not None
+        module = importlib.import_module(modules[0])
         compared = load_config(None, [f"--family={family}", f"--dataset={module.DATASET}", *module.OVERRIDES])
         (file,) = [path for path in (ROOT / "configs" / family).glob(f"{module.DATASET}.yaml")]
         published = load_config(file, module.OVERRIDES)
@@ -141,6 +144,24 @@ def test_the_published_recipes_are_what_is_compared() -> None:
         changed = {key for key in model if model[key] != other[key]} - {"vit_model", "vit", theirs}
         assert not changed, (family, changed)
         assert compared.data.img_size == published.data.img_size and compared.data.max_len == published.data.max_len
+
+
+def test_a_family_of_another_package_brings_its_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("compared_one", "compared_none"):
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[mindground.families]\n{name} = {name}\n", encoding="utf-8")
+    package = tmp_path / "compared_one"
+    package.mkdir()
+    for file in ("__init__.py", "bench.py", "bench_peer.py", "../compared_none.py"):
+        (package / file).write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert compared_families() == ["clipvg", "compared_one", "vglaw"]
+    assert recipe_modules("compared_one") == ("compared_one.bench", "compared_one.bench_peer")
+    (package / "bench_peer.py").unlink()
+    importlib.invalidate_caches()
+    assert recipe_modules("compared_one") is None
 
 
 def test_a_difference_is_measured_against_the_largest_value() -> None:

@@ -26,8 +26,10 @@ from mindground.visualize.samples import choose_indexes, show_samples
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def ask(image: np.ndarray, texts: Sequence[str], min_score: float = 0.0) -> list[Prediction]:
+def ask(image: np.ndarray, texts: Sequence[str] | None, min_score: float = 0.0) -> list[Prediction]:
     """Finds the upper left quarter, surer for longer sentences."""
+    if texts is None:
+        raise DataError("this network finds what a sentence names; give a sentence")
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     mask[: height // 2, : width // 2] = 1
@@ -180,7 +182,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mindground.runtime.device import apply
     from mindground.text import build_tokenizer
 
-    apply(DeviceConfig())
+    apply(**vars(DeviceConfig()))
     folder = tmp_path_factory.mktemp("run")
     config = load_config(
         None,

@@ -59,7 +59,7 @@ FAMILY = Family(
     "toy",
     config=Window,
     lr_groups={"base": 1.0, "visual": 0.1, "lang": 0.1},
-    pretrained_parts={"model": "all"},
+    pretrained_parts=("model",),
     old_rates={"lr_base": "base", "lr_visual": "visual", "lr_lang": "lang", "lr_nothing": ""},
     old_paths={"pretrained_path": "model", "text_pretrained_path": "model"},
 )
@@ -220,7 +220,7 @@ def test_mappings_on_the_command_line_are_merged_with_what_lies_below(words: lis
 
 
 def test_a_family_that_names_no_groups_takes_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    free = dataclasses.replace(registry.family("vglaw"), lr_groups={}, pretrained_parts={}, old_rates={}, old_paths={})
+    free = dataclasses.replace(registry.family("vglaw"), lr_groups={}, pretrained_parts=(), old_rates={}, old_paths={})
     monkeypatch.setattr(registry, "family", lambda name: free)
     words = ["--train.lr_factors.neck=0.5", "--train.pretrained.neck=x", "--train.lr_factors.neck.deep=1"]
     config = cf.load_config([], words[:2])

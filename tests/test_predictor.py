@@ -19,6 +19,12 @@ from mindground.models.base import Encoder, GroundingModel
 from mindground.structures import Batch, Geometry, Prediction, Sample, encode_mask
 
 
+@pytest.fixture(autouse=True, scope="module")
+def operator_by_operator() -> None:
+    """Whatever mode the tests before these have left: a Cell that a graph runs records no calls."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
 @dataclass
 class FakeExample:
     arrays: dict[str, np.ndarray]

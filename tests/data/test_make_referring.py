@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,67 +32,95 @@ def _class_pool(phrase: str, boxes: dict[int, Box], names: dict[int, str]) -> li
     return [key for key, name in names.items() if name == phrase or name.endswith(f" {phrase}")]
 
 
-def matches(sentence: str, boxes: dict[int, Box], names: dict[int, str], size: tuple[int, int]) -> list[int]:
-    """Ids of the objects that the sentence fits, read literally and without any tolerance."""
-    height, width = size
-    x: Callable[[int], float] = lambda key: _middle(boxes[key])[0]  # noqa: E731
-    y: Callable[[int], float] = lambda key: _middle(boxes[key])[1]  # noqa: E731
-    area: Callable[[int], float] = lambda key: boxes[key][2] * boxes[key][3]  # noqa: E731
+_SIDE = "(left|right|top|bottom)"
+_CELL = "((?:upper|middle|lower) (?:left|middle|right)|center)"
+_RANKS = ("first", "second", "third", "fourth", "fifth")
 
-    def pool(phrase: str) -> list[int]:
-        found = _class_pool(phrase, boxes, names)
-        assert found, f"no object is a {phrase!r}: {sentence}"
+
+class _Objects:
+    """The objects of one image, by id; a sentence is read literally and without any tolerance."""
+
+    def __init__(self, sentence: str, boxes: dict[int, Box], names: dict[int, str], size: tuple[int, int]) -> None:
+        self.sentence, self.boxes, self.names, self.size = sentence, boxes, names, size
+
+    def x(self, key: int) -> float:
+        return _middle(self.boxes[key])[0]
+
+    def y(self, key: int) -> float:
+        return _middle(self.boxes[key])[1]
+
+    def area(self, key: int) -> float:
+        return self.boxes[key][2] * self.boxes[key][3]
+
+    def pool(self, phrase: str) -> list[int]:
+        found = _class_pool(phrase, self.boxes, self.names)
+        assert found, f"no object is a {phrase!r}: {self.sentence}"
         return found
 
-    def outermost(phrase: str, side: str) -> list[int]:
-        key = {"left": x, "right": lambda k: -x(k), "top": y, "bottom": lambda k: -y(k)}[side]
-        best = min(key(k) for k in pool(phrase))
-        return [k for k in pool(phrase) if key(k) == best]
+    def outermost(self, phrase: str, side: str) -> list[int]:
+        axis, sign = (self.x if side in ("left", "right") else self.y), -1 if side in ("right", "bottom") else 1
+        best = min(sign * axis(k) for k in self.pool(phrase))
+        return [k for k in self.pool(phrase) if sign * axis(k) == best]
 
-    side = "(left|right|top|bottom)"
-    if found := re.fullmatch(rf"the {side}most (.+)", sentence):
-        return outermost(found[2], found[1])
-    if found := re.fullmatch(rf"the (.+) (?:on the far|at the very|furthest to the) {side}", sentence):
-        return outermost(found[1], found[2])
-    if found := re.fullmatch(rf"the (.+) that is (\w+) from the {side}", sentence) or re.fullmatch(
-        rf"the (?P<n>first|second|third|fourth|fifth) (?P<c>.+) from the {side}", sentence
-    ):
-        groups = found.groupdict()
-        name, rank = (groups["c"], groups["n"]) if groups else (found[1], found[2])
-        key, sign = (x, 1) if found[3] in ("left", "right") else (y, 1)
-        sign = -1 if found[3] in ("right", "bottom") else sign
-        order = sorted(pool(name), key=lambda k: sign * key(k))
-        return [order[("first", "second", "third", "fourth", "fifth").index(rank)]]
-    cell = "((?:upper|middle|lower) (?:left|middle|right)|center)"
-    if found := re.fullmatch(rf"the (.+?) in the {cell}(?: of the image)?", sentence):
-        words = "middle middle" if found[2] == "center" else found[2]
-        row, column = words.split()
+    def ranked(self, phrase: str, rank: str, side: str) -> list[int]:
+        axis, sign = (self.x if side in ("left", "right") else self.y), -1 if side in ("right", "bottom") else 1
+        order = sorted(self.pool(phrase), key=lambda k: sign * axis(k))
+        return [order[_RANKS.index(rank)]]
+
+    def in_cell(self, phrase: str, cell: str) -> list[int]:
+        height, width = self.size
+        row, column = ("middle middle" if cell == "center" else cell).split()
         inside = []
-        for k in pool(found[1]):
-            across = "left" if x(k) < width / 3 else "middle" if x(k) < 2 * width / 3 else "right"
-            down = "upper" if y(k) < height / 3 else "middle" if y(k) < 2 * height / 3 else "lower"
+        for k in self.pool(phrase):
+            x, y = self.x(k), self.y(k)
+            across = "left" if x < width / 3 else "middle" if x < 2 * width / 3 else "right"
+            down = "upper" if y < height / 3 else "middle" if y < 2 * height / 3 else "lower"
             inside += [k] if (row, column) == (down, across) else []
         return inside
-    if found := re.fullmatch(r"the (largest|biggest|larger|bigger|smallest|smaller) (.+)", sentence):
-        chosen, small = pool(found[2]), found[1].startswith("small")
-        assert (len(chosen) == 2) == found[1].endswith("er"), sentence
-        extreme = (min if small else max)(area(k) for k in chosen)
-        return [k for k in chosen if area(k) == extreme]
-    if found := re.fullmatch(r"the (.+) (?:closest|nearest) to the (.+)", sentence):
-        (anchor,) = pool(found[2])
-        gap = {k: float(np.hypot(x(k) - x(anchor), y(k) - y(anchor))) for k in pool(found[1])}
+
+    def of_size(self, phrase: str, word: str) -> list[int]:
+        chosen, small = self.pool(phrase), word.startswith("small")
+        assert (len(chosen) == 2) == word.endswith("er"), self.sentence
+        extreme = (min if small else max)(self.area(k) for k in chosen)
+        return [k for k in chosen if self.area(k) == extreme]
+
+    def nearest(self, phrase: str, anchor_phrase: str) -> list[int]:
+        (anchor,) = self.pool(anchor_phrase)
+        gap = {k: float(np.hypot(self.x(k) - self.x(anchor), self.y(k) - self.y(anchor))) for k in self.pool(phrase)}
         return [k for k in gap if gap[k] == min(gap.values())]
-    if found := re.fullmatch(r"the (.+?) (?:to the )?(left of|right of|above|below) the (.+)", sentence):
-        (anchor,) = pool(found[3])
+
+    def beside(self, phrase: str, relation: str, anchor_phrase: str) -> list[int]:
+        (anchor,) = self.pool(anchor_phrase)
         inside = []
-        for k in pool(found[1]):
-            dx, dy = x(k) - x(anchor), y(k) - y(anchor)
+        for k in self.pool(phrase):
+            dx, dy = self.x(k) - self.x(anchor), self.y(k) - self.y(anchor)
             where = ("left of" if dx < 0 else "right of") if abs(dx) > abs(dy) else ("above" if dy < 0 else "below")
-            inside += [k] if where == found[2] else []
+            inside += [k] if where == relation else []
         return inside
+
+
+def matches(sentence: str, boxes: dict[int, Box], names: dict[int, str], size: tuple[int, int]) -> list[int]:
+    """Ids of the objects that the sentence fits."""
+    objects = _Objects(sentence, boxes, names, size)
+    if found := re.fullmatch(rf"the {_SIDE}most (.+)", sentence):
+        return objects.outermost(found[2], found[1])
+    if found := re.fullmatch(rf"the (.+) (?:on the far|at the very|furthest to the) {_SIDE}", sentence):
+        return objects.outermost(found[1], found[2])
+    if found := re.fullmatch(rf"the (.+) that is (\w+) from the {_SIDE}", sentence):
+        return objects.ranked(found[1], found[2], found[3])
+    if found := re.fullmatch(rf"the ({'|'.join(_RANKS)}) (.+) from the {_SIDE}", sentence):
+        return objects.ranked(found[2], found[1], found[3])
+    if found := re.fullmatch(rf"the (.+?) in the {_CELL}(?: of the image)?", sentence):
+        return objects.in_cell(found[1], found[2])
+    if found := re.fullmatch(r"the (largest|biggest|larger|bigger|smallest|smaller) (.+)", sentence):
+        return objects.of_size(found[2], found[1])
+    if found := re.fullmatch(r"the (.+) (?:closest|nearest) to the (.+)", sentence):
+        return objects.nearest(found[1], found[2])
+    if found := re.fullmatch(r"the (.+?) (?:to the )?(left of|right of|above|below) the (.+)", sentence):
+        return objects.beside(found[1], found[2], found[3])
     found = re.fullmatch(r"the (?:only )?(.+)", sentence)
     assert found, f"a sentence of an unknown form: {sentence}"
-    return pool(found[1])
+    return objects.pool(found[1])
 
 
 def verify(coco: dict[str, Any], records: list[dict[str, Any]]) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mindground.data.transforms import Transform
-from mindground.models.vglaw.targets import encode_box, encode_mask
+from mindground.models.targets import encode_box
+from mindground.models.vglaw.targets import encode_mask
 from mindground.structures import Example, Sample, referent_truth
 from mindground.text import Tokenizer
 

@@ -13,9 +13,9 @@ from engine.fakes import OneRank, fake_config, fake_parts
 from mindground.data import Dataset
 from mindground.engine import scoring
 from mindground.engine.checkpoint import read_checkpoint
-from mindground.engine.run_folder import check_same_data
+from mindground.engine.run_folder import check_same_categories, check_same_data
 from mindground.engine.trainer import Trainer
-from mindground.errors import CheckpointError
+from mindground.errors import CheckpointError, DataError
 
 OURS, OTHER = "a" * 64, "b" * 64
 
@@ -58,3 +58,14 @@ def test_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"score this checkpoint on test.*aaaa.*bbbb.*allow_other_data=true"):
         _score(monkeypatch, OURS, OTHER)
     assert _score(monkeypatch, OURS, OTHER, allow_other_data=True)["protocol"]["data"] == OTHER[:12]
+
+
+def test_category_ids_must_mean_the_same_classes() -> None:
+    trained = {1: "ship", 2: "plane"}
+    check_same_categories(trained, Dataset([], {1: "ship"}, "x", "val", kind="instances"))
+    check_same_categories(trained, Dataset([], {1: "ship", 3: "tank"}, "x", "val", kind="instances"))
+    check_same_categories({}, Dataset([], {1: "plane"}, "x", "val", kind="instances"))
+    with pytest.raises(DataError, match=r"x val .*1 is 'plane' here and was 'ship'.*\"categories\": {\"1\": \"ship\""):
+        check_same_categories(trained, Dataset([], {1: "plane", 2: "ship"}, "x", "val", kind="instances"))
+    with pytest.raises(DataError, match="'plane' is 7 here and was 2"):
+        check_same_categories(trained, Dataset([], {1: "ship", 7: "plane"}, "x", "val", kind="instances"))

@@ -208,7 +208,13 @@ def test_other_encoders_find_no_features_of_these(tmp_path: Path) -> None:
         model = build_model(config)
         table = model.clip.visual.positional_embedding
         table.set_data(table + changed.get("weight", 0.0))
-        options = {"family": "clipvg", "settings": asdict(config.model), "variants": 1, "dtype": "float32"}
+        options = {
+            "family": "clipvg",
+            "settings": asdict(config.model),
+            "variants": 1,
+            "dtype": "float32",
+            "precision": "float32",
+        }
         stores = open_stores(model, str(tmp_path), **options)
         return {name: store.folder for name, store in stores.items() if isinstance(store, DiskStore)}
 

@@ -23,6 +23,7 @@ from mindground.engine import trainer as trainer_module
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.engine.logs import read_log
 from mindground.engine.signals import RunInterrupted
+from mindground.engine.train_state import continued
 from mindground.engine.trainer import Trainer
 from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError, WriteError
 from mindground.files import atomic
@@ -186,6 +187,42 @@ def test_a_broken_evaluation_shows_before_the_first_step(tmp_path: Path, monkeyp
     with pytest.raises(RuntimeError, match="decode is broken"):
         run(tmp_path)
     assert not list(read_log(tmp_path / "fake" / "log.jsonl")) and not (tmp_path / "fake" / "last.ckpt").exists()
+
+
+def test_a_broken_evaluation_costs_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch before it is saved, and the resumed run makes the evaluation up."""
+    scored, calls = trainer_module.evaluate, []
+
+    def breaks_at_the_second(*words: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:  # one batch before the first step, one epoch, this one
+            raise RuntimeError("the file system is gone")
+        return scored(*words, **more)
+
+    monkeypatch.setattr(trainer_module, "evaluate", breaks_at_the_second)
+    with pytest.raises(RuntimeError, match="file system"):
+        run(tmp_path / "broken")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "broken" / "fake" / "last.ckpt").state["step"] == 12
+    assert run(tmp_path / "broken", resume="auto").state == run(tmp_path / "unbroken").state
+
+
+def test_another_selecting_metric_starts_its_own_best(tmp_path: Path) -> None:
+    """Values of two metrics, splits or thresholds are not compared."""
+    first = run(tmp_path, max_epochs=1)
+    path = tmp_path / "fake" / "metrics.json"
+    value = read_checkpoint(tmp_path / "fake" / "best.ckpt").state["best"]
+    assert value == first.state.best and first.state.best_by.startswith("prec@0.5 of val, ")
+    config = fake_config(tmp_path, max_epochs=2, resume="auto")
+    parts = fake_parts(config)
+    parts.metrics = MetricSettings(iou_threshold=0.7)
+    trainer = Trainer(config, OneRank(), parts)
+    trainer.state.best_by = trainer.state.best_by.replace("prec@0.5", "box_mean_iou")
+    stored = {**read_checkpoint(tmp_path / "fake" / "last.ckpt").state, "best": 99.0}
+    assert continued(trainer.state, stored, 8).best is None
+    assert continued(first.state, stored, 8).best == 99.0
+    trainer.run()
+    assert trainer.state.best_step == 12 and json.loads(path.read_text())["step"] == 12
 
 
 class _StopsAfter:

@@ -8,6 +8,7 @@ import pytest
 
 from mindground.backbones.clip_weights import position_adapter
 from mindground.errors import ConfigError
+from mindground.models.clipvg.builder import build_network
 from mindground.models.clipvg.config import ClipVGConfig, TowersConfig
 from mindground.models.clipvg.decode import decode_box, dior_legacy_to_xyxy
 from mindground.models.clipvg.network import ClipVG
@@ -26,13 +27,13 @@ def network(side: int = SIDE, context: int = 20, **settings: object) -> ClipVG:
     settings = {"vl_nheads": 2, "vl_dim_feedforward": 32, "vl_enc_layers": 2, "vl_dropout": 0.0, **settings}
     settings.setdefault("extract_layers", [0, 2])
     settings.setdefault("max_query_len", 20)
-    net = ClipVG(ClipVGConfig(clip_model="", clip=towers, **settings), side)
+    net = build_network(ClipVGConfig(clip_model="", clip=towers, **settings), img_size=side)
     net.set_train(False)
     return net
 
 
 def inputs(words: tuple[int, ...] = (5, 7), length: int = 20, side: int = SIDE) -> list[np.ndarray]:
-    """Image, tokens, mask, padding; the lower third of every picture is padding."""
+    """Image, tokens, mask, padding; the lower third of every image is padding."""
     rng = np.random.default_rng(0)
     rows = len(words)
     mask = (np.arange(length) < np.asarray(words)[:, None]).astype(np.int32)
@@ -66,7 +67,7 @@ def test_one_image_serves_many_sentences() -> None:
     same = [np.repeat(image[:1], 2, 0), ids, mask, np.repeat(padding[:1], 2, 0)]
     whole = net(*tensors(same))[0].asnumpy()
     features = net.encode_image(ms.Tensor(image[:1]))
-    once = net.ground(features, net.encode_text(ms.Tensor(ids)), *tensors([mask, padding[:1]]))[0].asnumpy()
+    once = net.head(features, net.encode_text(ms.Tensor(ids)), *tensors([mask, padding[:1]]))[0].asnumpy()
     assert np.allclose(once, whole, atol=1e-6)
 
 
@@ -84,7 +85,7 @@ def test_what_learns(train_clip: str, learns: tuple[str, ...], rests: tuple[str,
     assert trained.issuperset(learns) and not trained.intersection(rests)
     # A block behind the last extracted one takes no part.
     assert not any(name.startswith("clip.visual.transformer.resblocks.2.") for name in trained)
-    assert net.frozen_encoders == (train_clip == "nothing")
+    assert all(net.is_frozen(name) for name in net.encoders) == (train_clip == "nothing")
 
 
 def test_every_trained_parameter_receives_a_gradient() -> None:

@@ -47,7 +47,7 @@ def test_an_installed_family_has_its_configuration_flags_and_default(site: Path)
     config = cf.load_config(overrides=["--family=pointer"])
     assert (config.model.width, config.train.lr, config.train.lr_factors) == (8, 0.5, {"base": 1.0})
     assert cf.load_config(overrides=["--family=pointer", "--width=3"]).model.width == 3
-    assert models.model_config_class("pointer")().width == 4
+    assert models.family_facts("pointer").config().width == 4
     with pytest.raises(ConfigError, match="--width belongs to family pointer"):
         cf.load_config(overrides=["--width=3"])
     with pytest.raises(ConfigError, match="did you mean 'pointer'"):

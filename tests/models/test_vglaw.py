@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mindground.losses import attention_loss
+from mindground.models.vglaw.builder import build_network
 from mindground.models.vglaw.config import TextConfig, VGLawConfig, VisualConfig
 from mindground.models.vglaw.network import VGLaw
 
@@ -28,7 +29,7 @@ def _network(**settings: object) -> VGLaw:
         part, key = name.split(".")
         setattr({"vit": vit, "text": text}[part], key, settings.pop(name))
     config = VGLawConfig(vit=vit, text=text, generator_heads=2, law_rank=4, up_channels=8, box_hidden=8, **settings)
-    return VGLaw(config, SIDE)
+    return build_network(config, img_size=SIDE)
 
 
 def _cover(box: np.ndarray, side: int) -> np.ndarray:

@@ -125,10 +125,11 @@ def test_a_short_proof_through_the_engine(tmp_path: Path) -> None:
 def test_augmentation_is_taken_out_or_noticed(tmp_path: Path) -> None:
     draw_referring(tmp_path, 0, 64)
     source = tmp_path / "augmented.yaml"
-    data = {"flip_prob": 0.5, "color_jitter_prob": 0.9, "aug_scale": True}
+    data = {"transform": {"name": "transvg", "flip_prob": 0.5, "color_jitter_prob": 0.9, "aug_scale": True}}
     source.write_text(json.dumps({"base": str(engine.source_file("clipvg")), "data": data}))
     config = engine.configure(source, tmp_path, tmp_path / "runs", steps=1, samples=4, seed=0, extra=())
-    assert config.data.flip_prob == config.data.color_jitter_prob == 0.0 and not config.data.aug_scale
+    recipe = config.data.transform
+    assert recipe.flip_prob == recipe.color_jitter_prob == 0.0 and not recipe.aug_scale
     with pytest.raises(ValueError, match="differ between two epochs"):
         engine._check_still(_Drifting())
 

@@ -184,11 +184,26 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_export_under_other_names(tmp_path: Path) -> None:
     model = _model()
     names = WeightMap("theirs", rules=(("fc.{leaf}", "0.{leaf}"), ("ln.{leaf}", "1.{leaf}")))
-    found = read_weights(export(model, names, tmp_path / "x.safetensors"))
+    done = export(model, names, tmp_path / "x.safetensors")
+    assert (done.written, done.left_out) == (4, ())
+    found = read_weights(done.path)
     assert set(found.tensors) == {"fc.weight", "fc.bias", "ln.gamma", "ln.beta"}
     again = _model()
     load_into(again, names.to_ours(found.tensors, parameter_shapes(again)))
     assert all(np.array_equal(parameter_arrays(again)[name], array) for name, array in parameter_arrays(model).items())
+
+
+def test_export_of_a_part(tmp_path: Path) -> None:
+    model, linear = _model(), WeightMap("linear", rules=(("fc.{leaf}", "0.{leaf}"),))
+    with pytest.raises(WeightsError):
+        export(model, linear, tmp_path / "x.safetensors")
+    done = export(model, linear, tmp_path / "x.safetensors", {"source": "a.ckpt"}, partial=True)
+    assert (done.written, set(done.left_out)) == (2, {"1.gamma", "1.beta"})
+    found = read_weights(done.path)
+    assert set(found.tensors) == {"fc.weight", "fc.bias"} and found.metadata["source"] == "a.ckpt"
+    with pytest.raises(WeightsError, match="none of the 4 tensors"):
+        export(model, WeightMap("empty", rules=()), tmp_path / "y.safetensors", partial=True)
+    assert not (tmp_path / "y.safetensors").exists()
 
 
 def test_parameters_in_bfloat16() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mindground
+from mindground.files.text import read_lines
 from mindground.runtime import device
 
 __all__ = ["Family", "describe", "main"]
@@ -61,7 +62,7 @@ def describe(name: str) -> Family:
     interface = module.interface(load_config(family_facts(name).published_file or [], [f"--family={name}"]))
     return Family(
         name,
-        (module.__doc__ or name).strip().splitlines()[0],
+        (module.__doc__ or name).strip().split("\n")[0],
         interface.asks,
         tuple(interface.answers),
         interface.many,
@@ -92,7 +93,7 @@ def _configurations(name: str, package: Path) -> list[Path]:
 def _comment(path: Path) -> str:
     """The comment at the top of a file as far as the first line that ends a sentence."""
     told: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         if not line.startswith("#"):
             break
         told.append(line.lstrip("# ").strip())

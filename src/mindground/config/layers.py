@@ -6,7 +6,7 @@ rates of older files, which are absolute, and the schedule, which has a short an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,7 +206,7 @@ def _hint_at_new_names(section: Mapping[Any, Any], name: str, cls: type, family:
             raise ConfigError(f"{where}unknown key {f'{name}.{key}'!r}; it is called {new} now")
 
 
-def _check_names(train: Mapping[str, Any], key: str, known: Mapping[str, Any], family: Family, where: str) -> None:
+def _check_names(train: Mapping[str, Any], key: str, known: Collection[str], family: Family, where: str) -> None:
     """Raises ConfigError for a group or a part that the family does not have."""
     for name in train.get(key, {}) if known else ():
         if name not in known:

@@ -54,10 +54,12 @@ class Family:
         ignored_flags: name -> why it has no effect.
         refused_flags: name -> value ("*" = any other) -> what to write instead.
         lr_groups: parameter group -> usual factor on `train.lr`; empty = the network alone knows its groups.
-        pretrained_parts: part of `train.pretrained` -> what it is; empty = the network alone knows its parts.
+        pretrained_parts: names below `train.pretrained`; empty = the network alone knows its parts.
         old_rates: absolute rate of schema 1, such as "lr_base" -> parameter group, "" where it had no effect.
         old_paths: path of schema 1, such as "pretrained_path" -> part.
         changes: schema -> what became of `model.` keys between it and the next.
+        published_dataset: `data.dataset` of the published weights; empty = `published_file` says it.
+        text_layers: dotted key of the number of the text encoder's layers; empty = it cannot be chosen.
         default_file: trains in minutes on two cores.
         published_file: the published recipe; None = the defaults of the dataclasses are.
     """
@@ -68,10 +70,12 @@ class Family:
     ignored_flags: Mapping[str, str] = field(default_factory=dict)
     refused_flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     lr_groups: Mapping[str, float] = field(default_factory=dict)
-    pretrained_parts: Mapping[str, str] = field(default_factory=dict)
+    pretrained_parts: tuple[str, ...] = ()
     old_rates: Mapping[str, str] = field(default_factory=dict)
     old_paths: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[int, Changes] = field(default_factory=dict)
+    published_dataset: str = ""
+    text_layers: str = ""
     default_file: Path | None = None
     published_file: Path | None = None
 

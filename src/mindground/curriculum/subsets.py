@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mindground.config.keys import affected, flat
 from mindground.curriculum.entities import mean_entities
 from mindground.data import Dataset, build_dataset
 from mindground.data.formats.jsonl import samples_to_records, write_description, write_jsonl
@@ -22,14 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "SubsetWriter", "digest_records", "read_source", "source_of", "training_key"]
 
-# Keys of paths and logging, which do not change the numbers. The samples themselves are hashed.
-_NOT_HASHED = (
-    "data.dataset data.splitBy data.root data.image_root data.mask_path data.train_split data.eval_splits "
-    "data.num_workers data.image_cache_mb train.resume train.output_dir train.experiment_name train.short_comment "
-    "train.log_freq "
-    "train.save_steps train.feature_cache eval.batch_size"
-).split()
-_NOT_HASHED_SECTIONS = ("data.synthetic.", "device.")
+# What says where the samples are: they are hashed themselves.
+_SAMPLES = ("data.dataset", "data.splitBy", "data.train_split", "data.eval_splits", "data.synthetic.")
+# What leaves the trained weights and the chosen checkpoint as they are; other keys of reports choose it or judge it.
+_UNSEEN = ("train.resume", "train.log_freq", "train.save_steps", "eval.batch_size")
 # Files that change the numbers: their content is hashed instead of their path.
 _FILES = ("data.vocab", "train.pretrained.")
 
@@ -199,25 +196,18 @@ def training_key(config: Config, samples: str, evaluation: str, ranks: int) -> s
     """
     from mindground.config import to_dict
 
+    affects = dict(affected(config))
     settings = {
         key: value
-        for key, value in _flat(to_dict(config)).items()
-        if key not in _NOT_HASHED and not key.startswith(_NOT_HASHED_SECTIONS)
+        for key, value in flat(to_dict(config)).items()
+        if key.startswith(_FILES) or (affects[key] not in ("place", "speed") and not key.startswith(_SAMPLES + _UNSEEN))
     }
     settings["train.batch_sum"] = config.train.batch_sum or config.train.batch_size * ranks
-    settings["device.precision"] = config.device.precision
     for key in settings:
         if key.startswith(_FILES):
             settings[key] = _content(str(settings[key]))
     text = json.dumps([samples, evaluation, settings], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 @functools.cache

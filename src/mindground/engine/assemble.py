@@ -16,6 +16,7 @@ from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
 from mindground.data.transforms import build_transform
 from mindground.engine.pretrained import load_pretrained
+from mindground.engine.run_folder import check_same_categories
 from mindground.errors import ConfigError
 from mindground.models import build_model, model_interface
 from mindground.models.base import GroundingModel
@@ -121,12 +122,14 @@ def assemble(config: Config, comm: Any) -> RunParts:
     splits = eval_splits(data)
     task = task_for(training.kind, model_interface(config), f"data.dataset={data.dataset!r}")
     thresholds = MetricSettings.of(config.eval)
-    chooses = task.selecting_metric(config.eval.select_by, thresholds)
     tokenizer = None
     if task.asks_expression:
         tokenizer = build_tokenizer(data.tokenizer, data.vocab, training.sentences())
         fill_vocabulary(config.model, tokenizer.vocab_size)
     scored = build_dataset(data, splits[0]) if splits else None
+    if scored is not None and task.has_classes:
+        check_same_categories(training.categories, scored)
+    chooses = task.selecting_metric(config.eval.select_by, thresholds, scored)
     model = build_model(config)
     loader = make_loader(config, training, task, model, tokenizer, comm, training=True)
     left = len(training) - len(loader) * config.train.batch_size * comm.size

@@ -99,7 +99,14 @@ def frozen_encoders(model: GroundingModel) -> tuple[str, ...]:
 
 
 def open_stores(
-    model: GroundingModel, place: str, *, family: str, settings: Mapping[str, Any], variants: int, dtype: str
+    model: GroundingModel,
+    place: str,
+    *,
+    family: str,
+    settings: Mapping[str, Any],
+    variants: int,
+    dtype: str,
+    precision: str,
 ) -> dict[str, FeatureStore]:
     """A store for every frozen encoder; empty where `place` is.
 
@@ -109,6 +116,7 @@ def open_stores(
         settings: the `model` section; what of it an encoder depends on is part of its folder's key.
         variants: how many different augmentations a sample has; 0 = they never repeat.
         dtype: in which features are kept, float32 or float16.
+        precision: in which they are computed (`device.precision`), part of a folder's key.
 
     Raises:
         ConfigError: no encoder is frozen, or augmentations never repeat, so that kept features would be wrong.
@@ -132,8 +140,9 @@ def open_stores(
         )
     if place == "memory":
         return {name: MemoryStore() for name in frozen}
+    kept = dtype if precision == "float32" else f"{dtype}-{precision}"
     return {
-        name: DiskStore(Path(place) / f"{family}-{name}-{_encoder_hash(model, name, settings)}-{dtype}")
+        name: DiskStore(Path(place) / f"{family}-{name}-{_encoder_hash(model, name, settings)}-{kept}")
         for name in frozen
     }
 

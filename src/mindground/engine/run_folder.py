@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindground.errors import CheckpointError, ConfigError
+from mindground.data.dataset import Dataset
+from mindground.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from mindground.config import Config
 
-__all__ = ["RunFolder", "check_same_data", "check_same_run", "resume_path"]
+__all__ = ["RunFolder", "check_same_categories", "check_same_data", "check_same_run", "resume_path"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -140,6 +142,35 @@ def _same(before: Any, now: Any) -> bool:
     if isinstance(before, float) and isinstance(now, float):
         return math.isclose(before, now, rel_tol=1e-12)
     return bool(before == now)
+
+
+def check_same_categories(trained: Mapping[int, str], dataset: Dataset) -> None:
+    """Refuses instances whose category ids mean other classes than those that a model is trained on.
+
+    Args:
+        trained: id -> name of the training data's classes; empty fits everything.
+        dataset: the split that is scored. Classes that the training data do not have are no contradiction.
+
+    Raises:
+        DataError: an id has another name, or a name another id; the first are named.
+    """
+    ids = {name: number for number, name in trained.items()}
+    other = [
+        f"{number} is {name!r} here and was {trained[number]!r}"
+        for number, name in sorted(dataset.categories.items())
+        if trained.get(number, name) != name
+    ]
+    moved = [
+        f"{name!r} is {number} here and was {ids[name]}"
+        for number, name in sorted(dataset.categories.items())
+        if ids.get(name, number) != number
+    ]
+    if other or moved:
+        raise DataError(
+            f"the categories of {dataset.name} {dataset.split} are not those of the training data: "
+            f"{'; '.join((other + moved)[:4])}. Give every split the same ids; JSON lines take them from "
+            f'dataset.json: {{"categories": {json.dumps({str(key): trained[key] for key in sorted(trained)})}}}'
+        )
 
 
 def check_same_data(state: Mapping[str, Any], fingerprint: str, what: str, remedy: str = "") -> None:

@@ -16,7 +16,7 @@ from mindground.engine.assemble import make_loader
 from mindground.engine.checkpoint import Loaded, load_checkpoint, read_checkpoint
 from mindground.engine.evaluator import evaluate
 from mindground.engine.forward import Runner
-from mindground.engine.run_folder import check_same_data
+from mindground.engine.run_folder import check_same_categories, check_same_data
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
@@ -131,6 +131,8 @@ def _score_split(scoring: _Scoring, split: str, controlled: bool) -> tuple[dict[
     if not config.eval.allow_other_data:
         remedy = ", or set eval.allow_other_data=true for data that share nothing with it"
         check_same_data(loaded.state, dataset.fingerprint, f"score this checkpoint on {split}", remedy)
+    if task.has_classes:
+        check_same_categories(loaded.categories, dataset)
     if controlled:
         dataset = task.controlled(dataset, config.train.seed)
     loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, scoring.comm, training=False)

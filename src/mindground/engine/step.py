@@ -89,7 +89,7 @@ class TrainStep:
         self.loss_scale = 2.0**12 if precision == "float16" else 1.0
         self._adapts_scale = precision == "float16"
         self._clean_steps = 0
-        self._reducer = comm.reducer(optimizer.parameters) if comm.size > 1 and comm.reduces_on_device else None
+        self._reducer = comm.reducer(optimizer.parameters) if comm.size > 1 and not self.on_host else None
         self._sizes = [int(parameter.size) for parameter in optimizer.parameters]
         self._buffer: np.ndarray | None = None
         model.set_train(True)
@@ -122,8 +122,11 @@ class TrainStep:
 
     @property
     def on_host(self) -> bool:
-        """True when gradients meet in host memory: several ranks without collectives of the device."""
-        return self.comm.size > 1 and not self.comm.reduces_on_device
+        """True when gradients meet in host memory: several ranks without collectives of the device.
+
+        `sum` clips on every rank before ranks meet, so its gradients meet there on every device.
+        """
+        return self.comm.size > 1 and (self.accumulation == "sum" or not self.comm.reduces_on_device)
 
     def __call__(
         self, batches: Sequence[Batch], lr_factor: float, step: int = 0, *, stop: bool = False
@@ -151,7 +154,10 @@ class TrainStep:
             # Averaged, unscaled and clipped on the host already.
             scale, update = 1.0, self._update_as_is
         if self.comm.size > 1 and not self.on_host:
-            asked = float(any(self.comm.all_gather_object(stop)))
+            # Gradients have met on the device; loss terms and the wish to stop are few numbers.
+            shared = self.comm.all_gather_object((stop, terms))
+            asked = float(any(wish for wish, _ in shared))
+            terms = [float(value) for value in np.mean([theirs for _, theirs in shared], 0)]
         if not self._usable(terms, norm):
             return {**dict(zip(self.names, terms, strict=True)), "grad_norm": norm, "stop": asked, "skipped": 1.0}
         self._check(terms, norm, batches, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from mindground.errors import CheckpointError
 
 __all__ = ["TrainState", "continued"]
+
+_LOG = logging.getLogger("mindground")
 
 
 @dataclass
@@ -20,6 +23,7 @@ class TrainState:
         epoch: epoch under way, from 0.
         samples: of this epoch, used so far, over all ranks.
         best: highest value of the selecting metric so far, or None.
+        best_by: what `best` is a value of: the metric, the split and the thresholds.
         metrics: last evaluation.
         evaluated_step: step after which the last evaluation was made.
     """
@@ -28,6 +32,7 @@ class TrainState:
     epoch: int = 0
     samples: int = 0
     best: float | None = None
+    best_by: str = ""
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     evaluated_step: int = 0
@@ -41,7 +46,7 @@ def continued(fresh: TrainState, stored: Mapping[str, Any], joint_batch: int) ->
     """The state of a checkpoint, for a run that goes on from it.
 
     Args:
-        fresh: of the run at hand; it says how many samples a step has now.
+        fresh: of the run at hand; it says how many samples a step has now, and what chooses the best checkpoint.
         stored: state of the checkpoint; entries that a later version added take the values of `fresh`.
         joint_batch: samples of one batch over all ranks.
 
@@ -56,6 +61,14 @@ def continued(fresh: TrainState, stored: Mapping[str, Any], joint_batch: int) ->
             f"the run used {state.samples_per_step} samples per step, this continuation {fresh.samples_per_step}; "
             f"set train.batch_sum={state.samples_per_step} (batch_size x ranks must divide it)"
         )
+    if state.best is not None and state.best_by and state.best_by != fresh.best_by:
+        _LOG.info(
+            "the best checkpoint so far was chosen by %s, from now on by %s: the next evaluation starts anew",
+            state.best_by,
+            fresh.best_by,
+        )
+        state.best, state.best_step = None, 0
+    state.best_by = fresh.best_by
     if state.samples % joint_batch:
         raise CheckpointError(
             f"the run stopped {state.samples} samples into an epoch, no multiple of {joint_batch} per batch"

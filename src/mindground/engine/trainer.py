@@ -80,7 +80,9 @@ class Trainer:
         self.segments = segments_of(self.settings)
         self.folder = RunFolder.of(self.settings)
         self.state = TrainState(
-            samples_per_step=self.micro * self.settings.batch_size * comm.size, seed=self.settings.seed
+            samples_per_step=self.micro * self.settings.batch_size * comm.size,
+            seed=self.settings.seed,
+            best_by=f"{parts.select_by} of {parts.eval_name}, {parts.metrics}",
         )
         self.stop = StopRequest()
 
@@ -162,6 +164,7 @@ class Trainer:
             settings=asdict(self.config.model),
             variants=self.config.data.augment_variants,
             dtype=train.feature_dtype,
+            precision=device.precision,
         )
         if stores:
 
@@ -263,6 +266,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         self._turn_epoch()
         if self._owes_evaluation():
+            # What goes wrong in an evaluation must not cost the epoch before it.
+            self._save_last()
             self._evaluate()
         self._save_last()
 

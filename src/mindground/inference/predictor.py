@@ -57,6 +57,7 @@ class Predictor:
             its number of sentences up to a power of two, within this limit, so that graph mode compiles
             for few shapes.
         graph: compile the network; False runs it operator by operator.
+        precision: see `load`.
         name: name of the model in results, for instance the checkpoint's file name.
         config: the configuration the checkpoint was trained with, if it came from one.
         categories: id -> name of the labels, where the model has classes.
@@ -70,6 +71,7 @@ class Predictor:
         asks_expression: bool = True,
         batch_size: int | None = None,
         graph: bool = True,
+        precision: str = "float32",
         name: str = "",
         config: Config | None = None,
         categories: Mapping[int, str] | None = None,
@@ -81,7 +83,7 @@ class Predictor:
         self.model, self.transform, self.asks_expression = model, transform, asks_expression
         self.name, self.config, self.categories = name, config, dict(categories or {})
         self.model.set_train(False)
-        self._runner = Runner(model, graph=graph)
+        self._runner = Runner(model, graph=graph, precision=precision)
         # Encoders that run once for many sentences about one image.
         self._shared: tuple[str, ...] = ()
         if model.shares_image_features:
@@ -95,6 +97,7 @@ class Predictor:
         device: Literal["auto", "Ascend", "GPU", "CPU"] = "auto",
         *,
         mode: Literal["GRAPH", "PYNATIVE"] = "GRAPH",
+        precision: Literal["float32", "float16", "bfloat16"] = "float32",
         batch_size: int | None = None,
         adjust: Callable[[Config], Config] | None = None,
     ) -> Predictor:
@@ -103,6 +106,7 @@ class Predictor:
         Args:
             device: as `device.device_target` of the configuration; "auto" takes the fastest available.
             mode: GRAPH compiles once and is faster afterwards, PYNATIVE starts at once.
+            precision: in which the network computes, whatever the training used; CPUs have float32 only.
             batch_size: see the class.
             adjust: applies overrides to the stored configuration before the network is built.
 
@@ -121,7 +125,7 @@ class Predictor:
         contents = read_checkpoint(path)  # before the device is selected, so that a wrong file is reported at once
         config = stored_config(contents)
         config = adjust(config) if adjust is not None else config
-        devices.apply(device, mode_name=mode)
+        devices.apply(device, mode_name=mode, precision=precision)
         loaded = load_checkpoint(contents, lambda _: config)
         task = task_of(model_interface(config))
         if task.asks_expression and loaded.tokenizer is None:
@@ -134,6 +138,7 @@ class Predictor:
             asks_expression=task.asks_expression,
             batch_size=batch_size,
             graph=mode == "GRAPH",
+            precision=precision,
             name=Path(path).name,
             config=config,
             categories=loaded.categories,

@@ -15,8 +15,10 @@ from pycocotools.cocoeval import COCOeval
 from mindground.metrics.counts import first_of_each
 from mindground.structures import Batch, Prediction, Sample, encode_mask, mask_box, xyxy_to_xywh
 
-__all__ = ["InstanceMetrics"]
+__all__ = ["InstanceMetrics", "empty_size_classes"]
 
+# Of COCO, in pixels; the boundaries belong to both neighbours.
+_SIZE_CLASSES = {"ap_small": (0.0, 32.0**2), "ap_medium": (32.0**2, 96.0**2), "ap_large": (96.0**2, 1e10)}
 _NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 
 
@@ -24,12 +26,17 @@ class InstanceMetrics:
     """AP over IoU 0.5 ... 0.95 with at most 100 detections an image.
 
     `compute` gives `box_ap`, `box_ap50`, `box_ap75`, `box_ap_small` ... and the same with `mask_`
-    where truth and predictions have masks. A size class without objects is omitted.
+    where the truth has masks. A size class without objects is omitted. Nothing found is 0, and so is a mask that a
+    prediction lacks.
 
     A prediction inside an ignored region of its category (a COCO crowd) counts neither as right nor as wrong.
+
+    Args:
+        forms: what the model answers with, `box`, `mask` or both.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, forms: Sequence[str] = ("box", "mask")) -> None:
+        self.forms = tuple(forms)
         self._images: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -67,11 +74,10 @@ class InstanceMetrics:
     def compute(self) -> dict[str, float]:
         """Scores by name, in [0, 1]; empty where no true object was collected."""
         truth = [entry for image in self._images for entry in image["truth"]]
-        found = [entry for image in self._images for entry in image["found"]]
         if not truth:
             return {}
-        scores = self._average_precision("bbox", "box")
-        if all("segmentation" in entry for entry in truth) and any("segmentation" in entry for entry in found):
+        scores = self._average_precision("bbox", "box") if "box" in self.forms else {}
+        if "mask" in self.forms and all("segmentation" in entry for entry in truth):
             scores |= self._average_precision("segm", "mask")
         return scores
 
@@ -95,16 +101,16 @@ class InstanceMetrics:
             results += [{**entry, "image_id": number} for entry in image["found"]]
         for number, entry in enumerate(annotations, 1):
             entry["id"] = number
-        if not results:
-            return {f"{prefix}_{name}": 0.0 for name in _NAMES[:3]}
         if kind == "segm":
-            results = [{key: entry[key] for key in entry if key != "bbox"} for entry in results]
+            results = [
+                {key: entry[key] for key in entry if key != "bbox"} for entry in results if "segmentation" in entry
+            ]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables
             categories = [{"id": label} for label in sorted({entry["category_id"] for entry in annotations})]
             coco = COCO()
             coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
             coco.createIndex()
-            scorer = COCOeval(coco, coco.loadRes(results), kind)
+            scorer = COCOeval(coco, coco.loadRes(results) if results else _no_results(coco), kind)
             scorer.evaluate()
             scorer.accumulate()
             scorer.summarize()
@@ -112,17 +118,45 @@ class InstanceMetrics:
         return {f"{prefix}_{name}": float(value) for name, value in pairs if value >= 0}
 
 
+def _no_results(truth: COCO) -> COCO:
+    """Detections of the same images, none at all; `loadRes` refuses an empty list."""
+    nothing = COCO()
+    nothing.dataset = {**truth.dataset, "annotations": []}
+    nothing.createIndex()
+    return nothing
+
+
 def _truth(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:
     masks = sample.masks(size) if sample.has_masks else None
     entries = []
+    areas = _areas(sample, masks)
     for index, box in enumerate(xyxy_to_xywh(sample.boxes_xyxy)):
-        entry = {"category_id": int(sample.labels[index]), "bbox": box.tolist(), "iscrowd": 0}
-        entry["area"] = float(box[2] * box[3])
+        entry = {"category_id": int(sample.labels[index]), "bbox": box.tolist(), "iscrowd": 0, "area": areas[index]}
         if masks is not None:
             entry["segmentation"] = encode_mask(masks[index])
-            entry["area"] = float(np.count_nonzero(masks[index]))
         entries.append(entry)
     return entries
+
+
+def _areas(sample: Sample, masks: np.ndarray | None) -> list[float]:
+    """Pixels of every object: of its mask where there is one, of its box otherwise."""
+    if masks is not None:
+        return [float(np.count_nonzero(mask)) for mask in masks]
+    return [float(box[2] * box[3]) for box in xyxy_to_xywh(sample.boxes_xyxy)]
+
+
+def empty_size_classes(samples: Sequence[Sample]) -> set[str]:
+    """Names of the size classes of which no sample has an object, as far as annotations alone tell."""
+    empty = set(_SIZE_CLASSES)
+    for sample in samples:
+        if not empty or (sample.has_masks and sample.size is None):
+            return set()
+        areas = _areas(sample, sample.masks(sample.size) if sample.has_masks and sample.size else None)
+        for name in tuple(empty):
+            low, high = _SIZE_CLASSES[name]
+            if any(low <= area <= high for area in areas):
+                empty.discard(name)
+    return empty
 
 
 def _ignored(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:

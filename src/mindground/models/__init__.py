@@ -32,8 +32,8 @@ __all__ = [
     "family_module",
     "family_weight_maps",
     "list_models",
-    "model_config_class",
     "model_interface",
+    "weight_maps_in",
 ]
 
 _GROUP = "mindground.families"
@@ -80,19 +80,15 @@ def family_facts(name: str) -> Family:
         ignored_flags=getattr(module, "IGNORED_FLAGS", {}),
         refused_flags=getattr(module, "REFUSED_FLAGS", {}),
         lr_groups=getattr(module, "LR_GROUPS", {}),
-        pretrained_parts=getattr(module, "PRETRAINED_PARTS", {}),
+        pretrained_parts=("model", *module.PRETRAINED_PARTS) if hasattr(module, "PRETRAINED_PARTS") else (),
         old_rates=getattr(module, "OLD_RATES", {}),
         old_paths=getattr(module, "OLD_PATHS", {}),
         changes=getattr(module, "CHANGES", {}),
+        published_dataset=getattr(module, "PUBLISHED_DATASET", ""),
+        text_layers=getattr(module, "TEXT_LAYERS", ""),
         default_file=_file(module, "default.yaml"),
         published_file=_file(module, "published.yaml"),
     )
-
-
-def model_config_class(name: str) -> type:
-    """The dataclass behind the `model` section of a family; does not import MindSpore."""
-    config: type = family_module(name).Config
-    return config
 
 
 def model_interface(config: Any) -> ModelInterface:
@@ -106,10 +102,14 @@ def family_weight_maps(name: str) -> dict[str, WeightMap]:
 
     Empty for a family that has none.
     """
-    module = f"{family_module(name).__name__}.weights"
-    if importlib.util.find_spec(module) is None:
+    return weight_maps_in(family_module(name).__name__)
+
+
+def weight_maps_in(package: str) -> dict[str, WeightMap]:
+    """`WEIGHT_MAPS` of the module `weights` in a package; empty where there is no such module."""
+    if not package or importlib.util.find_spec(f"{package}.weights") is None:
         return {}
-    maps: dict[str, WeightMap] = importlib.import_module(module).WEIGHT_MAPS
+    maps: dict[str, WeightMap] = importlib.import_module(f"{package}.weights").WEIGHT_MAPS
     return maps
 
 

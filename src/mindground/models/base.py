@@ -13,6 +13,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from mindground.models import weight_maps_in
+from mindground.models.interface import PretrainedPart
 from mindground.structures import Batch, Example, Prediction
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
         def features(self, encoder: str, arrays: Mapping[str, Any]) -> tuple[ms.Tensor, ...]: ...
 
 
-__all__ = ["Encoder", "FromFeatures", "GroundingModel", "ParameterGroup", "PretrainedPart"]
+__all__ = ["Encoder", "FromFeatures", "GroundingModel", "ParameterGroup"]
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,6 @@ class Encoder:
     parameter_prefixes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PretrainedPart:
-    """A part that `train.pretrained` can fill by name.
-
-    Attributes:
-        prefix: of its parameters.
-        hint: how to give weights; shown when `required` ones are missing.
-        required: random weights are refused unless `train.random_encoders` asks for them.
-    """
-
-    prefix: str
-    hint: str
-    required: bool = True
-
-
 class GroundingModel(nn.Cell):
     """One Cell: `construct` and `loss` are what training compiles, `infer` and `decode` what a question runs.
 
@@ -95,7 +82,7 @@ class GroundingModel(nn.Cell):
             that follows takes part.
         staged: `scout` and `assign` run before the loss graph of every step.
         scout_names: names of what `scout` returns.
-        pretrained_parts: part -> what fills it.
+        pretrained_parts: part -> what fills it; the family's `PRETRAINED_PARTS`.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
@@ -173,8 +160,11 @@ class GroundingModel(nn.Cell):
 
     @classmethod
     def weight_maps(cls) -> dict[str, Any]:
-        """Source name (as in `tools/import_weights.py --family`) -> `weights.maps.WeightMap`."""
-        return {}
+        """Source name (as in `tools/import_weights.py --family`) -> `weights.maps.WeightMap`.
+
+        By default the `WEIGHT_MAPS` of the module `weights` beside the network's own; empty where there is none.
+        """
+        return dict(weight_maps_in(cls.__module__.rpartition(".")[0]))
 
     # ---- the same for all ----------------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
-"""What a network asks for and what it answers: from it and the data set's kind follows the task."""
+"""What is known of a network before it is built: what it asks and answers (the task follows), its pretrained parts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ModelInterface"]
+__all__ = ["ModelInterface", "PretrainedPart"]
 
 
 @dataclass(frozen=True)
@@ -21,3 +21,18 @@ class ModelInterface:
     asks: Literal["expression", "prompt", "nothing"]
     answers: tuple[Literal["box", "mask"], ...]
     many: bool = False
+
+
+@dataclass(frozen=True)
+class PretrainedPart:
+    """A part that `train.pretrained` can fill by name.
+
+    Attributes:
+        prefix: of its parameters.
+        hint: how to give weights; shown when `required` ones are missing.
+        required: random weights are refused unless `train.random_encoders` asks for them.
+    """
+
+    prefix: str
+    hint: str
+    required: bool = True

@@ -67,10 +67,6 @@ class Comm(ABC):
         """Average a contiguous float32 buffer over the ranks, in place. Raises ValueError for another buffer."""
 
     @abstractmethod
-    def broadcast_(self, buffer: np.ndarray) -> None:
-        """Overwrite a contiguous buffer with that of rank 0."""
-
-    @abstractmethod
     def all_gather_object(self, value: Any) -> list[Any]:
         """The values of all ranks, in order of rank."""
 
@@ -85,10 +81,6 @@ class Comm(ABC):
     def broadcast_object(self, value: Any) -> Any:
         """The value of rank 0, on every rank."""
         return self.all_gather_object(value if self.is_main else None)[0]
-
-    def any(self, flag: bool) -> bool:
-        """True on every rank if `flag` is true on one: a SIGTERM to one rank stops all at the same step."""
-        return any(self.all_gather_object(bool(flag)))
 
     def reducer(self, parameters: Sequence[Parameter]) -> nn.Cell | None:
         """Gradient-averaging Cell for the compiled step, or None where `all_reduce_mean_` does it."""
@@ -106,9 +98,6 @@ class SingleComm(Comm):
 
     def all_reduce_mean_(self, buffer: np.ndarray) -> None:
         _checked(buffer)
-
-    def broadcast_(self, buffer: np.ndarray) -> None:
-        """No operation: this is rank 0."""
 
     def all_gather_object(self, value: Any) -> list[Any]:
         return [value]
@@ -158,9 +147,6 @@ class HostComm(Comm):
         self._world.Allreduce(self._mpi.IN_PLACE, _checked(buffer))
         buffer /= self.size
 
-    def broadcast_(self, buffer: np.ndarray) -> None:
-        self._world.Bcast(buffer)
-
     def broadcast_object(self, value: Any) -> Any:
         return self._world.bcast(value)
 
@@ -169,9 +155,6 @@ class HostComm(Comm):
 
     def barrier(self) -> None:
         self._world.Barrier()
-
-    def any(self, flag: bool) -> bool:
-        return bool(self._world.allreduce(bool(flag), self._mpi.LOR))
 
     def abort(self, code: int = 1) -> NoReturn:
         sys.stdout.flush()
@@ -247,12 +230,6 @@ class DeviceComm(Comm):
 
         total = ops.AllReduce()(Tensor.from_numpy(_checked(buffer))).asnumpy()
         np.divide(total, self.size, out=buffer)
-
-    def broadcast_(self, buffer: np.ndarray) -> None:
-        from mindspore import Tensor, ops
-
-        (fetched,) = ops.Broadcast(0)((Tensor(buffer),))
-        buffer[...] = fetched.asnumpy()
 
     def _gather_bytes(self, values: np.ndarray) -> np.ndarray:
         from mindspore import Tensor, ops

@@ -56,12 +56,14 @@ class Task(ABC):
         asks_expression: a tokeniser is needed, and a predictor wants a sentence.
         control: what `controlled` does to a data set, for protocols and messages.
         many_splits: a result file may hold several splits.
+        has_classes: category ids are part of the answer, so that training and evaluation must agree on them.
     """
 
     kind: ClassVar[str] = ""
     asks_expression: ClassVar[bool] = False
     control: ClassVar[str] = ""
     many_splits: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = False
 
     def __init__(self, interface: ModelInterface) -> None:
         self.interface = interface
@@ -75,16 +77,31 @@ class Task(ABC):
         """A fresh metrics object."""
 
     @abstractmethod
-    def metric_names(self, settings: MetricSettings) -> tuple[str, ...]:
-        """Names that `eval.select_by` may be; the first is its default."""
+    def metric_names(self, settings: MetricSettings, dataset: Dataset | None = None) -> tuple[str, ...]:
+        """Names that `eval.select_by` may be; the first is its default.
 
-    def selecting_metric(self, wanted: str, settings: MetricSettings) -> str:
+        Args:
+            dataset: the split that is scored: what its truth cannot give, because it has no masks or no object of a
+                size class, is left out. None = a split that has everything.
+        """
+
+    def selecting_metric(self, wanted: str, settings: MetricSettings, dataset: Dataset | None = None) -> str:
         """The metric that chooses the best checkpoint: the one that is wanted, or the task's own.
 
+        Args:
+            dataset: see `metric_names`.
+
         Raises:
-            ConfigError: the task, with what this model answers, has no such metric.
+            ConfigError: the task, with what this model answers and this split holds, has no such metric.
         """
-        names = self.metric_names(settings)
+        names = self.metric_names(settings, dataset)
+        if not names:
+            split = dataset.split if dataset is not None else ""
+            raise ConfigError(
+                f"the split {split!r} gives no metric of this model, which answers with "
+                f"{' and '.join(self.interface.answers)}: it needs objects that have one; take another evaluation "
+                "split, or none (data.eval_splits=[])"
+            )
         if wanted and wanted not in names:
             raise ConfigError(f"eval.select_by={wanted!r} is no metric of this run; choose one of {', '.join(names)}")
         return wanted or names[0]

@@ -7,13 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 
 from mindground.data.dataset import Dataset
 from mindground.errors import DataError
 from mindground.files.atomic import write_json
-from mindground.metrics.instances import InstanceMetrics
-from mindground.structures import Prediction, Sample, Truth, instance_truth
+from mindground.files.images import read_image
+from mindground.metrics.instances import InstanceMetrics, empty_size_classes
+from mindground.structures import (
+    IgnoredRegion,
+    Prediction,
+    Sample,
+    Truth,
+    decode_segmentation,
+    encode_mask,
+    instance_truth,
+)
 from mindground.tasks.base import MetricSettings, Task
 
 __all__ = ["InstanceTask"]
@@ -28,6 +38,7 @@ class InstanceTask(Task):
     control: ClassVar[str] = "objects of another image"
     # Image ids of two splits may be the same.
     many_splits: ClassVar[bool] = False
+    has_classes: ClassVar[bool] = True
 
     def truth(self, sample: Sample) -> Truth:
         """Every object."""
@@ -35,12 +46,22 @@ class InstanceTask(Task):
 
     def metrics(self, settings: MetricSettings) -> InstanceMetrics:
         """COCO average precision; the thresholds are COCO's own."""
-        return InstanceMetrics()
+        return InstanceMetrics(self.interface.answers)
 
-    def metric_names(self, settings: MetricSettings) -> tuple[str, ...]:
-        """COCO's names for every form of answer; masks come first where a model gives them."""
+    def metric_names(self, settings: MetricSettings, dataset: Dataset | None = None) -> tuple[str, ...]:
+        """COCO's names for every form of answer; masks come first where a model gives them.
+
+        A split whose images are annotated without a size is taken to have every size class.
+        """
         forms = [form for form in ("mask", "box") if form in self.interface.answers]
-        return tuple(f"{form}_{name}" for form in forms for name in _NAMES)
+        if dataset is None:
+            return tuple(f"{form}_{name}" for form in forms for name in _NAMES)
+        with_objects = [sample for sample in dataset.samples if len(sample.boxes_xyxy)]
+        if not all(sample.has_masks for sample in with_objects):
+            forms = [form for form in forms if form == "box"]
+        absent = empty_size_classes(with_objects) if with_objects else _NAMES
+        names = [name for name in _NAMES if name not in absent]
+        return tuple(f"{form}_{name}" for form in forms for name in names)
 
     def record(self, sample: Sample, prediction: Prediction) -> dict[str, Any]:
         """Ids, and COCO result records in original pixels."""
@@ -53,7 +74,9 @@ class InstanceTask(Task):
         return write_json(path, [result for record in records for result in record["results"]], indent=None)
 
     def controlled(self, dataset: Dataset, seed: int) -> Dataset:
-        """Every image gets the objects of another one, which is drawn by `seed`.
+        """Every image gets the objects and ignored regions of another one, which is drawn by `seed`.
+
+        Where the two differ in size, boxes and outlines are scaled.
 
         Raises:
             DataError: the split has a single image.
@@ -65,18 +88,48 @@ class InstanceTask(Task):
         order = np.random.default_rng(seed).permutation(count)
         samples = list(dataset.samples)
         for place, index in enumerate(order):
-            giver = dataset.samples[order[(place + 1) % count]]
+            giver = _scaled(dataset.samples[order[(place + 1) % count]], samples[index])
             samples[index] = replace(
                 samples[index],
                 boxes_xyxy=giver.boxes_xyxy,
-                segmentations=(None,) * len(giver.boxes_xyxy)
-                if giver.size != samples[index].size
-                else giver.segmentations,
+                segmentations=giver.segmentations,
                 labels=giver.labels,
                 object_ids=giver.object_ids,
+                ignored=giver.ignored,
             )
         return replace(dataset, samples=samples)
 
     def constant_baseline(self, boxes: Callable[[], np.ndarray], settings: MetricSettings) -> dict[str, Any]:
         """There is none: average precision of one fixed box says nothing about a set of instances."""
         raise DataError("--with-constant compares with one fixed box, which means something for one referent only")
+
+
+def _scaled(giver: Sample, taker: Sample) -> Sample:
+    """A sample with its objects and ignored regions at the size of another one's image."""
+    old, new = _size(giver), _size(taker)
+    if old == new:
+        return giver
+    factors = np.asarray([new[1] / old[1], new[0] / old[0]] * 2, np.float32)
+
+    def outline(mask: np.ndarray) -> dict[str, Any]:
+        return encode_mask(cv2.resize(mask, (new[1], new[0]), interpolation=cv2.INTER_NEAREST))
+
+    return replace(
+        giver,
+        boxes_xyxy=giver.boxes_xyxy * factors,
+        segmentations=tuple(
+            None if given is None else outline(decode_segmentation(given, old)) for given in giver.segmentations
+        ),
+        ignored=tuple(
+            IgnoredRegion(region.box_xyxy * factors, outline(region.mask(old)), region.label)
+            for region in giver.ignored
+        ),
+    )
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    """(height, width) of a sample's image; its file is read only where no annotation says it."""
+    if sample.size is not None:
+        return sample.size
+    height, width = read_image(sample.image_path).shape[:2]
+    return height, width

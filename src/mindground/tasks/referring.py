@@ -36,16 +36,15 @@ class ReferringTask(Task):
         """See `metrics.referring`."""
         return ReferringMetrics(settings.iou_threshold, settings.mask_threshold, settings.box_thresholds)
 
-    def metric_names(self, settings: MetricSettings) -> tuple[str, ...]:
-        """Box scores where the model answers with boxes, mask scores where it answers with masks."""
+    def metric_names(self, settings: MetricSettings, dataset: Dataset | None = None) -> tuple[str, ...]:
+        """Box scores where the model answers with boxes, mask scores where it does with masks and a sample has one."""
         thresholds = dict.fromkeys((settings.iou_threshold, *settings.box_thresholds))
         boxes = (*(f"prec@{value:g}" for value in thresholds), "box_mean_iou", "box_overall_iou")
         masks = ("mean_iou", "overall_iou", *(f"mask_prec@{value:g}" for value in MASK_THRESHOLDS))
         canvas = ("canvas_mean_iou", "canvas_overall_iou")
         answers = self.interface.answers
-        if "box" not in answers:
-            return (*masks, *canvas)
-        return (*boxes, *masks, *canvas) if "mask" in answers else boxes
+        masked = "mask" in answers and (dataset is None or any(sample.has_masks for sample in dataset.samples))
+        return (*(boxes if "box" in answers else ()), *((*masks, *canvas) if masked else ()))
 
     def record(self, sample: Sample, prediction: Prediction) -> dict[str, Any]:
         """Ids, sentence, boxes in original pixels and scores."""

@@ -11,7 +11,8 @@ from golden.case import Case, Description
 from golden.claim import Checks, claim
 from mindground.data.loader import shard
 from mindground.data.transforms import Crop, ReferentWindowTransform, TransformParams, crop_ranges, resized_size
-from mindground.models.vglaw.targets import encode_box, encode_mask
+from mindground.models.targets import encode_box
+from mindground.models.vglaw.targets import encode_mask
 from mindground.structures import Geometry, Sample, Truth, cxcywh_to_xyxy, referent_truth
 from mindground.text import build_wordpiece, flip_expression
 

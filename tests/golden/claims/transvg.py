@@ -9,7 +9,7 @@ from golden.claim import Checks, claim
 from mindground.data.transforms import Crop, TransformParams, TransvgTransform
 from mindground.data.transforms.color import ColorParams
 from mindground.data.transforms.transvg import crop_accepted
-from mindground.models.clipvg.targets import encode_box
+from mindground.models.targets import encode_box
 from mindground.structures import Sample, referent_truth
 from mindground.text import build_wordpiece, flip_expression, has_direction
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mindground.cli.bench import FAMILIES
+from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, prepare, run_pair, run_sentences
 from mindground.cli.bench.report import machine, sentence_table, table
 from mindground.cli.parser import VerbParser, at_least
@@ -37,7 +37,7 @@ NEEDED = ("torch", "transformers")
 
 def _options(argv: Sequence[str], prog: str | None) -> argparse.Namespace:
     parser = VerbParser(prog, __doc__)
-    parser.add_argument("family", choices=sorted(FAMILIES), help="what to compare")
+    parser.add_argument("family", choices=compared_families(), help="what to compare")
     parser.add_argument("--batch", type=at_least(1), default=2, help="samples of the batch (default 2)")
     parser.add_argument("--repeats", type=at_least(1), default=7, help="timed turns of each side (default 7)")
     parser.add_argument(
@@ -60,7 +60,10 @@ def _options(argv: Sequence[str], prog: str | None) -> argparse.Namespace:
 
 def _configured(options: argparse.Namespace) -> Any:
     """The family's module and its resolved configuration."""
-    family = importlib.import_module(FAMILIES[options.family][0])
+    modules = recipe_modules(options.family)
+    if modules is None:
+        raise BenchmarkError(f"family {options.family} has nothing to be compared with; see mindground bench --help")
+    family = importlib.import_module(modules[0])
     recipe = (f"family={options.family}", f"data.dataset={family.DATASET}")
     overrides = [*recipe, *family.OVERRIDES, f"train.batch_size={options.batch}", f"train.batch_sum={options.batch}"]
     if options.size:

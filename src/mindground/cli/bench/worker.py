@@ -49,10 +49,13 @@ def peak_mib() -> float:
 
 
 def _build(side: str, task: str, family: str, folder: Path) -> Any:
-    from mindground.cli.bench import FAMILIES
+    from mindground.cli.bench import recipe_modules
     from mindground.config import from_dict
 
-    ours, peer = FAMILIES[family]
+    modules = recipe_modules(family)
+    if modules is None:
+        raise ValueError(f"family {family} has nothing to be compared with")
+    ours, peer = modules
     config = from_dict(json.loads((folder / "config.json").read_text()))
     if side == "ours":
         from mindground.cli.bench.ours import OurSide, idle, write_start

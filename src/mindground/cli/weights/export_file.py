@@ -20,8 +20,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.cli.parser import VerbParser
     from mindground.engine.checkpoint import load_checkpoint
     from mindground.errors import WeightsError
-    from mindground.files.safetensors import write_safetensors_atomic
-    from mindground.weights.load import parameter_arrays
+    from mindground.weights.export import export
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("ckpt", metavar="CKPT", help="one of our checkpoints")
@@ -35,12 +34,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         raise WeightsError(
             f"--family {source} is unknown to {type(loaded.model).__name__}; it writes {', '.join(maps)}"
         )
-    chosen = maps[source]
-    ours = parameter_arrays(loaded.model)
-    named = {name: array for name, array in ours.items() if chosen.their_names(name)}
-    if not named:
-        raise WeightsError(f"{options.ckpt}: none of its {len(ours)} tensors has a name in {chosen.name!r}")
-    theirs = chosen.to_theirs(named)
-    write_safetensors_atomic(options.out, theirs, {"format": "np", "source": Path(options.ckpt).name})
-    others = f"; {len(ours) - len(named)} have no name there and stay out" if len(named) < len(ours) else ""
-    print(f"{options.out}: {len(theirs)} tensors under the names of {chosen.name}{others}")
+    metadata = {"format": "np", "source": Path(options.ckpt).name}
+    done = export(loaded.model, maps[source], options.out, metadata, partial=True)
+    others = f"; {len(done.left_out)} have no name there and stay out" if done.left_out else ""
+    print(f"{done.path}: {done.written} tensors under the names of {maps[source].name}{others}")

@@ -72,19 +72,23 @@ def target_family(source: str, into: str, config_file: str | None) -> str:
 
 def target_config(line: CommandLine, family: str, facts: SourceFacts) -> Config:
     """The model that receives the weights: the published one unless the file or the command line says otherwise."""
-    from mindground.models import family_module
+    from mindground.models import family_facts
 
-    options = line.options
+    options, known = line.options, family_facts(family)
     first = [("family", (family,))]
     if line.config_file is None:
-        first.append(("dataset", ("refcoco",)))  # asks for the published model instead of the small embedded one
+        # The published model instead of the small embedded one.
+        if known.published_file is not None:
+            line = replace(line, config_file=str(known.published_file))
+        if known.published_dataset:
+            first.append(("dataset", (known.published_dataset,)))
     first += [(key, (str(value),)) for key, value in facts.keys.items()]
     if options.image_size:
         first.append(("data.img_size", (str(options.image_size),)))
     if options.depth:
-        if "text_encoder_layer" not in family_module(family).FLAGS:
+        if not known.text_layers:
             raise WeightsError(f"--depth: family {family} has no text encoder with a choice of layers; leave it out")
-        first.append(("text_encoder_layer", (str(options.depth),)))
+        first.append((known.text_layers, (str(options.depth),)))
     return replace(line, overrides=(*first, *line.overrides)).config()
 
 
@@ -108,13 +112,6 @@ def print_contradictions(facts: SourceFacts, config: Config) -> None:
         asked = value_of(config, key)
         if asked != facts.keys[key]:
             print(f"  {key}={asked} was asked for, and the file says {facts.keys[key]}: no shape can tell who is right")
-
-
-def fill_vocabulary(config: Config, rows: int) -> None:
-    """Take the size of the word table from the file where the configuration leaves it to a tokenizer."""
-    text = getattr(config.model, "text", None)
-    if text is not None and getattr(text, "vocab_size", None) == 0:
-        text.vocab_size = rows or 1
 
 
 def word_rows(tensors: Mapping[str, np.ndarray]) -> int:
@@ -156,6 +153,7 @@ def import_file(line: CommandLine) -> Imported:
     Raises:
         WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
+    from mindground.engine.assemble import fill_vocabulary
     from mindground.files.weights import read_weights
     from mindground.models import build_model
     from mindground.weights.load import load_into, parameter_shapes
@@ -181,7 +179,8 @@ def import_file(line: CommandLine) -> Imported:
     facts = file_facts(replace(found, tensors=tensors), family)
     config = target_config(line, family, facts)
     print_contradictions(facts, config)
-    fill_vocabulary(config, word_rows(tensors))
+    # Where the configuration leaves the size to a tokenizer, the word table of the file has it.
+    fill_vocabulary(config.model, word_rows(tensors) or 1)
     model = build_model(config)
     shapes = parameter_shapes(model)
     chosen = best_map(maps, tensors, shapes)

@@ -1,8 +1,8 @@
 """DIOR-RSVG (Zhan, Xiong, Yuan, TGRS 2023) and sets of its shape: XML annotations, splits as lists of object numbers.
 
 The numbers mean nothing by themselves: files in ascending order of their names, objects in document order, counted
-across files from 0. A reader that lists files in another order reads another split. Layouts: specification 6.1 of
-CLIP-VG, github.com/ZhanYang-nwpu/RSVG-pytorch and github.com/pyzone49/clip-vg-teledetection.
+across files from 0. A reader that lists files in another order reads another split. Layouts:
+github.com/ZhanYang-nwpu/RSVG-pytorch and github.com/pyzone49/clip-vg-teledetection.
 """
 
 from __future__ import annotations

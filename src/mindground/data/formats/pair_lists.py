@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+, RefCOCOg, ReferIt and Flickr30k Entities as the lists that TransVG, Pseudo-Q and CLIP-VG publish.
 
 A split is `<root>/<dataset>/<dataset>_<split>.pth`: a Python list saved by PyTorch, one tuple a sentence. Only plain
-values are read from it. Specification 6.2 of CLIP-VG; github.com/linhuixiao/CLIP-VG.
+values are read from it. Layout of the lists: github.com/linhuixiao/CLIP-VG.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _expressions(counts: Counts) -> Counts:
     return {split: {"expressions": numbers["expressions"]} for split, numbers in counts.items()}
 
 
-# Expressions of ReferIt's splits as papers count them; specification 5.1 of VG-LAW.
+# Expressions of ReferIt's splits as papers count them.
 _REFERIT: Counts = {"train": {"expressions": 54127}, "val": {"expressions": 5842}, "test": {"expressions": 60103}}
 _TESTS: Mapping[str, tuple[tuple[str, ...], Counts]] = {
     "unc": (("val", "testA", "testB"), _expressions(REFCOCO)),

@@ -45,8 +45,8 @@ def _counts(**splits: tuple[int, int]) -> Counts:
     return {split: {"expressions": expressions, "images": images} for split, (expressions, images) in splits.items()}
 
 
-# (expressions, images) of the published splits: usual literature counts and the TFDS catalogue, as specification 5.1 of
-# VG-LAW collects them. Nobody publishes those of RefClef's files: they differ a little from the papers' ReferIt.
+# (expressions, images) of the published splits: the counts that papers repeat, and the catalogue of TensorFlow Datasets
+# (ref_coco). Nobody publishes those of RefClef's files: they differ a little from the papers' ReferIt.
 REFCOCO = _counts(train=(120624, 16994), val=(10834, 1500), testA=(5657, 750), testB=(5095, 750))
 REFCOCO_PLUS = _counts(train=(120191, 16992), val=(10758, 1500), testA=(5726, 750), testB=(4889, 750))
 REFCOCOG_UMD = _counts(train=(80512, 21899), val=(4896, 1300), test=(9602, 2600))

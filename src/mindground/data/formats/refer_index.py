@@ -2,7 +2,8 @@
 
 Same names, same answers, two differences: `getRefIds(image_ids=...)` and `getAnnIds(ref_ids=...)`
 do what they say (upstream's return nested lists and ignore the argument), and `getMask` is binary.
-Source of the behaviour: specification 5.1 of VG-LAW, golden case refer-tiny.
+Source of the behaviour: github.com/lichengunc/refer (Kazemzadeh et al., EMNLP 2014; Yu et al., ECCV 2016); golden
+case refer-tiny.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PUBLISHED_OBJECTS = 38320
-# Lengths of the published lists (specification 6.1; github.com/ZhanYang-nwpu/RSVG-pytorch and its first commit).
+# Lengths of the published lists (github.com/ZhanYang-nwpu/RSVG-pytorch, its present and its first commit).
 GENERATIONS: Mapping[str, Mapping[str, int]] = {
     "the current release": {"train": 26991, "val": 3829, "test": 7500},
     "the first release of 2022": {"train": 15328, "val": 3832, "test": 19160},

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from mindground.data.transforms.base import Crop, Transform, TransformParams, resized_size
 from mindground.data.transforms.referent_window import (
-    ReferentWindowConfig,
     ReferentWindowTransform,
     crop_ranges,
     draw_window_params,
     window_geometry,
 )
-from mindground.data.transforms.stretch import StretchConfig, StretchTransform
-from mindground.data.transforms.transvg import TransvgConfig, TransvgTransform
+from mindground.data.transforms.registry import GROUP, RECIPES, Recipe
+from mindground.data.transforms.stretch import StretchTransform
+from mindground.data.transforms.transvg import TransvgTransform
 from mindground.errors import ConfigError
 from mindground.structures import Sample, Truth
 from mindground.text import Tokenizer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mindground.config import DataConfig
 
 __all__ = [
+    "GROUP",
     "RECIPES",
     "Crop",
     "Recipe",
@@ -38,29 +39,6 @@ __all__ = [
     "resized_size",
     "window_geometry",
 ]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One value of `data.transform.name`.
-
-    Attributes:
-        config: dataclass of the recipe's own keys.
-        transform: takes these keys, and what `Transform` takes, as named arguments.
-        kinds: of samples that it prepares (`Dataset.kind`).
-    """
-
-    config: type
-    transform: type[Transform]
-    kinds: tuple[str, ...] = ("referring",)
-
-
-# A new recipe is one file with its dataclass and its transform, and one entry here.
-RECIPES: dict[str, Recipe] = {
-    "referent_window": Recipe(ReferentWindowConfig, ReferentWindowTransform),
-    "stretch": Recipe(StretchConfig, StretchTransform, ("referring", "instances")),
-    "transvg": Recipe(TransvgConfig, TransvgTransform),
-}
 
 
 def build_transform(

@@ -12,10 +12,18 @@ import numpy as np
 from mindground.config.keys import key
 from mindground.data.transforms.base import Crop, Transform, TransformParams, between, resized_size
 from mindground.data.transforms.color import draw_color_params
+from mindground.data.transforms.registry import Recipe
 from mindground.structures import Geometry
 from mindground.text import has_direction
 
-__all__ = ["ReferentWindowConfig", "ReferentWindowTransform", "crop_ranges", "draw_window_params", "window_geometry"]
+__all__ = [
+    "RECIPES",
+    "ReferentWindowConfig",
+    "ReferentWindowTransform",
+    "crop_ranges",
+    "draw_window_params",
+    "window_geometry",
+]
 
 # multi_scale chooses among nine sizes around img_size, 32 pixels apart (VG-LAW: 320 ... 576), and
 # nearer to each other for small canvases, where four steps of 32 would leave nothing.
@@ -157,3 +165,6 @@ class ReferentWindowTransform(Transform):
         interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
         x, y = geometry.offset
         return geometry.mirror(cv2.resize(pixels, (width, height), interpolation=interpolation)), (int(x), int(y))
+
+
+RECIPES = (Recipe("referent_window", ReferentWindowConfig, ReferentWindowTransform),)

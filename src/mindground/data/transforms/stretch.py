@@ -15,9 +15,10 @@ import numpy as np
 from mindground.config.keys import key
 from mindground.data.transforms.base import Transform, TransformParams
 from mindground.data.transforms.color import draw_color_params
+from mindground.data.transforms.registry import Recipe
 from mindground.structures import Geometry
 
-__all__ = ["StretchConfig", "StretchTransform"]
+__all__ = ["RECIPES", "StretchConfig", "StretchTransform"]
 
 
 @dataclass
@@ -71,3 +72,6 @@ class StretchTransform(Transform):
         shrinks = height < pixels.shape[0] and width < pixels.shape[1]
         interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return geometry.mirror(cv2.resize(pixels, (width, height), interpolation=interpolation)), (0, 0)
+
+
+RECIPES = (Recipe("stretch", StretchConfig, StretchTransform, ("referring", "instances")),)

@@ -17,11 +17,13 @@ from PIL import Image
 from mindground.config.keys import key
 from mindground.data.transforms.base import Crop, Transform, TransformParams, between, image_shape, resized_size
 from mindground.data.transforms.color import draw_color_params
+from mindground.data.transforms.registry import Recipe
 from mindground.errors import ConfigError
 from mindground.structures import Geometry, Sample, clip_boxes, referent_box
 from mindground.text import has_direction
 
 __all__ = [
+    "RECIPES",
     "TransvgConfig",
     "TransvgTransform",
     "crop_accepted",
@@ -268,3 +270,6 @@ class TransvgTransform(Transform):
         if self.legacy:
             box = clip_boxes(referent_box(sample), image_shape(image))
         return super().is_seen(sample, image, box)
+
+
+RECIPES = (Recipe("transvg", TransvgConfig, TransvgTransform),)

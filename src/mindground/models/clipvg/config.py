@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
+from mindground.models.interface import PretrainedPart
 
 __all__ = [
     "CLIP_PRESETS",
@@ -142,9 +144,12 @@ CLIP_PRESETS: dict[str, dict[str, Any]] = {
 
 # Group of parameters -> its usual factor on train.lr; CLIP's parameters are those that model.train_clip lets learn.
 LR_GROUPS = {"base": 1.0, "clip": 0.1}
-PRETRAINED_PARTS = {
-    "model": "the whole network, or whatever part of it the names in the file belong to",
-    "clip": "CLIP's two towers",
+PRETRAINED_PARTS: Mapping[str, PretrainedPart] = {
+    "clip": PretrainedPart(
+        "clip.",
+        "--train.pretrained.model with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
+        "model.safetensors of the same model, or a CLIP-VG checkpoint",
+    ),
 }
 
 # Keys of schema 1: rates that were absolute -> group ("" = no parameters of this family had it); paths -> part.

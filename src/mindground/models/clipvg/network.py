@@ -12,11 +12,11 @@ from mindspore import nn, ops
 from mindground.backbones.clip import Clip
 from mindground.errors import ConfigError
 from mindground.losses import attention_loss, box_iou_loss, box_l1_loss
-from mindground.models.base import Encoder, GroundingModel, ParameterGroup, PretrainedPart
+from mindground.models.base import Encoder, GroundingModel, ParameterGroup
+from mindground.models.clipvg.config import PRETRAINED_PARTS
 from mindground.models.clipvg.decode import decode_box
 from mindground.models.clipvg.joint import JointEncoder
-from mindground.models.clipvg.targets import encode_box
-from mindground.models.clipvg.weights import WEIGHT_MAPS
+from mindground.models.targets import encode_box
 from mindground.nn import init
 from mindground.nn.linear import Linear
 from mindground.nn.mlp import MultiLayerPerceptron
@@ -30,7 +30,7 @@ _MASKED = -1e4
 
 
 class PatchMask(nn.Cell):
-    """Padding of the canvas -> which patches are padding (spec of the published weights: half to even, non-zero).
+    """Padding of the canvas -> which patches are padding (published weights: round half to even, non-zero).
 
     Args:
         img_size: side of the canvas S in pixels.
@@ -90,13 +90,7 @@ class ClipVG(GroundingModel):
     target_names = ("box",)
     shares_image_features: ClassVar[bool] = True
     cuts_text: ClassVar[bool] = True
-    pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {
-        "clip": PretrainedPart(
-            "clip.",
-            "--train.pretrained.model with one of OpenAI's CLIP archives (ViT-B-16.pt), Hugging Face's "
-            "model.safetensors of the same model, or a CLIP-VG checkpoint",
-        ),
-    }
+    pretrained_parts = PRETRAINED_PARTS
 
     def __init__(
         self,
@@ -278,8 +272,3 @@ class ClipVG(GroundingModel):
             if parameter.requires_grad:
                 parts["clip" if name.startswith("clip.") else "base"].append(parameter)
         return [ParameterGroup(name, tuple(members)) for name, members in parts.items()]
-
-    @classmethod
-    def weight_maps(cls) -> dict[str, Any]:
-        """Files that CLIP-VG starts from or is exported to."""
-        return WEIGHT_MAPS

@@ -12,6 +12,8 @@ from mindground.models.vglaw.config import (
     OLD_PATHS,
     OLD_RATES,
     PRETRAINED_PARTS,
+    PUBLISHED_DATASET,
+    TEXT_LAYERS,
 )
 from mindground.models.vglaw.config import VGLawConfig as Config
 
@@ -25,6 +27,8 @@ __all__ = [
     "OLD_PATHS",
     "OLD_RATES",
     "PRETRAINED_PARTS",
+    "PUBLISHED_DATASET",
+    "TEXT_LAYERS",
     "Config",
     "build",
     "interface",

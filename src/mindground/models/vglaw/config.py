@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
+from mindground.models.interface import PretrainedPart
 
 __all__ = [
     "FLAGS",
@@ -15,6 +17,8 @@ __all__ = [
     "OLD_PATHS",
     "OLD_RATES",
     "PRETRAINED_PARTS",
+    "PUBLISHED_DATASET",
+    "TEXT_LAYERS",
     "VIT_PRESETS",
     "TextConfig",
     "VGLawConfig",
@@ -143,11 +147,19 @@ VIT_PRESETS: dict[str, dict[str, Any]] = {
 
 # Group of parameters -> its usual factor on train.lr: both encoders learn at a tenth of the rest, as published.
 LR_GROUPS = {"base": 1.0, "visual": 0.1, "lang": 0.1}
-PRETRAINED_PARTS = {
-    "model": "the whole network, or whatever part of it the names in the file belong to",
-    "visual": "the image encoder",
-    "text": "the text encoder",
+PRETRAINED_PARTS: Mapping[str, PretrainedPart] = {
+    "text": PretrainedPart(
+        "text_encoder.",
+        "--train.pretrained.text (bert-base-uncased's model.safetensors or pytorch_model.bin, from its public "
+        "model page)",
+    ),
+    "visual": PretrainedPart("visual_encoder.", "--train.pretrained.visual (a ViTDet or MAE file)", required=False),
 }
+
+# What `mindground weights import` builds where nothing else is said: the data set of the published weights, and the key
+# that its --depth sets.
+PUBLISHED_DATASET = "refcoco"
+TEXT_LAYERS = "model.text.num_hidden_layers"
 
 # Keys of schema 1: rates that were absolute -> group; paths -> part.
 OLD_RATES = {"lr_base": "base", "lr_visual": "visual", "lr_lang": "lang"}

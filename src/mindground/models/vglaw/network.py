@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
@@ -13,12 +12,13 @@ from mindspore import ops
 from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
 from mindground.losses import attention_loss, box_iou_loss, box_l1_loss, dice_loss, sigmoid_focal_loss
-from mindground.models.base import GroundingModel, ParameterGroup, PretrainedPart
+from mindground.models.base import GroundingModel, ParameterGroup
+from mindground.models.targets import encode_box
+from mindground.models.vglaw.config import PRETRAINED_PARTS
 from mindground.models.vglaw.decode import decode_referent
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
-from mindground.models.vglaw.targets import encode_box, encode_mask
-from mindground.models.vglaw.weights import WEIGHT_MAPS
+from mindground.models.vglaw.targets import encode_mask
 from mindground.nn.mlp import MultiLayerPerceptron
 from mindground.nn.resize import BilinearResize
 from mindground.structures import Batch, Example, Prediction
@@ -52,14 +52,7 @@ class VGLaw(GroundingModel):
     """
 
     input_names = ("image", "token_ids", "token_mask")
-    pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {
-        "text": PretrainedPart(
-            "text_encoder.",
-            "--train.pretrained.text (bert-base-uncased's model.safetensors or pytorch_model.bin, from its public "
-            "model page)",
-        ),
-        "visual": PretrainedPart("visual_encoder.", "--train.pretrained.visual (a ViTDet or MAE file)", required=False),
-    }
+    pretrained_parts = PRETRAINED_PARTS
 
     def __init__(
         self,
@@ -178,8 +171,3 @@ class VGLaw(GroundingModel):
             prefix = parameter.name.split(".", 1)[0]
             members[prefix if prefix in names else ""].append(parameter)
         return [ParameterGroup(name, tuple(members[prefix])) for prefix, name in names.items()]
-
-    @classmethod
-    def weight_maps(cls) -> dict[str, Any]:
-        """Files that VG-LAW starts from or is exported to."""
-        return WEIGHT_MAPS

@@ -1,18 +1,12 @@
-"""VG-LAW's arrays of one example: the referent's box and mask on the canvas."""
+"""VG-LAW's own array of one example: the referent's mask on the canvas."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mindground.structures import Example, xyxy_to_cxcywh
+from mindground.structures import Example
 
-__all__ = ["encode_box", "encode_mask"]
-
-
-def encode_box(example: Example) -> dict[str, np.ndarray]:
-    """`box` (4,) float32: centre x, centre y, width, height as shares of the canvas."""
-    side = np.float32(example.geometry.canvas_size[0])
-    return {"box": xyxy_to_cxcywh(example.boxes_xyxy[0] / side)}
+__all__ = ["encode_mask"]
 
 
 def encode_mask(example: Example) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""CLIP-VG's arrays of one example: the referent's box on the canvas."""
+"""Arrays of one example that several families need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["encode_box"]
 
 
 def encode_box(example: Example) -> dict[str, np.ndarray]:
-    """`box` (4,) float32: centre x, centre y, width, height as shares of the canvas."""
+    """`box` (4,) float32: centre x, centre y, width, height of the referent as shares of the canvas."""
     side = np.float32(example.geometry.canvas_size[0])
     return {"box": xyxy_to_cxcywh(example.boxes_xyxy[0] / side)}
