@@ -41,9 +41,9 @@ def run_command(
     words = [word for word in words if word != "--debug"]
     _start_logging(debug)
     try:
-        code = int(main(words) or 0)
+        done = int(main(words) or 0)
         sys.stdout.flush()
-        return code
+        return done
     except MindGroundError as error:
         if debug:
             traceback.print_exc()
