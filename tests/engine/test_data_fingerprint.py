@@ -44,12 +44,13 @@ def _score(monkeypatch: pytest.MonkeyPatch, trained: str, scored: str, **keys: A
     config = fake_config("unused")
     for key, value in keys.items():
         setattr(config.eval, key, value)
-    monkeypatch.setattr(scoring, "build_dataset", lambda data, split: Dataset([], {}, "x", split, scored))
     monkeypatch.setattr(scoring, "make_loader", lambda *words, **more: None)
     monkeypatch.setattr(scoring, "evaluate", lambda *words, **more: ({"count": 0}, []))
     loaded: Any = SimpleNamespace(model=None, tokenizer=None, hash="0", state={"data_fingerprint": trained})
     runner: Any = None
-    return scoring._score_split(scoring._Scoring(config, loaded, runner, OneRank()), "test", False)[0]
+    return scoring._score_split(
+        scoring._Scoring(config, loaded, runner, OneRank()), Dataset([], {}, "x", "test", scored), False
+    )[0]
 
 
 def test_scoring(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from mindground.tasks import MetricSettings, Task, task_for
 
 if TYPE_CHECKING:
     from mindground.config import Config
+    from mindground.runtime.device import DeviceInfo
 
 __all__ = ["score"]
 
@@ -69,33 +70,23 @@ def score(
     Raises:
         MindGroundError: checkpoint, data set, split or override that cannot be used.
     """
-    from mindground.config import fingerprint
-    from mindground.engine.checkpoint import stored_config
-    from mindground.runtime import device, distributed
-
-    contents = read_checkpoint(checkpoint)
-    config = stored_config(contents)
-    config = adjust(config) if adjust is not None else config
-    info = device.apply(**vars(config.device))
-    comm = distributed.get_comm()
-    distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(splits or [])} {with_shuffled}", "task")
-    loaded = load_checkpoint(contents, lambda _: config)
-    del contents
-    runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
-    scoring = _Scoring(config, loaded, runner, comm)
+    scoring, info = _prepared(checkpoint, adjust, [*(splits or []), with_shuffled])
+    config, comm = scoring.config, scoring.comm
     results: dict[str, dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
     names = list(splits or eval_splits(config.data))
-    task = _task(config, build_dataset(config.data, names[0]))
+    dataset = build_dataset(config.data, names[0])
+    task = _task(config, dataset)
     if records and len(names) > 1 and not task.many_splits:
         raise ConfigError(
             f"a result file of {task.kind} holds one split, and {', '.join(names)} are scored; name one with --split"
         )
     for split in names:
-        results[split], found = _score_split(scoring, split, config.eval.shuffle_expressions)
+        dataset = dataset if dataset.split == split else build_dataset(config.data, split)
+        results[split], found = _score_split(scoring, dataset, config.eval.shuffle_expressions)
         lines += found
         results[split]["protocol"] |= {"device": info.target, "checkpoint": str(checkpoint)}
-        results[split] |= _controls(scoring, split, with_shuffled, with_constant)
+        results[split] |= _controls(scoring, dataset, with_shuffled, with_constant)
     first = next(iter(results.values()))
     result = first if len(results) == 1 else {**first, "splits": results}
     if comm.rank == 0:
@@ -109,14 +100,33 @@ def score(
     return result
 
 
-def _controls(scoring: _Scoring, split: str, with_shuffled: bool, with_constant: bool) -> dict[str, Any]:
+def _prepared(
+    checkpoint: str | Path, adjust: Callable[[Config], Config] | None, wishes: Sequence[Any]
+) -> tuple[_Scoring, DeviceInfo]:
+    """The network of a checkpoint on the device; `wishes` are what all ranks must have been asked for alike."""
+    from mindground.config import fingerprint
+    from mindground.engine.checkpoint import stored_config
+    from mindground.runtime import device, distributed
+
+    contents = read_checkpoint(checkpoint)
+    config = stored_config(contents)
+    config = adjust(config) if adjust is not None else config
+    info = device.apply(**vars(config.device))
+    comm = distributed.get_comm()
+    distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(wishes)}", "task")
+    loaded = load_checkpoint(contents, lambda _: config)
+    runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
+    return _Scoring(config, loaded, runner, comm), info
+
+
+def _controls(scoring: _Scoring, dataset: Dataset, with_shuffled: bool, with_constant: bool) -> dict[str, Any]:
     """What a model scores without the right question, and what a fixed box does: keys `shuffled`, `constant_box`."""
     found: dict[str, Any] = {}
     if with_shuffled:
-        shuffled, _ = _score_split(scoring, split, True)
+        shuffled, _ = _score_split(scoring, dataset, True)
         found["shuffled"] = {key: value for key, value in shuffled.items() if key != "protocol"}
     if with_constant:
-        found["constant_box"] = _constant_baseline(scoring, split)
+        found["constant_box"] = _constant_baseline(scoring, dataset)
     return found
 
 
@@ -124,9 +134,8 @@ def _task(config: Config, dataset: Dataset) -> Task:
     return task_for(dataset.kind, model_interface(config), f"data.dataset={config.data.dataset!r}")
 
 
-def _score_split(scoring: _Scoring, split: str, controlled: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    config, loaded = scoring.config, scoring.loaded
-    dataset = build_dataset(config.data, split)
+def _score_split(scoring: _Scoring, dataset: Dataset, controlled: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    config, loaded, split = scoring.config, scoring.loaded, dataset.split
     task = _task(config, dataset)
     if not config.eval.allow_other_data:
         remedy = ", or set eval.allow_other_data=true for data that share nothing with it"
@@ -160,10 +169,9 @@ def _score_split(scoring: _Scoring, split: str, controlled: bool) -> tuple[dict[
     return {**metrics, **meter.breakdown(), "protocol": protocol}, found
 
 
-def _constant_baseline(scoring: _Scoring, split: str) -> dict[str, Any]:
+def _constant_baseline(scoring: _Scoring, dataset: Dataset) -> dict[str, Any]:
     """What one fixed answer reaches on the canvas, where images lie as the network sees them."""
     config = scoring.config
-    dataset = build_dataset(config.data, split)
     task = _task(config, dataset)
     transform = build_transform(config.data, dataset.kind, task.truth, tokenizer=scoring.loaded.tokenizer)
 

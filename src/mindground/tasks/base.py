@@ -100,8 +100,8 @@ class Task(ABC):
             split = dataset.split if dataset is not None else ""
             raise ConfigError(
                 f"the split {split!r} gives no metric of this model, which answers with "
-                f"{' and '.join(self.interface.answers)}: it needs objects that have one; take another evaluation "
-                "split, or none (data.eval_splits=[])"
+                f"{' and '.join(self.interface.answers)}: it needs objects that have one; name another one in "
+                "data.eval_splits"
             )
         if wanted and wanted not in names:
             raise ConfigError(f"eval.select_by={wanted!r} is no metric of this run; choose one of {', '.join(names)}")
