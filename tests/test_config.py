@@ -240,12 +240,13 @@ def test_text_never_becomes_anything_else(value: str) -> None:
 
 def test_import_is_light(run_python) -> None:
     code = (
-        "import sys, time; start = time.process_time(); import mindground, mindground.config as c; c.load_config()\n"
-        "print('mindspore' in sys.modules, 'mpi4py' in sys.modules, time.process_time() - start)"
+        "import sys, time; start = time.process_time(); import mindground, mindground.config as c\n"
+        "took = time.process_time() - start; c.load_config()\n"
+        "print('mindspore' in sys.modules, 'mpi4py' in sys.modules, took)"
     )
     runs = [run_python(["-c", code]).stdout.split() for _ in range(3)]
     assert {tuple(words[:2]) for words in runs} == {("False", "False")}
-    assert min(float(words[2]) for words in runs) < 0.5
+    assert min(float(words[2]) for words in runs) < 0.3
 
 
 def test_importing_mindground_imports_neither_models_nor_data(run_python) -> None:
