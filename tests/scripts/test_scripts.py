@@ -88,7 +88,7 @@ def test_changed_requirements_are_installed_again(checkout: Path) -> None:
 def test_test_and_ci_run_the_whole_suite(checkout: Path) -> None:
     done, calls = run(checkout, ".ci/run", "-k", "one or two")
     assert done.returncode == 0, done.stderr
-    assert calls[-1] == "python -m pytest -q tests -k one or two"
+    assert calls[-1] == "python -m pytest -q -n 2 --dist loadfile tests -k one or two"
     assert any("requirements.txt" in call and "requirements-test.txt" in call for call in calls)
 
 
