@@ -55,7 +55,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry.RECIPES, "_known", None)
+    monkeypatch.setattr(registry.RECIPES, "_known", {})
+    monkeypatch.setattr(registry.RECIPES, "_complete", False)
     yield make
     handed_in._class_of.cache_clear()
 

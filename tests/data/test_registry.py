@@ -14,7 +14,7 @@ import pytest
 
 from data.rsvg_sets import make_set
 from mindground.config import DataConfig
-from mindground.data import DATASETS, Dataset, build_dataset, eval_splits, inspect_dataset, usual_split_by
+from mindground.data import DATASETS, Dataset, build_dataset, discovery, eval_splits, inspect_dataset, usual_split_by
 from mindground.data.check.inspection import check_inspection, published_lines
 from mindground.data.formats import registry, rsvg_lists
 from mindground.data.formats.registry import FORMATS, DatasetFormat, Inspection
@@ -74,12 +74,17 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(registry.__file__).parents[3])}
 
 
+def _fresh() -> discovery.Discovered[DatasetFormat]:
+    """The formats, looked up anew."""
+    return discovery.Discovered("mindground.data.formats", registry.GROUP, "FORMATS", DatasetFormat, "data set")
+
+
 def test_a_file_beside_the_others_is_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mindground.data.formats as home
 
     (tmp_path / "outside_format.py").write_text(OUTSIDE)
     monkeypatch.setattr(home, "__path__", [*home.__path__, str(tmp_path)])
-    fresh = registry._Registry()
+    fresh = _fresh()
     assert fresh["mine"].read("/data", "val").samples[0].image_path == "/data/a.png" and "refcoco" in fresh
     sys.modules.pop("mindground.data.formats.outside_format")
 
@@ -90,15 +95,15 @@ def test_other_packages_bring_formats(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def brings(value: str) -> None:
         point = importlib.metadata.EntryPoint("mine", value, registry.GROUP)
-        monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.GROUP else [])
+        monkeypatch.setattr(discovery, "entry_points", lambda group: [point] if group == registry.GROUP else [])
 
     brings("a_package_of_formats")
-    assert registry._Registry()["mine"].kinds == ("referring",)
+    assert _fresh()["mine"].kinds == ("referring",)
     brings("json")
     with pytest.raises(ConfigError, match="json must offer FORMATS"):
-        len(registry._Registry())
+        len(_fresh())
     brings("no_such_package")
-    fresh = registry._Registry()
+    fresh = _fresh()
     for _ in range(2):  # a failed look-up does not leave half a registry
         with pytest.raises(ConfigError, match="'mine' of mindground.formats names no_such_package"):
             len(fresh)

@@ -8,18 +8,14 @@ when the first name is looked up, so importing the registry costs nothing.
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from mindground.data.discovery import Discovered
 from mindground.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from mindground.data.dataset import Dataset
     from mindground.data.formats.files import Defect
 
@@ -147,63 +143,7 @@ class DatasetFormat:
         return {key: given[key] for key in self.takes if given[key]}
 
 
-class _Registry(Mapping[str, DatasetFormat]):
-    """Name -> format; the modules are imported at the first look-up."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, DatasetFormat] = {}
-        self._complete = False
-
-    def __getitem__(self, name: str) -> DatasetFormat:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def add(self, item: DatasetFormat, where: str) -> None:
-        if self._known.setdefault(item.name, item) is not item:
-            raise ConfigError(f"{where} describes the data set {item.name!r}, which is known already; rename one")
-
-    def _all(self) -> Mapping[str, DatasetFormat]:
-        if not self._complete:
-            self._complete = True
-            try:
-                self._discover()
-            except BaseException:
-                self._complete = False  # the next look-up tells the reason again
-                self._known.clear()
-                raise
-        return self._known
-
-    def _discover(self) -> None:
-        home = importlib.import_module("mindground.data.formats")
-        for found in pkgutil.iter_modules(home.__path__, f"{home.__name__}."):
-            if found.name != __name__:
-                self._take(importlib.import_module(found.name), required=False)
-        for point in entry_points(group=GROUP):
-            try:
-                module = point.load()
-            except (ImportError, AttributeError) as error:
-                raise ConfigError(
-                    f"the entry point {point.name!r} of {GROUP} names {point.value}, which cannot be imported "
-                    f"({error}); mend or remove the package that brings it"
-                ) from error
-            self._take(module, required=True)
-
-    def _take(self, module: ModuleType, *, required: bool) -> None:
-        items = getattr(module, "FORMATS", None)
-        if items is None and not required:
-            return  # a helper of the formats
-        if not isinstance(items, tuple) or not all(isinstance(item, DatasetFormat) for item in items):
-            raise ConfigError(f"{module.__name__} must offer FORMATS, a tuple of DatasetFormat; it is {items!r:.80}")
-        for item in items:
-            self.add(item, module.__name__)
-
-
-_REGISTRY = _Registry()
+_REGISTRY = Discovered("mindground.data.formats", GROUP, "FORMATS", DatasetFormat, "data set")
 FORMATS: Mapping[str, DatasetFormat] = _REGISTRY
 """Every format by its name."""
 
