@@ -50,7 +50,8 @@ SWIN_COMPUTED = (
 SWIN_ADAPTERS = ((r"(.*\.)?relative_position_bias_table", fit_bias_table),)
 _WRAPPERS = ("backbone.", "encoder.")
 
-# A file of Microsoft's repository: a classifier, a segmentation network (`backbone.`), a self-supervised one (`encoder.`).
+# A file of Microsoft's repository: a classifier, a segmentation network (`backbone.`) or a self-supervised one
+# (`encoder.`).
 MICROSOFT_MAP = WeightMap(
     "Microsoft Swin",
     backbone="swin",
