@@ -6,7 +6,7 @@ were trained on such images. The augmentation paints black squares on a fixed pa
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -60,7 +60,8 @@ class SquashParams(TransformParams):
 def black_boxed(sample: Sample, part: float) -> bool:
     """Whether a sample's object is one of those that get black squares: the same in every epoch and on every rank."""
     name = sample.object_ids[0] if sample.object_ids else sample.sample_id
-    return zlib.crc32(f"{CHOICE_SEED} {name}".encode()) < part * 2**32
+    digest = hashlib.blake2b(f"{CHOICE_SEED} {name}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") < part * 2**32
 
 
 def draw_boxes(rng: np.random.Generator, shape: tuple[int, int], kind: BlackBoxes) -> tuple[tuple[int, int], ...]:
