@@ -50,7 +50,7 @@ from mindground.structures import Batch, Prediction, Sample, clip_boxes, interse
 from mindground.structures.truth import referent_box, referent_mask
 from mindground.text import LEGACY_DIRECTIONS, directions
 
-__all__ = ["ReferringMetrics", "is_better"]
+__all__ = ["CANVAS_THRESHOLDS", "ReferringMetrics", "is_better"]
 
 CANVAS_THRESHOLDS: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
 _NUMBERS = (
