@@ -20,10 +20,6 @@ from mindground.structures import Batch, Geometry, Sample
 from mindground.weights.load import parameter_arrays
 
 IDLE = tuple(f"backbone.layers.3.hook.{part}" for part in ("res_gate", "visual_gate", "visual_residual"))
-    "backbone.layers.3.hook.res_gate",
-    "backbone.layers.3.hook.visual_gate",
-    "backbone.layers.3.hook.visual_residual",
-)
 
 
 def _config(**changes: Any) -> RmsinConfig:
