@@ -78,6 +78,7 @@ def build_network(config: RmsinConfig, *, img_size: int) -> Rmsin:
         class_weights=(background, referent),
         dice_reduction=config.dice_reduction,
         mask_resize=config.mask_resize,
+        joint=config.loss_over == "joint",
     )
 
 

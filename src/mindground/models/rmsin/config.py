@@ -100,6 +100,9 @@ class RmsinConfig:
     class_weights: list[float] = key([0.9, 1.1], affects="numbers", training_only=True)
     # sum (as published) over the samples of a device, so that its part grows with the batch; or mean.
     dice_reduction: Literal["sum", "mean"] = key("sum", affects="numbers", training_only=True)
+    # Where several ranks train: rank takes the mean of every rank's own loss (as published); joint takes the loss of
+    # one process with the samples of all ranks: one divisor of the cross-entropy, a Dice that counts every sample.
+    loss_over: Literal["rank", "joint"] = key("rank", affects="numbers", training_only=True)
     # How a mask reaches original pixels: nearest repeats decided pixels (as published), bilinear resizes logits.
     mask_resize: Literal["nearest", "bilinear"] = key("nearest", affects="report")
 

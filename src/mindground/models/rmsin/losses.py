@@ -6,9 +6,10 @@ MindSpore's sums over long rows are slow on a CPU; here they are products with a
 from __future__ import annotations
 
 import mindspore as ms
+import numpy as np
 from mindspore import ops
 
-__all__ = ["two_class_cross_entropy", "two_class_dice"]
+__all__ = ["pixel_weight", "two_class_cross_entropy", "two_class_dice"]
 
 
 def _sums(x: ms.Tensor) -> ms.Tensor:
@@ -16,8 +17,25 @@ def _sums(x: ms.Tensor) -> ms.Tensor:
     return ops.matmul(x, ops.ones((x.shape[1], 1), x.dtype))
 
 
+def pixel_weight(target: np.ndarray, present: np.ndarray, background: float, foreground: float) -> float:
+    """Divisor of the cross-entropy of a batch, on the host: sum of the weights of all pixels that have a truth.
+
+    Args:
+        target: (B, ...) of 0 and 1.
+        present: (B,) 1, or 0 for a sample without a mask.
+    """
+    inside = target.reshape(len(target), -1).sum(1, dtype=np.float64)
+    outside = target[0].size - inside
+    return float(((inside * foreground + outside * background) * present.reshape(-1)).sum())
+
+
 def two_class_cross_entropy(
-    difference: ms.Tensor, target: ms.Tensor, present: ms.Tensor, background: float = 0.9, foreground: float = 1.1
+    difference: ms.Tensor,
+    target: ms.Tensor,
+    present: ms.Tensor,
+    background: float = 0.9,
+    foreground: float = 1.1,
+    divisor: ms.Tensor | None = None,
 ) -> ms.Tensor:
     """Cross-entropy over all pixels of the batch, weighted by class: sum of w nll over sum of w.
 
@@ -26,13 +44,15 @@ def two_class_cross_entropy(
         target: (B, P) of 0 and 1.
         present: (B,) 1, or 0 for a sample without a mask.
         background, foreground: weight of a pixel of either class.
+        divisor: takes the place of the sum of weights (`pixel_weight` of another batch).
     """
     signed = difference * (target * 2.0 - 1.0)
     # log(1 + exp(-s)) without overflow.
     surprise = ops.relu(-signed) + ops.log(ops.exp(-ops.abs(signed)) + 1.0)
     weights = target * (foreground - background) + background
     weights = weights * ops.broadcast_to(present.reshape((-1, 1)), weights.shape)
-    return _sums(surprise * weights).sum() / ops.maximum(_sums(weights).sum(), ms.Tensor(1e-12, ms.float32))
+    total = _sums(weights).sum() if divisor is None else divisor
+    return _sums(surprise * weights).sum() / ops.maximum(total, ms.Tensor(1e-12, ms.float32))
 
 
 def _similarity(probability: ms.Tensor, target: ms.Tensor, eps: float) -> ms.Tensor:

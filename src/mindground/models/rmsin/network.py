@@ -16,7 +16,7 @@ from mindground.models.rmsin.cim import CrossScaleInteraction
 from mindground.models.rmsin.config import PRETRAINED_PARTS
 from mindground.models.rmsin.decode import decode_masks
 from mindground.models.rmsin.decoder import Decoder
-from mindground.models.rmsin.losses import two_class_cross_entropy, two_class_dice
+from mindground.models.rmsin.losses import pixel_weight, two_class_cross_entropy, two_class_dice
 from mindground.models.rmsin.targets import encode_mask
 from mindground.nn.resize import resize_maps
 from mindground.structures import Batch, Example, Prediction
@@ -41,6 +41,7 @@ class Rmsin(GroundingModel):
         class_weights: of background and referent in the cross-entropy.
         dice_reduction: sum or mean.
         mask_resize: nearest or bilinear (decode.py).
+        joint: the loss of several ranks is that of one process with all their samples; `assign` brings its divisor.
     """
 
     encoders: ClassVar[Mapping[str, Encoder]] = {
@@ -48,8 +49,8 @@ class Rmsin(GroundingModel):
     }
     head_inputs: ClassVar[tuple[str, ...]] = ("image",)
     input_names = ("token_ids", "token_mask", "image")
-    target_names = ("mask", "has_mask")
     output_names = ("mask_logits",)
+    scout_names: ClassVar[tuple[str, ...]] = ("text_mask",)
     pretrained_parts = PRETRAINED_PARTS
 
     def __init__(
@@ -65,6 +66,7 @@ class Rmsin(GroundingModel):
         class_weights: tuple[float, float] = (0.9, 1.1),
         dice_reduction: str = "sum",
         mask_resize: str = "nearest",
+        joint: bool = False,
     ) -> None:
         super().__init__()
         # The names of the attributes are the names in every checkpoint.
@@ -76,6 +78,8 @@ class Rmsin(GroundingModel):
         self.decoder = decoder
         self.coefficients, self.class_weights = coefficients, class_weights
         self.dice_reduction, self.mask_resize = dice_reduction, mask_resize
+        self.staged = joint  # type: ignore[misc]
+        self.target_names = ("mask", "has_mask", "divisor") if joint else ("mask", "has_mask")
         self.uses_dice = coefficients[1] > 0
         self.term_names = ("ce", "dice") if self.uses_dice else ("ce",)
         self.text_learns = train_embeddings or train_layers > 0
@@ -110,16 +114,26 @@ class Rmsin(GroundingModel):
         text_features, text_mask = self.encode_text(token_ids, token_mask)
         return self.head(text_features, text_mask, image)
 
+    def scout(self, text_features: ms.Tensor, text_mask: ms.Tensor, image: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        """Nothing of the network is needed for the divisor: it follows from the masks."""
+        return (text_mask,)
+
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
-        """-> (total, ce[, dice]); terms are unweighted, the total is weighted."""
+        """-> (total, ce[, dice]); terms are unweighted, the total is weighted.
+
+        `divisor` (2,), where the loss is joint: of the cross-entropy, and the factor of a summed Dice.
+        """
         batch = outputs[0].shape[0]
         logits, mask = outputs[0].reshape((batch, -1)), targets[0].reshape((batch, -1))
         present = targets[1].reshape((batch,))
         background, referent = self.class_weights
-        ce = two_class_cross_entropy(logits, mask, present, background, referent)
+        divisor = targets[2][0] if self.staged else None
+        ce = two_class_cross_entropy(logits, mask, present, background, referent, divisor)
         if not self.uses_dice:
             return ce * self.coefficients[0], ce
         dice = two_class_dice(logits, mask, present, self.dice_reduction)
+        if self.staged and self.dice_reduction == "sum":
+            dice = dice * targets[2][1]
         return ce * self.coefficients[0] + dice * self.coefficients[1], ce, dice
 
     # ---- on the host ---------------------------------------------------------------------------------------------
@@ -127,6 +141,16 @@ class Rmsin(GroundingModel):
     def encode_targets(self, example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`mask` and `has_mask`; see `targets`."""
         return encode_mask(example)
+
+    def assign(
+        self, outputs: Mapping[str, np.ndarray], batch: Batch, comm: Any, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """`divisor` (2,): mean over ranks of the weights of all pixels, and the number of ranks."""
+        total = pixel_weight(batch.arrays["mask"], batch.arrays["has_mask"], *self.class_weights)
+        shared = np.asarray([total], np.float32)
+        if comm.size > 1:
+            comm.all_reduce_mean_(shared)
+        return {"divisor": np.asarray([shared[0], comm.size], np.float32)}
 
     def decode(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> list[Prediction]:
         """Raw outputs -> one `Prediction` per real sample, in original pixels."""
