@@ -94,7 +94,6 @@ class _Stages(nn.Cell):
         low = net.decoder.classify(x)
         found["logits_low"] = low
         found["logits"] = resize_maps(low, (image.shape[2], image.shape[3]), "aligned")
-        found["mask_logits"] = net(ids, mask, image)[0]
         return found
 
 
@@ -110,68 +109,67 @@ def targets_of(mask: np.ndarray) -> list[ms.Tensor]:
 
 
 class StepLoss(nn.Cell):
-    """All terms, or (`only`) the total that training differentiates."""
-
-    def __init__(self, net: Rmsin, only: bool = False) -> None:
-        super().__init__()
-        self.net, self.only = net, only
-
-    def construct(self, ids: ms.Tensor, mask: ms.Tensor, image: ms.Tensor, *targets: ms.Tensor) -> Any:
-        terms = self.net.loss(self.net(ids, mask, image), *targets)
-        return terms[0] if self.only else terms
-
-
-class _Dice(nn.Cell):
-    """LAVT does not train with it; its cases state it beside."""
-
-    def construct(self, logits: ms.Tensor, mask: ms.Tensor, has_mask: ms.Tensor) -> ms.Tensor:
-        batch = logits.shape[0]
-        return two_class_dice(logits.reshape((batch, -1)), mask.reshape((batch, -1)), has_mask.reshape((batch,)))
-
-
-def _check_outputs(case: Case, checks: Checks, net: Rmsin, given: list[ms.Tensor]) -> np.ndarray:
-    found = {name: value.asnumpy() for name, value in _Stages(net)(*given).items()}
-    for name in case.outputs:
-        if not name.startswith("train/"):
-            checks.output(name, strided(case, name, found[name]), case.outputs[name], tolerance(case, name))
-    difference = found["logits"][:, 1:] - found["logits"][:, :1]
-    checks.output("what the network returns", found["mask_logits"], difference, 1e-5)
-    return found["mask_logits"]
-
-
-def _check_training(case: Case, checks: Checks, net: Rmsin, given: list[ms.Tensor]) -> None:
-    """One backward pass with batch statistics, and the running statistics after it."""
-    lavt = case.meta["model"] == "lavt"
-    net.set_train(True)
-    scalar = StepLoss(net, only=True)
-    total, gradients = loss_and_gradients(scalar, net, given)
-    checks.loss("total", total, case.losses["total"])
-    statistics = {name: item.asnumpy() for name, item in net.parameters_and_names()}
-    ours = UPSTREAM_MAP.to_theirs(statistics)
-    named = UPSTREAM_MAP.to_theirs(gradients)
-    idle = [name for name in named if name.startswith(IDLE) and not name.endswith(("running_mean", "running_var"))]
-    checks.true("the last gates do not learn", not any(named[name].any() for name in idle) and bool(idle))
-    checks.true("the case knows of no gradient there", not set(idle) & set(case.grad_norms))
-    checks.grad_norms(named, case.grad_norms)
-    for key in case.outputs:
-        name = key.removeprefix("train/")
-        if key != name and name != "logits_low":
-            checks.output(key, ours[name], case.outputs[key], tolerance(case, key))
-    values = [float(value.asnumpy()) for value in StepLoss(net)(*given)]
-    checks.loss("ce", values[1], case.losses["ce"])
-    checks.loss("dice", 0.0 if lavt else values[2], case.losses["dice"])
-
-
-class _Low(nn.Cell):
-    """Logits before they are resized."""
+    """The total that training differentiates."""
 
     def __init__(self, net: Rmsin) -> None:
         super().__init__()
         self.net = net
 
-    def construct(self, ids: ms.Tensor, mask: ms.Tensor, image: ms.Tensor) -> ms.Tensor:
+    def construct(self, ids: ms.Tensor, mask: ms.Tensor, image: ms.Tensor, *targets: ms.Tensor) -> ms.Tensor:
+        return self.net.loss(self.net(ids, mask, image), *targets)[0]
+
+
+class LossOf(nn.Cell):
+    """Cross-entropy and Dice of given logits; LAVT does not train with the latter, its cases state it beside."""
+
+    def __init__(self, net: Rmsin) -> None:
+        super().__init__()
+        self.net = net
+
+    def construct(self, logits: ms.Tensor, mask: ms.Tensor, has_mask: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        batch = logits.shape[0]
+        flat = (logits.reshape((batch, -1)), mask.reshape((batch, -1)), has_mask.reshape((batch,)))
+        return self.net.loss((logits,), mask, has_mask)[1], two_class_dice(*flat)
+
+
+class Low(nn.Cell):
+    """Logits of both classes before they are resized, and the loss terms that follow from them."""
+
+    def __init__(self, net: Rmsin) -> None:
+        super().__init__()
+        self.net = net
+
+    def construct(
+        self, ids: ms.Tensor, mask: ms.Tensor, image: ms.Tensor, *targets: ms.Tensor
+    ) -> tuple[ms.Tensor, ...]:
         text, real = self.net.encode_text(ids, mask)
-        return self.net.decoder(self.net.maps(image, text, real))
+        low = self.net.decoder(self.net.maps(image, text, real))
+        difference = resize_maps(low[:, 1:2] - low[:, 0:1], (image.shape[2], image.shape[3]), "aligned")
+        return (low, *self.net.loss((difference,), *targets))
+
+
+def _check_training(case: Case, checks: Checks, net: Rmsin, given: list[ms.Tensor]) -> None:
+    """One pass forward and one backward with batch statistics, and the running statistics after the former."""
+    lavt = case.meta["model"] == "lavt"
+    net.set_train(True)
+    low, total, ce, *dice = (value.asnumpy() for value in Low(net)(*given))
+    name = "train/logits_low"
+    checks.output(name, low, case.outputs[name], tolerance(case, name))
+    checks.loss("ce", ce, case.losses["ce"])
+    checks.loss("dice", 0.0 if lavt else dice[0], case.losses["dice"])
+    ours = UPSTREAM_MAP.to_theirs({name: item.asnumpy() for name, item in net.parameters_and_names()})
+    for key in case.outputs:
+        name = key.removeprefix("train/")
+        if key != name and name != "logits_low":
+            checks.output(key, ours[name], case.outputs[key], tolerance(case, key))
+    scalar, gradients = loss_and_gradients(StepLoss(net), net, given)
+    checks.loss("total", scalar, case.losses["total"])
+    checks.loss("total of the parts", total, case.losses["total"])
+    named = UPSTREAM_MAP.to_theirs(gradients)
+    idle = [name for name in named if name.startswith(IDLE) and not name.endswith(("running_mean", "running_var"))]
+    checks.true("the last gates do not learn", not any(named[name].any() for name in idle) and bool(idle))
+    checks.true("the case knows of no gradient there", not set(idle) & set(case.grad_norms))
+    checks.grad_norms(named, case.grad_norms)
 
 
 @claim(model=("rmsin", "lavt"), kind=("rmsin", "lavt"), whole=True)
@@ -180,21 +178,18 @@ def check_network(case: Case, mode: str, checks: Checks) -> None:
     fill(net, case, UPSTREAM_MAP)
     net.set_train(False)
     given = tensors(*(case.inputs[name] for name in ("ids", "mask", "image")))
-    logits = _check_outputs(case, checks, net, given)
+    found = {name: value.asnumpy() for name, value in _Stages(net)(*given).items()}
+    for name in case.outputs:
+        if not name.startswith("train/"):
+            checks.output(name, strided(case, name, found[name]), case.outputs[name], tolerance(case, name))
+    difference = found["logits"][:, 1:] - found["logits"][:, :1]
     if not case.losses:
+        checks.output("what the network returns", net(*given)[0].asnumpy(), difference, 1e-5)
         return
     targets = targets_of(case.inputs["target"])
-    values = StepLoss(net)(*given, *targets)
-    ce, dice = float(values[1].asnumpy()), float(_Dice()(ms.Tensor(logits), *targets).asnumpy())
+    ce, dice = (float(value.asnumpy()) for value in LossOf(net)(ms.Tensor(difference), *targets))
     for name, value in (("ce", ce), ("dice", dice), ("total", 0.9 * ce + 0.1 * dice)):
         checks.loss(f"eval/{name}", value, case.losses[f"eval/{name}"])
-    # Statistics move with every forward pass in training mode, so that of the logits has a network of its own.
-    low = network(case)
-    fill(low, case, UPSTREAM_MAP)
-    low.set_train(True)
-    cell = _Low(low)
-    name = "train/logits_low"
-    checks.output(name, cell(*given).asnumpy(), case.outputs[name], tolerance(case, name))
     _check_training(case, checks, net, [*given, *targets])
 
 
@@ -277,7 +272,7 @@ def groups_of(net: Rmsin) -> dict[str, int]:
     return {name: int(index) for name, index in numbered.items()}
 
 
-def _check_groups(checks: Checks, ours: dict[str, int], names: list[str], groups: list[int]) -> None:
+def check_groups_of(checks: Checks, ours: dict[str, int], names: list[str], groups: list[int]) -> None:
     idle = {name for name in names if name.startswith(IDLE)}
     expected = {name: -1 if name in idle else int(group) for name, group in zip(names, groups, strict=True)}
     wrong = [name for name, group in expected.items() if ours.get(name) != group]
@@ -293,7 +288,7 @@ def check_groups(case: Case, mode: str, checks: Checks) -> None:
     settings = settings_of(case.config, "rmsin", train_layers=case.config["bert_trainable_layers"])
     net = build_network(settings, img_size=480)
     names = case.meta["note"]["param_names"]
-    _check_groups(checks, groups_of(net), names, case.outputs["group"].tolist())
+    check_groups_of(checks, groups_of(net), names, case.outputs["group"].tolist())
     sizes = UPSTREAM_MAP.to_theirs({name: np.asarray(item.size) for name, item in net.parameters_and_names()})
     checks.exact("numel", [int(sizes[name]) for name in names], case.outputs["numel"])
     decays = {group.name: group.weight_decay for group in net.parameter_groups()}

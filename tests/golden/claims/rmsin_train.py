@@ -10,9 +10,9 @@ import numpy as np
 
 from golden.case import Case, draw
 from golden.claim import Checks, claim
-from golden.claims.lavt import IDLE, StepLoss, _check_groups, _Low, groups_of, network, strided, targets_of
+from golden.claims.lavt import IDLE, Low, check_groups_of, groups_of, network, strided, targets_of
 from golden.claims.probe import tensors, tolerance
-from golden.compute import fill
+from golden.compute import Apply, fill
 from mindground.config import TrainConfig
 from mindground.engine.optim import optimizer_from_config
 from mindground.engine.schedules import lr_factor, segments_of
@@ -76,12 +76,14 @@ class _Run:
         return {name: value - self.before[name] for name, value in after.items()}
 
 
-def _logits(case: Case, net: Rmsin, given: list[ms.Tensor]) -> np.ndarray:
-    """Logits of both classes at input size."""
-    low = _Low(net)
-    low.set_train(False)
-    size = given[2].shape[2:]
-    return resize_maps(low(*given), size, "aligned").asnumpy()
+def _evaluate(case: Case, net: Rmsin, given: list[ms.Tensor], target: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Logits of both classes at input size, as the case keeps them; cross-entropy, Dice and total."""
+    cell = Low(net)
+    cell.set_train(False)
+    low, total, ce, *dice = cell(*given, *targets_of(target))
+    logits = Apply(resize_maps, tuple(given[2].shape[2:]), "aligned")(low).asnumpy()
+    values = [float(value.asnumpy()) for value in (ce, *dice, total)]
+    return strided(case, "logits", logits), values if dice else [values[0], 0.0, values[1]]
 
 
 def _losses(case: Case, history: list[dict[str, float]]) -> dict[str, np.ndarray]:
@@ -127,7 +129,7 @@ def _check_changes(case: Case, checks: Checks, run: _Run) -> None:
     """How far every parameter moved, and where to."""
     note, rounding = case.meta["note"], case.meta["rounding"]["outputs"]
     names, changes = note["param_names"], run.changes()
-    _check_groups(checks, groups_of(run.net), names, note["group"])
+    check_groups_of(checks, groups_of(run.net), names, note["group"])
     still = [n for n, group in zip(names, note["group"], strict=True) if group < 0 or n in note["no_gradient"]]
     moved = [name for name in still if np.any(changes[name])]
     checks.true("frozen parameters stand still", not moved, f"{len(moved)} moved, first {moved[:3]}")
@@ -186,16 +188,9 @@ def check_ten_steps(case: Case, mode: str, checks: Checks) -> None:
     _check_changes(case, checks, run)
     _check_buffers(case, checks, run)
     given = tensors(*(case.inputs[f"eval_{name}"] for name in ("ids", "mask", "image")))
-    logits = _logits(case, run.net, given)
-    checks.output(
-        "raw/logits", strided(case, "logits", logits), case.outputs["raw/logits"],
-        max(_STATISTICS, tolerance(case, "raw/logits")),
-    )  # fmt: skip
-    targets = targets_of(case.inputs["eval_target"])
-    values = [float(value.asnumpy()) for value in StepLoss(run.net)(*given, *targets)]
-    lavt = case.meta["model"] == "lavt"
-    found = [values[1], 0.0 if lavt else values[2], values[0]]
-    checks.output("raw/loss", found, case.outputs["raw/loss"], max(_STATISTICS, tolerance(case, "raw/loss")))
+    logits, losses = _evaluate(case, run.net, given, case.inputs["eval_target"])
+    for name, ours in (("raw/logits", logits), ("raw/loss", losses)):
+        checks.output(name, ours, case.outputs[name], max(_STATISTICS, tolerance(case, name)))
 
 
 @claim(model="rmsin", kind="rmsin_train", suite=("graph",))
@@ -215,5 +210,5 @@ def check_three_steps(case: Case, mode: str, checks: Checks) -> None:
     norms = [np.linalg.norm(after[name]) for name in names]
     checks.output("param_norm", norms, case.outputs["param_norm"], tolerance(case, "param_norm"))
     given = tensors(*(case.inputs[name][0] for name in ("ids", "mask", "image")))
-    logits = strided(case, "logits", _logits(case, run.net, given))
+    logits = _evaluate(case, run.net, given, case.inputs["target"][0])[0]
     checks.output("eval_logits_after", logits, case.outputs["eval_logits_after"], tolerance(case, "eval_logits_after"))
