@@ -18,7 +18,7 @@ from mindground.nn import init
 from mindground.nn.conv import Conv2d
 from mindground.nn.linear import Linear
 from mindground.nn.noise import Dropout
-from mindground.nn.norm import ChannelNorm
+from mindground.nn.norm import LayerNorm
 
 __all__ = ["RotatedConv", "Routing", "rotate_kernels", "rotation_matrix", "sampling_matrix"]
 
@@ -117,7 +117,8 @@ class Routing(nn.Cell):
     def __init__(self, channels: int, kernels: int, dropout: float = 0.2) -> None:
         super().__init__()
         self.dwc = Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False, start="trunc_normal")
-        self.norm = ChannelNorm(channels, 1e-5)
+        self.norm = LayerNorm(channels, 1e-5)
+        self.product = ops.BatchMatMul()
         self.drop_alpha, self.drop_theta = Dropout(dropout), Dropout(dropout)
         self.fc_alpha = Linear(channels, kernels)
         self.fc_alpha.bias.set_data(init.kaiming_uniform((kernels,), channels))
@@ -125,8 +126,11 @@ class Routing(nn.Cell):
 
     def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """(B, C, H, W) -> weights in (0, 1) and angles in radians, both (B, n)."""
-        seen = ops.relu(self.norm(self.dwc(x)))
-        mean = seen.reshape((seen.shape[0], seen.shape[1], -1)).mean(2)
+        seen = ops.relu(self.norm(ops.transpose(self.dwc(x), (0, 2, 3, 1))))
+        # A product with a row of ones is the mean over pixels that is fast on a CPU.
+        pixels = seen.reshape((seen.shape[0], -1, seen.shape[3]))
+        ones = ops.ones((pixels.shape[0], 1, pixels.shape[1]), x.dtype) * (1.0 / pixels.shape[1])
+        mean = self.product(ones, pixels).reshape((seen.shape[0], -1))
         alpha = ops.sigmoid(self.fc_alpha(self.drop_alpha(mean)))
         theta = self.fc_theta(self.drop_theta(mean))
         return alpha, theta / (ops.abs(theta) + 1.0) * LARGEST_ANGLE

@@ -97,7 +97,8 @@ _CIM: Rules = (
 _ARC: Rules = (
     ("weight", "weight"),
     ("rounting_func.dwc.weight", "routing.dwc.weight"),
-    *_plain("rounting_func.norm.norm", "routing.norm"),
+    ("rounting_func.norm.norm.weight", "routing.norm.gamma"),
+    ("rounting_func.norm.norm.bias", "routing.norm.beta"),
     *_plain("rounting_func.fc_alpha", "routing.fc_alpha"),
     ("rounting_func.fc_theta.weight", "routing.fc_theta.weight"),
 )
