@@ -10,7 +10,7 @@ from mindspore import nn, ops
 
 from golden.case import Case
 from golden.claim import Checks, claim
-from golden.claims.probe import tensors, tolerance
+from golden.claims.probe import check_norms, tensors, tolerance
 from golden.compute import fill, loss_and_gradients
 from mindground.backbones.swin import SwinClassifier
 from mindground.models.rmsin.builder import build_network
@@ -169,7 +169,7 @@ def _check_training(case: Case, checks: Checks, net: Rmsin, given: list[ms.Tenso
     idle = [name for name in named if name.startswith(IDLE) and not name.endswith(("running_mean", "running_var"))]
     checks.true("the last gates do not learn", not any(named[name].any() for name in idle) and bool(idle))
     checks.true("the case knows of no gradient there", not set(idle) & set(case.grad_norms))
-    checks.grad_norms(named, case.grad_norms)
+    check_norms(case, checks, named)
 
 
 @claim(model=("rmsin", "lavt"), kind=("rmsin", "lavt"), whole=True)
