@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mindground.config import value_of
@@ -15,6 +16,7 @@ from mindground.errors import ConfigError, WeightsError
 from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
+from mindground.weights.facts import refuse_contradiction
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import Adapted, identity_map, strip_wrapper_prefix
 
@@ -148,11 +150,12 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
 
 
 def _check_unseen(weights: WeightFile, config: Config) -> None:
-    """Raises WeightsError where a file says something about its network that no shape tells, and it is not set so."""
+    """Raises WeightsError where a file says something about its network, and it is set otherwise."""
     describe = getattr(family_module(config.family), "describe_source", None)
     facts = describe(replace(weights, tensors=strip_wrapper_prefix(weights.tensors)[0])) if describe else None
     if facts is None:
         return
+    refuse_contradiction(facts, partial(value_of, config), str(weights.path), "model.")
     for key in facts.unseen:
         asked = value_of(config, key)
         if asked != facts.keys[key]:

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,9 +154,11 @@ def import_file(line: CommandLine) -> Imported:
     Raises:
         WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
+    from mindground.config import value_of
     from mindground.engine.assemble import fill_vocabulary
     from mindground.files.weights import read_weights
     from mindground.models import build_model
+    from mindground.weights.facts import refuse_contradiction
     from mindground.weights.load import load_into, parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
 
@@ -178,6 +181,7 @@ def import_file(line: CommandLine) -> Imported:
     maps = source_maps(family, options.family)
     facts = file_facts(replace(found, tensors=tensors), family)
     config = target_config(line, family, facts)
+    refuse_contradiction(facts, partial(value_of, config), Path(options.source).name)
     print_contradictions(facts, config)
     # Where the configuration leaves the size to a tokenizer, the word table of the file has it.
     fill_vocabulary(config.model, word_rows(tensors) or 1)

@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Any
 from mindground.models.interface import ModelInterface
 from mindground.models.rmsin.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
 from mindground.models.rmsin.config import RmsinConfig as Config
+from mindground.models.rmsin.flags import FLAGS, IGNORED_FLAGS, REFUSED_FLAGS
 
 if TYPE_CHECKING:
+    from mindground.files.weights import WeightFile
     from mindground.models.rmsin.network import Rmsin
+    from mindground.weights.facts import SourceFacts
 
-__all__ = ["LR_GROUPS", "PRETRAINED_PARTS", "PUBLISHED_DATASET", "TEXT_LAYERS", "Config", "build", "interface"]
+__all__ = [
+    "FLAGS",
+    "IGNORED_FLAGS",
+    "LR_GROUPS",
+    "PRETRAINED_PARTS",
+    "PUBLISHED_DATASET",
+    "REFUSED_FLAGS",
+    "TEXT_LAYERS",
+    "Config",
+    "build",
+    "describe_source",
+    "interface",
+]
 
 
 def interface(config: Any) -> ModelInterface:
@@ -24,3 +39,10 @@ def build(config: Any) -> Rmsin:
     from mindground.models.rmsin.builder import build as build_network
 
     return build_network(config)
+
+
+def describe_source(file: WeightFile) -> SourceFacts | None:
+    """What a file of weights says about the configuration that it needs; None for a stranger."""
+    from mindground.models.rmsin.source import describe
+
+    return describe(file)

@@ -108,6 +108,8 @@ class RmsinConfig:
 
     def __post_init__(self) -> None:
         refuse_outside(self, "model.", ["fusion_dropout", "routing_dropout"], 0, 1)
+        # So that `swin` says what is built, whichever way it was named.
+        self.swin = self.visual()
         if len(self.fusion_heads) != 4 or min(self.fusion_heads) < 1:
             raise ConfigError(f"model.fusion_heads={self.fusion_heads} needs one number above 0 for each of 4 stages")
         if len(self.class_weights) != 2 or min(self.class_weights) < 0:

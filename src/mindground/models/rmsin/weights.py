@@ -6,7 +6,7 @@ from mindground.backbones.bert import HUGGINGFACE_MAP
 from mindground.backbones.swin_weights import MICROSOFT_MAP, SWIN_ADAPTERS, SWIN_COMPUTED, SWIN_RULES
 from mindground.weights.maps import WeightMap
 
-__all__ = ["PART_RULES", "UPSTREAM_MAP", "WEIGHT_MAPS", "part_map"]
+__all__ = ["PART_RULES", "TWO_PART_MAP", "UPSTREAM_MAP", "WEIGHT_MAPS", "part_map"]
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -141,30 +141,41 @@ def part_map(part: str, theirs: str = "") -> WeightMap:
     return whole.with_prefix(theirs=theirs)
 
 
-# RMSIN, LAVT and RemoteSAM. Two-part files keep BERT apart: the reader puts it under `text_encoder.`.
-UPSTREAM_MAP = WeightMap(
-    "RMSIN / LAVT checkpoint",
-    rules=(
-        *_under(SWIN_RULES, "backbone.", "backbone."),
-        *_under(_HOOK, "backbone.layers.{n}.", "backbone.layers.{n}.hook."),
-        *_under(_CIM, "backbone.cim.", "cim."),
-        *_under(_DECODER, "classifier.", "decoder."),
-        *_under(HUGGINGFACE_MAP.rules, "text_encoder.", "text_encoder."),
-    ),
-    ignored=(
-        _COUNTER,
-        *SWIN_COMPUTED,
-        (r"text_encoder\.embeddings\.position_ids", "counts from 0, computed here"),
-        (r"text_encoder\.pooler\..*", "the pooler takes no part"),
-    ),
-    adapters=SWIN_ADAPTERS,
-)
+_TEXT, _BESIDE = "text_encoder.", "bert_model."
+
+
+def _checkpoint(name: str, first: str, second: str) -> WeightMap:
+    """Names of a whole network; BERT is written under `first` and read under both."""
+    return WeightMap(
+        name,
+        rules=(
+            *_under(SWIN_RULES, "backbone.", "backbone."),
+            *_under(_HOOK, "backbone.layers.{n}.", "backbone.layers.{n}.hook."),
+            *_under(_CIM, "backbone.cim.", "cim."),
+            *_under(_DECODER, "classifier.", "decoder."),
+            *_under(HUGGINGFACE_MAP.rules, first, _TEXT),
+            *_under(HUGGINGFACE_MAP.rules, second, _TEXT),
+        ),
+        ignored=(
+            _COUNTER,
+            *SWIN_COMPUTED,
+            (r"(text_encoder|bert_model)\.embeddings\.position_ids", "counts from 0, computed here"),
+            (r"(text_encoder|bert_model)\.pooler\..*", "the pooler takes no part"),
+        ),
+        adapters=SWIN_ADAPTERS,
+    )
+
+
+# RMSIN, LAVT and RemoteSAM: BERT inside (upstream's lavt_one), or in a state dict of its own, `bert_model` (lavt).
+UPSTREAM_MAP = _checkpoint("RMSIN / LAVT checkpoint", _TEXT, _BESIDE)
+TWO_PART_MAP = _checkpoint("RMSIN / LAVT checkpoint of two parts", _BESIDE, _TEXT)
 
 _NO_POOLER = (r"(bert\.)?pooler\..*", "the pooler takes no part")
 _BERT = HUGGINGFACE_MAP.with_prefix(ours="text_encoder.")
 
 WEIGHT_MAPS: dict[str, WeightMap] = {
     "rmsin": UPSTREAM_MAP,
+    "rmsin-two-part": TWO_PART_MAP,
     "swin": MICROSOFT_MAP.with_prefix(ours="backbone."),
     "bert": WeightMap(
         _BERT.name, rules=_BERT.rules, ignored=(_NO_POOLER, *_BERT.ignored), layered=_BERT.layered,
