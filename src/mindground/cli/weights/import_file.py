@@ -179,6 +179,11 @@ def import_file(line: CommandLine) -> Imported:
             print(f"  {means}: {found.metadata[key]}")
     family = target_family(options.family, options.into, line.config_file)
     maps = source_maps(family, options.family)
+    if not best_map(maps, tensors).to_ours(tensors).tensors:
+        raise WeightsError(
+            f"{options.source}: none of its {len(tensors)} tensors (first {next(iter(tensors), '')[:80]!r}) has a name "
+            f"that --family {options.family} knows; check the file, or name the family that it is of"
+        )
     facts = file_facts(replace(found, tensors=tensors), family)
     config = target_config(line, family, facts)
     refuse_contradiction(facts, partial(value_of, config), Path(options.source).name)

@@ -85,7 +85,8 @@ def _swin(facts: SourceFacts, shapes: Shapes, whole: bool) -> None:
         "model.swin.depths": depths,
         "model.swin.num_heads": heads,
     }
-    facts.fixed["model.swin_type"] = (named, "") if named else ("",)
+    if named:
+        facts.fixed["model.swin_type"] = (named, "")
     facts.fixed |= {key: (value,) for key, value in keys.items()}
     facts.keys |= {"model.swin_type": named, **keys, "model.swin.window_size": window}
     if whole:
