@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mindground.errors import ImageError
-from mindground.files import images
+from mindground.files import pixels
 from mindground.files.images import ImageCache, read_image, to_rgb8
 
 
@@ -129,7 +129,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(image()).save(tmp_path / "big.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 100)
     with pytest.raises(ImageError, match=r"big.png has 36 x 24 pixels"):
         read_image(tmp_path / "big.png")
 
