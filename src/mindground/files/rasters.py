@@ -28,7 +28,7 @@ from mindground.files._tiff import TiffHeader, read_header
 from mindground.files.pixels import check_size, stretch_range
 from mindground.files.regular import check_regular, one_line, shown
 
-__all__ = ["GeoImage", "has_rasterio", "is_geotiff", "optional", "proj_advice", "read_geotiff"]
+__all__ = ["GeoImage", "gdal_environment", "has_rasterio", "is_geotiff", "optional", "proj_advice", "read_geotiff"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -142,13 +142,24 @@ def proj_advice() -> str:
 
 
 @contextmanager
+def gdal_environment() -> Iterator[None]:
+    """GDAL without side files, and its messages as exceptions and log records, not as lines on the terminal."""
+    # Records still reach the handlers of the user; without any, Python would print them.
+    log = logging.getLogger("rasterio")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    with optional("rasterio").Env(**_SAFE):
+        yield
+
+
+@contextmanager
 def _opened(rasterio: ModuleType, path: str | Path) -> Iterator[Any]:
     absolute = os.path.abspath(path)
     if absolute.startswith("/vsi"):
         raise ImageError(f"{shown(path)} has a name that GDAL reads as an address; move the file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.Env(**_SAFE), rasterio.open(absolute, driver="GTiff", sharing=False) as source:
+        with gdal_environment(), rasterio.open(absolute, driver="GTiff", sharing=False) as source:
             yield source
 
 

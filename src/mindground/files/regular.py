@@ -41,10 +41,14 @@ def read_regular(path: str | Path) -> bytes:
 
 def shown(path: object) -> str:
     """A path for a message: on one line, without control characters or surrogates, its end where it is long."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))
+    text = _escaped(str(path))
     return text if len(text) <= 240 else "..." + text[-237:]
 
 
 def one_line(error: object) -> str:
     """What a library says of an error, in one line of at most 200 characters."""
-    return shown(" ".join(str(error)[:400].split()) or type(error).__name__)[:200]
+    return _escaped(" ".join(str(error)[:400].split()) or type(error).__name__)[:200]
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

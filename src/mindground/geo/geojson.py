@@ -12,7 +12,7 @@ import numpy as np
 
 from mindground.errors import GeoError
 from mindground.files.atomic import write_text
-from mindground.files.rasters import GeoImage, optional, proj_advice
+from mindground.files.rasters import GeoImage, gdal_environment, optional, proj_advice
 from mindground.files.regular import one_line, shown
 from mindground.structures import Prediction
 
@@ -45,6 +45,13 @@ def to_geojson(
         GeoError: the raster has no coordinate system, one without a way to EPSG:4326 (a local grid), or numbers that
             are no place; or the extra `geo` is not installed or not usable.
     """
+    with gdal_environment():
+        return _collection(predictions, raster, image, model, tolerance_pixels)
+
+
+def _collection(
+    predictions: Sequence[Prediction], raster: GeoImage, image: str, model: str, tolerance_pixels: float
+) -> dict[str, Any]:
     geometry = optional("shapely.geometry")
     to_degrees = _to_degrees(raster, shown(image) if image else "the raster")
     features, lost = [], 0
@@ -66,7 +73,9 @@ def to_geojson(
             lost += shape is None
             features.append({"type": "Feature", "geometry": shape, "properties": properties})
     if lost:
-        _LOG.warning("%s: %d of %d features lie outside of the projection", image or "raster", lost, len(features))
+        _LOG.warning(
+            "%s: %d of %d features lie outside of the projection", shown(image) or "the raster", lost, len(features)
+        )
     return {"type": "FeatureCollection", "features": features}
 
 

@@ -200,6 +200,7 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
 def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
     """Sizes by path, path by content digest, findings; every image is opened once."""
     from mindground.files.images import read_image
+    from mindground.files.jpegs import jpeg_damage
 
     sizes: dict[str, tuple[int, int]] = {}
     digests: dict[str, str] = {}
@@ -229,6 +230,9 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
         except ImageError as error:
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue
+        if damage := jpeg_damage(name):
+            detail = f"parts of it may show wrong colours ({damage}); fetch it again"
+            found.append(Finding(WARNING, "damaged_image", dataset.split, path.name, detail))
         for claim in sorted(claims - {sizes[name]}):
             real = "x".join(map(str, sizes[name]))
             detail = f"annotated as {claim[0]}x{claim[1]}, the file is {real} (height x width)"
