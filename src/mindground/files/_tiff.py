@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -131,7 +132,7 @@ def decode_without_rasterio(
     if header is None:
         raise ImageError(f"{name} is damaged or no TIFF; fetch it again")
     deep = header.bits > 8 or not header.unsigned
-    if header.named_bands or (deep and (header.nodata or header.planar)):
+    if header.samples > 4 or header.named_bands or (deep and (header.nodata or header.planar)):
         raise ImageError(f"{name} is a raster of {header.samples} bands; {_NEEDS_RASTERIO}")
     decoded = _deep(data) if deep else _shallow(data)
     if decoded is None or decoded[1] < header.samples:
@@ -152,7 +153,11 @@ def _deep(data: bytes) -> tuple[np.ndarray, int] | None:
 
 
 def _shallow(data: bytes) -> tuple[np.ndarray, int] | None:
-    with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+    with warnings.catch_warnings():
+        # Of tags that are damaged: what matters of them ends in an error.
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(data), formats=["TIFF"])
+    with image:
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
             return None
         channels = len(image.getbands())

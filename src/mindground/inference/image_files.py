@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import GeoError, ImageError
+from mindground.files import rasters
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.files.jpegs import warn_of_damage
-from mindground.files.rasters import GeoImage, has_rasterio, is_geotiff, read_geotiff
+from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.geo.geojson import to_geojson, write_geojson
 from mindground.inference.predictor import check_sentence
 from mindground.structures import Prediction
@@ -146,7 +147,7 @@ def _read(path: Path, bands: Sequence[int] | None) -> tuple[np.ndarray, GeoImage
     """The pixels as `read_image` gives them, and the georeference where there is one and it can be used."""
     bands = bands or None
     if is_geotiff(path):
-        if has_rasterio():
+        if rasters.has_rasterio():
             raster = read_geotiff(path, bands)
             return raster.image, raster
         _LOG.warning("%s: its georeference needs pip install -r requirements-geo.txt; no GeoJSON is written", path)
