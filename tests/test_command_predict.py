@@ -242,6 +242,27 @@ def test_predict_as_a_process(checkpoint: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.png", "b.png", "predictions.json"]
 
 
+@pytest.mark.parametrize("option", [("--bands", "3,1,2"), ("--data.bands=[3,1,2]",)])
+def test_bands_of_the_files_are_named(checkpoint: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "right.png")
+    Image.fromarray(image[..., [1, 2, 0]]).save(tmp_path / "mixed.png")
+
+    def boxes(name: str, *more: str) -> list[object]:
+        words = ("--ckpt", checkpoint, "--image", name, "--text", "ship", "--json", "--mode_name", "PYNATIVE")
+        done = call(predict.main, *words, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return [(record["bbox"], record["area"]) for record in json.loads(done.stdout)["annotations"]]
+
+    assert boxes("mixed.png", *option) == boxes("right.png") != boxes("mixed.png")
+
+
+@pytest.mark.parametrize("value", ["1,2", "0,1,2", "a", "", "4,3,2,1"])
+def test_bands_are_one_or_three_numbers(value: str) -> None:
+    with pytest.raises(ConfigError, match="--bands"):
+        predict.main(["--image", "scene.png", "--text", "ship", "--bands", value])
+
+
 def test_overrides_reach_the_network_of_predict(checkpoint: Path, tmp_path: Path) -> None:
     image = save(tmp_path / "a.png")
 

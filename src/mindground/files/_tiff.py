@@ -156,10 +156,9 @@ def _shallow(data: bytes) -> tuple[np.ndarray, int] | None:
     with warnings.catch_warnings():
         # Of tags that are damaged: what matters of them ends in an error.
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data), formats=["TIFF"])
-    with image:
-        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
-            return None
-        channels = len(image.getbands())
-        # An alpha channel is left out and not multiplied in.
-        return np.asarray(image.convert("RGBA" if image.mode == "LA" else "RGB"))[..., :3], channels
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
+                return None
+            channels = len(image.getbands())
+            # An alpha channel is left out and not multiplied in.
+            return np.asarray(image.convert("RGBA" if image.mode == "LA" else "RGB"))[..., :3], channels
