@@ -257,9 +257,11 @@ def test_files_beside_a_raster_are_not_opened(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     path = write(tmp_path / "a.tif", scene().transpose(2, 0, 1), georeferenced=True)
     address = f"/vsicurl/http://127.0.0.1:{server.server_port}/secret.tif"
+    source = f"<SimpleSource><SourceFilename>{address}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+    flags = "".join(f'<MDI key="INTERNAL_MASK_FLAGS_{band}">2</MDI>' for band in (1, 2, 3))
     virtual = (
-        f'<VRTDataset rasterXSize="{W}" rasterYSize="{H}"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        f"<SourceFilename>{address}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+        f'<VRTDataset rasterXSize="{W}" rasterYSize="{H}"><Metadata>{flags}</Metadata>'
+        f'<VRTRasterBand dataType="Byte" band="1">{source}</VRTRasterBand></VRTDataset>'
     )
     try:
         for suffix in (".msk", ".ovr"):
