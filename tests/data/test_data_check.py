@@ -78,6 +78,14 @@ def _no_image_at_all(root: Path, records: Records) -> None:
     (root / "train1.png").write_text("this is no image")
 
 
+def _holed_jpeg(root: Path, records: Records) -> None:
+    smooth = cv2.resize(np.random.default_rng(1).integers(0, 255, (8, 12, 3), np.uint8), (60, 40))
+    data = cv2.imencode(".jpg", smooth)[1].tobytes()
+    middle = len(data) * 2 // 3
+    (root / "train1.jpg").write_bytes(data[:middle] + bytes(60) + data[middle + 60 :])
+    records["train"][1]["image"] = "train1.jpg"
+
+
 def _shared_image(root: Path, records: Records) -> None:
     records["val"][0]["image"] = "train0.png"
 
@@ -101,6 +109,7 @@ DEFECTS: dict[str, tuple[Callable[[Path, Records], None], set[str], int]] = {
     "missing image": (_missing_image, {"missing_image"}, 1),
     "cut image": (_broken_image, {"unreadable_image"}, 1),
     "text as image": (_no_image_at_all, {"unreadable_image"}, 1),
+    "hole in a JPEG": (_holed_jpeg, {"damaged_image"}, 0),
     "size": (_set(size=[40, 61]), {"size"}, 1),
     "empty box": (_set(box=[10, 10, 10, 20]), {"empty_box"}, 1),
     "box outside": (_set(box=[50, 10, 70, 20], mask=None), {"box_outside"}, 1),
