@@ -43,6 +43,8 @@ def shown(value: object, limit: int = 60) -> str:
 
     A nested value is never walked whole, so one that holds itself many times over costs nothing.
     """
+    if type(value) is int and -(2**63) < value < 2**63:
+        return str(value)  # an id, of which a reader names one a record
     short = _Short()
     short.maxlevel, short.maxset, short.maxfrozenset = 3, 3, 3
     short.maxstring = short.maxother = limit

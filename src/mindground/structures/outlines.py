@@ -92,10 +92,10 @@ def check_outline(segmentation: Any, size: tuple[int, int] | None = None) -> Out
         if isinstance(part, Mapping):
             kept.append(_check_rle(part, size))
             continue
-        points = _points(part)
+        points, far = _points(part)
         if len(points) < 6:
             continue
-        most += 2.0 * sum(map(abs, points))  # an edge is no longer than both its ends are far from the corner
+        most += 2.0 * far  # an edge is no longer than both its ends are far from the corner
         kept.append(points)
     if most > MAX_LENGTH and (length := sum(_length(part) for part in kept if type(part) is list)) > MAX_LENGTH:
         raise DataError(f"polygons of {length:.3g} pixels in all; {MAX_LENGTH:.0f} are the most that are drawn")
@@ -186,8 +186,11 @@ def _flattened(points: Sequence[Sequence[float]]) -> list[float]:
     return [value for point in points for value in point]
 
 
-def _points(part: Any) -> Sequence[float]:
-    """One polygon as x, y, x, y, ...: finite numbers, an even count of them where they are six or more."""
+def _points(part: Any) -> tuple[Sequence[float], float]:
+    """One polygon as x, y, x, y, ... with the sum of the distances from the axes.
+
+    Its numbers are finite, and an even count where they are six or more.
+    """
     if type(part) is list and _PLAIN.issuperset(map(type, part)):
         values = part
     else:
@@ -196,16 +199,18 @@ def _points(part: Any) -> Sequence[float]:
             raise DataError(f"a mask part is a polygon [x, y, x, y, ...] or an RLE object, not {shown(part)}")
         if values and all(map(_is_point, values)):
             values = _flattened(values)
-        wrong = next((value for value in values if not _is_number(value)), None)
-        if wrong is not None or not all(map(_is_number, values)):
+        if not all(map(_is_number, values)):
+            wrong = next(value for value in values if not _is_number(value))
             raise DataError(f"a polygon is [x, y, x, y, ...] in pixels, and one holds {shown(wrong)}")
-    if len(values) >= 6 and len(values) % 2:
+    if len(values) % 2 and len(values) >= 6:
         raise DataError(f"a polygon is [x, y, x, y, ...], and one has {len(values)} numbers; an even count is wanted")
+    # First the bounds, as a whole number may be too large for a sum with floats; NaN shows in the sum alone.
     if values and not (-MAX_COORDINATE <= min(values) and max(values) <= MAX_COORDINATE):
         raise DataError(_beyond(values))
-    if not abs(sum(values)) <= MAX_COORDINATE * len(values):  # NaN compares with nothing, so min and max may miss it
+    far = sum(map(abs, values))
+    if not far <= MAX_COORDINATE * len(values):
         raise DataError(_beyond(values))
-    return values if type(values) is list and _PLAIN.issuperset(map(type, values)) else [float(v) for v in values]
+    return values if values is part else [float(value) for value in values], far
 
 
 def _beyond(values: Sequence[float]) -> str:

@@ -165,11 +165,13 @@ def _annotations(
             box = corners(item.get("bbox"), outline, named)
             if box is None:
                 raise RecordError(f"{named} has neither bbox nor segmentation")
-            box = [box[0], box[1], box[2] - box[0], box[3] - box[1]] if item.get("bbox") is None else item["bbox"]
+            box = [box[0], box[1], box[2] - box[0], box[3] - box[1]] if not item.get("bbox") else item["bbox"]
             seen.add(number)
-            kept.append(
-                {**item, "id": number, "image_id": image, "category_id": category, "bbox": box, "segmentation": outline}
+            # The record is this reader's own, fresh from the file: a copy of each would cost as much as its check.
+            item.update(
+                {"id": number, "image_id": image, "category_id": category, "bbox": box, "segmentation": outline}
             )
+            kept.append(item)
     if len(seen) < len(kept):
         said = "annotation ids stand at more than one annotation; objects are numbered by their place in the file"
         reading.note(said, f"id {shown(_repeated(kept))}", "duplicate_id")
