@@ -68,7 +68,7 @@ def read_coco(root: str, split: str, image_root: str = "", *, problems: list[str
     names = ImageNames.find(places, first, reading, f"{path}: the first image") if first else None
     if names is None:
         raise DatasetNotFoundError(
-            f"the images of {path} are missing: {first!r} is in none of {', '.join(map(str, places))}. "
+            f"the images of {path} are missing: {shown(first)} is in none of {', '.join(map(str, places))}. "
             f"Put the images into {places[0]}, or set data.image_root"
         )
     categories = {item["id"]: item["name"] for item in content["categories"]}

@@ -148,7 +148,7 @@ def guarded(read: Callable[Args, Result]) -> Callable[Args, Result]:
             raise
         except _DAMAGE as error:
             raise DataError(
-                f"the files below {shown(args[0] if args else '')} are damaged ({type(error).__name__}: "
+                f"the files below {str(args[0] if args else '')!r} are damaged ({type(error).__name__}: "
                 f"{shown(str(error))}); run tools/data_check.py, or with --debug to see where"
             ) from error
 
@@ -190,7 +190,7 @@ def plain_text(value: Any, what: str, where: str, *, empty: bool = True) -> str:
     """Text that can be written down as UTF-8; `what` names it in the error.
 
     Raises:
-        RecordError: no text, half of a surrogate pair in it, or nothing in it where `empty` is False.
+        RecordError: no text, half of a surrogate pair or a zero character in it, or nothing where `empty` is False.
     """
     if isinstance(value, str):
         if value.isascii() and (value or empty):

@@ -110,6 +110,6 @@ def require_images(samples: Sequence[Sample], folder: Path, dataset: str, source
     tried = list(dict.fromkeys(sample.image_path for sample in samples))[:100]
     if tried and not any(os.path.isfile(path) for path in tried):
         raise DatasetNotFoundError(
-            f"{folder} holds none of the first {len(tried)} images of {dataset} ({tried[0]} is missing). "
+            f"{folder} holds none of the first {len(tried)} images of {dataset} ({shown(tried[0], 200)} is missing). "
             f"Get {source} and unpack it there, or set data.image_root to where the images are"
         )

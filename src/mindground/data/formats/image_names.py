@@ -40,8 +40,6 @@ class ImageNames:
             RecordError: no text, or it names a device, a pipe or a folder.
         """
         given = plain_text(name, "the image's name", where, empty=False)
-        if "\0" in given:
-            raise RecordError(f"{where}: the image's name {shown(given)} has a zero character in it")
         given = given.replace("\\", "/")
         if _ABSOLUTE.match(given):
             return self._absolute(given, where)

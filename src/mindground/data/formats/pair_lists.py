@@ -6,6 +6,7 @@ values are read from it. Layout of the lists: github.com/linhuixiao/CLIP-VG.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,10 +194,10 @@ def _images(root: str, image_root: str, layout: _Layout, dataset: str, first: st
     if below.is_dir():
         return below
     # The folder of the images itself; an image of the list lies in it.
-    if first and (base / first).is_file():
+    if first and os.path.isfile(base / first):
         return base
     raise DatasetNotFoundError(
-        f"the images of {dataset} are missing: {below} is no folder, and {first!r} is not in {base}. Get "
+        f"the images of {dataset} are missing: {below} is no folder, and {shown(first)} is not in {base}. Get "
         f"{layout.source} and unpack it to {below}, or set data.image_root to the folder of the images"
     )
 
