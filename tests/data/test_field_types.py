@@ -200,6 +200,14 @@ def test_the_data_check_tells_all_of_them(tmp_path: Path) -> None:
     ]
 
 
+def test_a_sentence_without_a_box_is_found_before_a_training(tmp_path: Path) -> None:
+    dataset = _jsonl(tmp_path, [RECORD, {"image": "2.png", "sentence": "it", "id": "alone"}])
+    with pytest.raises(DataError, match="'alone'.* has a sentence and no box"):
+        dataset.require_referents()
+    _jsonl(tmp_path, [RECORD]).require_referents()
+    _coco(tmp_path, {**INSTANCES, "annotations": []}).require_referents()
+
+
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 100000, '{"a":' * 100000, "", "\x00", "{", "nul"])
 def test_json_that_is_none(tmp_path: Path, text: str) -> None:
     for name in ("train.json", "train.jsonl", "dataset.json", "refcoco/instances.json", "refcoco/refcoco(unc).json"):

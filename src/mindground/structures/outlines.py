@@ -144,7 +144,7 @@ def outline_box(segmentation: Segmentation) -> list[float] | None:
     """Box [left, top, right, bottom] in pixels around a checked outline, without drawing it; None where it is empty."""
     if not segmentation:
         return None
-    boxes = []
+    boxes: list[tuple[float, float, float, float]] = []
     for part in [segmentation] if isinstance(segmentation, Mapping) else segmentation:
         if isinstance(part, Mapping):
             around = _runs_box(run_lengths(part), int(part["size"][0]))

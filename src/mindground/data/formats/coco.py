@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,8 +182,9 @@ def _annotations(
 
 
 def _repeated(kept: Sequence[Mapping[str, Any]]) -> Any:
-    seen: set[Any] = set()
-    return next(item["id"] for item in kept if item["id"] in seen or seen.add(item["id"]))
+    """The first id that stands at more than one annotation."""
+    counts = Counter(item["id"] for item in kept)
+    return next(number for number, count in counts.items() if count > 1)
 
 
 def coco_samples(

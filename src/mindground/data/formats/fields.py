@@ -223,9 +223,10 @@ def identity(record: Mapping[str, Any], key: str, where: str) -> Any:
         return value
     if kind is str:
         return plain_text(value, repr(key), where, empty=False)
-    if isinstance(value, (float, np.floating, np.integer)) and value == value and abs(value) < 2**53:
-        if value == int(value):
-            return int(value)
+    if isinstance(value, (float, np.floating, np.integer)):
+        number = float(value)
+        if abs(number) < 2**53 and number.is_integer():
+            return int(number)
     raise RecordError(f"{where}: {key!r} is an id, a whole number or text, not {shown(value)}")
 
 
@@ -240,8 +241,10 @@ def integer(record: Mapping[str, Any], key: str, where: str) -> int:
         return value
     if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 18:
         return int(value)
-    if isinstance(value, (float, np.floating, np.integer)) and abs(value) < 2**53 and value == int(value):
-        return int(value)
+    if isinstance(value, (float, np.floating, np.integer)):
+        number = float(value)
+        if abs(number) < 2**53 and number.is_integer():
+            return int(number)
     raise RecordError(f"{where}: {key!r} is a whole number, not {shown(value)}")
 
 

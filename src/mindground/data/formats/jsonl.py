@@ -173,7 +173,7 @@ class _Record:
         size = record.get("size")
         if size is not None and (not isinstance(size, list) or len(size) != 2 or None in size):
             raise RecordError(f"{where}: 'size' is [height, width] in pixels, not {shown(size)}")
-        self.size = None if size is None else optional_size(*size, f"{where}: 'size'")
+        self.size = None if size is None else optional_size(size[0], size[1], f"{where}: 'size'")
         self.identity = self._id(record, "id", str(line))
 
     def samples(self, split: str) -> list[Sample]:

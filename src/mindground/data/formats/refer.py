@@ -265,7 +265,7 @@ def _of_item(item: Any, name: str, split: str, image: Any, where: str, place: _P
     given = item.get("size")
     if given is not None and (not isinstance(given, (list, tuple)) or len(given) != 2):
         raise RecordError(f"{where}: 'size' is [height, width] in pixels, not {shown(given)}")
-    size = None if given is None else optional_size(*given, where)
+    size = None if given is None else optional_size(given[0], given[1], where)
     four_numbers(item["bbox"], "'bbox' is [x, y, width, height] in pixels", where)
     return Sample(
         image_path=_image_file(place.images, image, image_id, place.dataset, where),
