@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from mindground.errors import ImageError
+from mindground.structures.outlines import MAX_PIXELS
 
 __all__ = [
     "MAX_PIXELS",
@@ -26,8 +27,6 @@ __all__ = [
     "to_rgb8",
 ]
 
-# Protects against small files that decode to more memory than the machine has; below Pillow's own limit of 178 million.
-MAX_PIXELS = 170_000_000
 # Values that are converted at once: what a conversion needs beside its result does not grow with the image.
 _STRIP_VALUES = 1 << 20
 _INTEGERS_OF_SENSORS = (np.dtype(np.uint16), np.dtype(np.int16))

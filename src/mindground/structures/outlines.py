@@ -34,8 +34,10 @@ MAX_COORDINATE = 1e6
 """Pixels: no coordinate of a polygon is further from the image's corner."""
 MAX_SIDE = 100_000
 """Pixels of one side of an annotated image or mask."""
-MAX_PIXELS = 170_000_000
-"""Pixels of an annotated image or mask; `files.images` reads none that is larger."""
+MAX_PIXELS = 128_000_000
+"""Pixels of an annotated image or mask; `files.images` reads none that is larger.
+
+A small file of one colour decodes to any size. Decoding takes up to seven bytes a pixel, so this stays below 1 GB."""
 MAX_PARTS = 10_000
 """Polygons and run lengths of one object: the time to unite them grows with their number."""
 MAX_LENGTH = 4e6
