@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mindground.errors import WeightsError
+from mindground.files._budget import Budget
+from mindground.files._sizes import checked_count, checked_sizes
 from mindground.files._tensors import BFLOAT16, TORCH_DTYPES, StorageRef, TensorRef
+from mindground.files.short import short
+
+if TYPE_CHECKING:
+    from mindground.files._keys import Keys
 
 __all__ = ["ALLOWED", "Buildable", "Call", "Global", "Instance", "NumpyArray", "canonical", "storage_kind"]
 
@@ -31,8 +38,8 @@ class Global:
 class Buildable:
     """A value whose state follows in the pickle after its construction."""
 
-    def build(self, state: Any) -> None:
-        """Take the state."""
+    def build(self, state: Any, budget: Budget) -> None:
+        """Take the state; copies of what it holds are counted in `budget`."""
         raise TypeError(f"{type(self).__name__} takes no state")
 
 
@@ -46,7 +53,7 @@ class Instance(Buildable):
     items: list[Any] = field(default_factory=list)
     mapping: dict[Any, Any] = field(default_factory=dict)
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any, budget: Budget) -> None:
         self.state = state
 
 
@@ -56,7 +63,7 @@ class _NumpyType(Buildable):
 
     dtype: np.dtype
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any, budget: Budget) -> None:
         order, parts, names = state[1], state[2], state[3]
         if parts is not None or names is not None:
             raise ValueError("a numpy type with fields")
@@ -70,9 +77,9 @@ class NumpyArray(Buildable):
 
     value: np.ndarray | None = None
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any, budget: Budget) -> None:
         _, shape, kind, fortran, raw = state
-        self.value = _from_bytes(raw, kind, shape, "F" if fortran else "C")
+        self.value = _from_bytes(raw, kind, shape, "F" if fortran else "C", budget)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class Call:
         path: the file, for messages.
         again: calls another allowed name.
         nested: reads a torch file stored as bytes.
+        budget: counts copies.
+        keys: verifies keys and members before they are hashed.
     """
 
     target: Global
@@ -92,6 +101,12 @@ class Call:
     path: Path
     again: Callable[[Any, Any], Any]
     nested: Callable[[bytes], Any] | None
+    budget: Budget
+    keys: Keys
+
+    def copied(self, size: int) -> None:
+        """Count a copy of `size` bytes."""
+        self.budget.spend(size, f"a call of {self.target.full}")
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
@@ -119,6 +134,13 @@ _STORAGES = {
     "_UntypedStorage": "untyped",
 }
 
+_UNREADABLE_DTYPES = (
+    *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
+    *("complex32", "chalf", "qint8", "quint8", "qint32", "quint4x2", "quint2x4", "bits8", "bits16"),
+    *("per_tensor_affine", "per_channel_affine"),
+)
+"""Names that tensors of kinds without a counterpart in numpy mention; those tensors are refused by name."""
+
 
 def storage_kind(storage: Any) -> str:
     """Kind of number of a torch storage class.
@@ -126,23 +148,33 @@ def storage_kind(storage: Any) -> str:
     Raises:
         ValueError: not a storage class.
     """
-    if not isinstance(storage, Global) or storage.name not in _STORAGES:
-        raise ValueError(f"unknown storage class {storage!r}")
+    if type(storage) is not Global or storage.name not in _STORAGES:
+        raise ValueError(f"unknown storage class {_named(storage)}")
     return _STORAGES[storage.name]
 
 
-def _from_bytes(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
+def _named(value: Any) -> str:
+    return value.full if type(value) is Global else short(value)
+
+
+def _from_bytes(raw: Any, kind: Any, shape: Any, order: str, budget: Budget) -> np.ndarray:
     if not isinstance(kind, _NumpyType) or kind.dtype.hasobject:
         raise ValueError("a numpy array of Python objects")
-    # Python 2 wrote raw bytes as text; read as latin1, each character is one byte again.
-    data = raw.encode("latin1") if isinstance(raw, str) else raw
-    if not isinstance(data, bytes):
+    if type(raw) is str:
+        # Python 2 wrote raw bytes as text; read as latin1, each character is one byte again.
+        budget.spend(len(raw), "an array's bytes")
+        raw = raw.encode("latin1")
+    if type(raw) is not bytes:
         raise ValueError(f"array data of type {type(raw).__name__}")
-    sizes = tuple(int(n) for n in shape)
-    count = int(np.prod(sizes, dtype=object)) if sizes else 1
-    if min(sizes, default=0) < 0 or count * kind.dtype.itemsize != len(data):
-        raise ValueError(f"array {sizes} of {kind.dtype} with {len(data)} bytes")
-    array = np.frombuffer(data, dtype=kind.dtype).reshape(sizes, order="F" if order == "F" else "C")
+    sizes = checked_sizes(shape)
+    count = checked_count(sizes)
+    if count * kind.dtype.itemsize != len(raw):
+        raise ValueError(f"array {sizes} of {kind.dtype} with {len(raw)} bytes")
+    if not raw:
+        return np.zeros(sizes, kind.dtype.newbyteorder("="))
+    array = np.frombuffer(raw, dtype=kind.dtype).reshape(sizes, order="F" if order == "F" else "C")
+    if not array.dtype.isnative:
+        budget.spend(len(raw), "an array's bytes")
     # A type without an explicit byte order: MindSpore refuses an explicit native one.
     native = np.dtype(array.dtype.newbyteorder("=").str)
     return array.view(native) if array.dtype.isnative else array.astype(native)
@@ -159,8 +191,8 @@ def _tensor(call: Call) -> TensorRef:
 def _tensor_v3(call: Call) -> TensorRef:
     storage, offset, size, stride = call.args[:4]
     kind = call.args[6]
-    if not isinstance(kind, Global) or kind.name not in TORCH_DTYPES:
-        raise WeightsError(f"{call.path}: tensors of type {getattr(kind, 'full', kind)} cannot be read; convert them")
+    if type(kind) is not Global or kind.name not in TORCH_DTYPES:
+        raise _unreadable(call, _named(kind))
     return _window(storage, offset, size, stride, TORCH_DTYPES[kind.name])
 
 
@@ -170,7 +202,18 @@ def _window(storage: Any, offset: Any, size: Any, stride: Any, kind: str | None)
     kind = kind or storage.kind
     if kind == "untyped":
         raise ValueError("a tensor without a type")
-    return TensorRef(storage, int(offset), tuple(int(n) for n in size), tuple(int(n) for n in stride), kind)
+    (start,) = checked_sizes((offset,), "offset")
+    return TensorRef(storage, start, checked_sizes(size, "size"), checked_sizes(stride, "stride"), kind)
+
+
+def _unreadable(call: Call, kind: str) -> WeightsError:
+    return WeightsError(
+        f"{call.path}: tensors of type {kind.removeprefix('torch.')} cannot be read; convert them to float16 or float32"
+    )
+
+
+def _quantised(call: Call) -> Any:
+    raise _unreadable(call, "quantised")
 
 
 def _parameter(call: Call) -> Any:
@@ -183,10 +226,11 @@ def _from_type(call: Call) -> Any:
 
 def _storage_from_bytes(call: Call) -> Any:
     (data,) = call.args
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if call.nested is None or not isinstance(raw, bytes):
+    if call.nested is None or type(data) not in (bytes, str):
         raise ValueError("a torch file inside another one, too deep")
-    return call.nested(raw)
+    # A file holds each inner file once and is larger than all of them; reading one costs more than its bytes.
+    call.copied(4 * len(data))
+    return call.nested(data.encode("latin1") if type(data) is str else data)
 
 
 def _torch_array(call: Call) -> Any:
@@ -200,58 +244,91 @@ def _numpy_reconstruct(call: Call) -> NumpyArray:
     return NumpyArray()
 
 
+_DTYPE_CODE = re.compile(r"[<>=|]?[A-Za-z][A-Za-z]*[0-9]{0,6}(\[[0-9A-Za-z]{1,8}\])?")
+
+
 def _numpy_dtype(call: Call) -> _NumpyType:
     code = call.args[0]
-    code = code.name if isinstance(code, Global) else code
-    if not isinstance(code, str) or len(code) > 16 or "," in code:
-        raise ValueError(f"numpy type {code!r}")
+    code = code.name if type(code) is Global else code
+    if type(code) is not str or len(code) > 20 or not _DTYPE_CODE.fullmatch(code):
+        raise ValueError(f"numpy type {short(code)}")
     return _NumpyType(np.dtype(code))
 
 
 def _numpy_scalar(call: Call) -> Any:
     kind, raw = call.args
-    return _from_bytes(raw, kind, (), "C").item()
+    return _from_bytes(raw, kind, (), "C", call.budget).item()
 
 
 def _numpy_frombuffer(call: Call) -> NumpyArray:
     raw, kind, shape, order = call.args
-    return NumpyArray(_from_bytes(raw, kind, shape, order))
+    return NumpyArray(_from_bytes(raw, kind, shape, order, call.budget))
 
 
 def _mapping(call: Call) -> dict[Any, Any]:
-    return dict(call.args[0]) if call.args else {}
+    """Of another dictionary, or of pairs (how Python 2 writes an OrderedDict)."""
+    if not call.args:
+        return {}
+    (source,) = call.args
+    if type(source) is dict:
+        call.copied(100 * len(source))
+        return dict(source)
+    pairs = _items(call)
+    if any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
+        raise ValueError("a dictionary of something else than pairs")
+    call.copied(100 * len(pairs))
+    call.keys.check(key for key, _ in pairs)
+    return dict(pairs)
 
 
 def _default_mapping(call: Call) -> dict[Any, Any]:
     return {}
 
 
+def _items(call: Call) -> Any:
+    """The only argument, a list or the like; its copy is counted."""
+    if not call.args:
+        return ()
+    (source,) = call.args
+    if type(source) not in (list, tuple, set, frozenset):
+        raise ValueError(f"items of {short(source)}")
+    call.copied(8 * len(source))
+    return source
+
+
 def _list(call: Call) -> list[Any]:
-    return list(call.args[0]) if call.args else []
+    return list(_items(call))
 
 
 def _tuple(call: Call) -> tuple[Any, ...]:
-    return tuple(call.args[0]) if call.args else ()
+    return tuple(_items(call))
 
 
 def _set(call: Call) -> set[Any]:
-    return set(call.args[0]) if call.args else set()
+    items = _items(call)
+    call.copied(64 * len(items))
+    call.keys.check(items)
+    return set(items)
 
 
 def _encode(call: Call) -> bytes:
     text, encoding = call.args
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes written as {encoding!r}")
-    return str(text).encode("latin1")
+    if encoding not in ("latin1", "latin-1") or type(text) is not str:
+        raise ValueError(f"bytes written as {short(encoding)}")
+    call.copied(len(text))
+    return text.encode("latin1")
 
 
 def _bytes(call: Call) -> bytes:
     if not call.args:
         return b""
     data = call.args[0]
-    if not isinstance(data, (bytes, str)):
+    if type(data) is bytes:
+        return data
+    if type(data) is not str:
         raise ValueError("bytes made from something else than bytes")
-    return data.encode("latin1") if isinstance(data, str) else data
+    call.copied(len(data))
+    return data.encode("latin1")
 
 
 def _reconstructor(call: Call) -> Any:
@@ -282,6 +359,7 @@ _INERT = (
     "pathlib.WindowsPath",
     "pathlib.PurePosixPath",
     "pathlib.PureWindowsPath",
+    *(f"pathlib._local.{kind}" for kind in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
     "torch.device",
     "torch.optim.lr_scheduler.LambdaLR",
     "torch.optim.lr_scheduler.MultiStepLR",
@@ -290,6 +368,15 @@ _INERT = (
     "yacs.config.CfgNode",
     "detectron2.config.config.CfgNode",
     "addict.addict.Dict",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    *(
+        f"omegaconf.nodes.{kind}Node"
+        for kind in ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")
+    ),
+    "typing.Any",
     "mmcv.utils.config.ConfigDict",
     "mmengine.config.config.ConfigDict",
     "mmengine.logging.history_buffer.HistoryBuffer",
@@ -304,6 +391,7 @@ ALLOWED: dict[str, Callable[[Call], Any]] = {
     "torch._utils._rebuild_device_tensor_from_numpy": _torch_array,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     "torch.storage._load_from_bytes": _storage_from_bytes,
+    "torch._utils._rebuild_qtensor": _quantised,
     "torch.Size": _tuple,
     "torch.Tensor": _name_only,
     "torch.nn.parameter.Parameter": _name_only,
@@ -336,7 +424,7 @@ ALLOWED: dict[str, Callable[[Call], Any]] = {
     **{f"torch.{name}": _name_only for name in _STORAGES},
     **{f"torch.cuda.{name}": _name_only for name in _STORAGES},
     **{f"torch.storage.{name}": _name_only for name in ("UntypedStorage", "_UntypedStorage")},
-    **{f"torch.{name}": _name_only for name in TORCH_DTYPES},
+    **{f"torch.{name}": _name_only for name in (*TORCH_DTYPES, *_UNREADABLE_DTYPES)},
     **{f"numpy.{name}": _name_only for name in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool_")},
     **{name: _instance for name in _INERT},
 }

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mindground.errors import DataError, UnsafeFileError
+from mindground.errors import DataError, UnsafeFileError, WeightsError
+from mindground.files._budget import Budget
+from mindground.files._opcodes import NotUtf8Error
+from mindground.files._pickle import Machine
 
-__all__ = ["PlainUnpickler", "read_plain_pickle"]
+__all__ = ["read_plain_pickle", "with_encoding"]
+
+_Value = TypeVar("_Value")
 
 
-class PlainUnpickler(pickle.Unpickler):
-    """Numbers, text, lists, tuples, dicts and sets; every named class or function is refused.
-
-    Reads one pickle; the stream is then positioned behind it (a BytesIO only: other streams may be read ahead).
-    """
-
-    def __init__(self, stream: io.BytesIO, path: Path, encoding: str) -> None:
-        super().__init__(stream, encoding=encoding)
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise UnsafeFileError(
-            f"{self._path}: refused, because reading it would use {module}.{name}, "
-            "and this file may hold only numbers, text, lists and dicts; get it again from a source you trust"
-        )
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise UnsafeFileError(f"{self._path}: refused, because it refers to the external object {pid!r}")
+def with_encoding(read: Callable[[str], _Value]) -> _Value:
+    """What `read(encoding)` gives: byte strings of Python 2 are UTF-8 and, where that fails, latin1."""
+    try:
+        return read("utf-8")
+    except NotUtf8Error:
+        return read("latin1")
 
 
 def read_plain_pickle(path: str | Path) -> Any:
@@ -39,7 +31,7 @@ def read_plain_pickle(path: str | Path) -> Any:
 
     Raises:
         UnsafeFileError: the file names a class or function; nothing of it was run.
-        DataError: the file is missing, empty, cut off or not a pickle.
+        DataError: it is missing, empty, cut off, or asks for far more memory than its size explains.
     """
     path = Path(path)
     try:
@@ -48,14 +40,10 @@ def read_plain_pickle(path: str | Path) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     if not data:
         raise DataError(f"{path}: the file is empty; download it again")
+    budget = Budget(path, len(data))
     try:
-        try:
-            return PlainUnpickler(io.BytesIO(data), path, "utf-8").load()
-        except UnicodeDecodeError:
-            return PlainUnpickler(io.BytesIO(data), path, "latin1").load()
+        return with_encoding(lambda encoding: Machine(data, path, budget, named=False, encoding=encoding).load())
     except UnsafeFileError:
         raise
-    except Exception as error:  # a damaged pickle raises nearly anything, from EOFError to MemoryError
-        raise DataError(
-            f"{path}: not a whole pickle file of {len(data)} bytes ({type(error).__name__}: {error}); download it again"
-        ) from error
+    except WeightsError as error:
+        raise DataError(str(error)) from error
