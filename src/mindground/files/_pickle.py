@@ -13,6 +13,7 @@ way to run something. One reader that keeps the values it has verified is less t
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ from mindground.files.short import short
 __all__ = ["Machine"]
 
 _STOP = ord(".")
+_REFUSED = frozenset(b"".join((pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)))
+"""Instructions that refer to what the reading program has registered."""
 _LONGEST_NAME = 512
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset, Instance})
 
 
 class Machine:
@@ -48,6 +52,7 @@ class Machine:
 
     Attributes:
         inert: names of objects that were kept as inert placeholders.
+        shares: a container stands in several places, or in itself.
         stack, marks, memo: of the instructions: the values, the places of marks on the stack, remembered values.
     """
 
@@ -67,6 +72,7 @@ class Machine:
     ) -> None:
         self.at = start
         self.inert: set[str] = set()
+        self.shares = False
         self.data = data
         self.start = start
         self._path = path
@@ -115,6 +121,8 @@ class Machine:
                 if code == _STOP:
                     self.at = at + 1
                     return self.stack.pop()
+                if code not in _REFUSED:
+                    raise ValueError(f"{bytes([code])!r} is no instruction")
                 raise UnsafeFileError(
                     f"{self._path}: refused, because it uses the pickle instruction {bytes([code])!r}, which files of "
                     "weights and lists do not need; nothing was run"
@@ -155,6 +163,12 @@ class Machine:
         """Put the value of a number on the stack."""
         if index < 0 or (value := self.memo[index]) is NOTHING:
             raise KeyError(f"value {short(index)} is used and was not remembered")
+        self.shared(value)
+
+    def shared(self, value: Any) -> None:
+        """Put a value that is used already on the stack."""
+        if type(value) in _CONTAINERS:
+            self.shares = True
         self.stack.append(value)
 
     # -- containers ----------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def _pop_mark(m: Machine, at: int) -> int:
 
 @_step(pickle.DUP)
 def _dup(m: Machine, at: int) -> int:
-    m.stack.append(m.stack[-1])
+    m.shared(m.stack[-1])
     return at
 
 

@@ -17,21 +17,10 @@ from mindground.files.short import short
 
 __all__ = ["unpack"]
 
-_WRAPPERS = (
-    *(
-        "model",
-        "state_dict",
-        "model_state_dict",
-        "model_state",
-        "net",
-        "network",
-        "module",
-        "weights",
-        "blobs",
-        "params",
-    ),
-    # Averages come last: where a file holds both, the weights themselves are read.
-    *("model_ema", "ema_state_dict", "state_dict_ema", "model_ema_state_dict", "ema_model", "ema", "params_ema"),
+# Averages come last: where a file holds both, the weights themselves are read.
+_WRAPPERS = tuple(
+    "model state_dict model_state_dict model_state net network module weights blobs params "
+    "model_ema ema_state_dict state_dict_ema model_ema_state_dict ema_model ema params_ema".split()
 )
 _MODULE_STATE = ("training", "_is_full_backward_hook")
 _MOST_NODES = 500_000
@@ -173,7 +162,7 @@ def _read(refs: Mapping[str, TensorRef | NumpyArray], path: Path, budget: Budget
 def _describe(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Metadata as plain Python values; tensors are counted, not kept."""
     left_out: dict[str, int] = {}
-    budget = [_MOST_DESCRIBED]
+    described_values = _Described()
     described: dict[str, Any] = {}
     known: dict[int, int] = {}
     for key, value in values.items():
@@ -181,7 +170,7 @@ def _describe(values: Mapping[Any, Any]) -> dict[str, Any]:
         if before and not isinstance(value, (int, float, str)):
             left_out[_text(key)] = before
         else:
-            described[_text(key)] = _plain(value, budget, 0)
+            described[_text(key)] = described_values.plain(value, 0)
     if left_out:
         described["left_out"] = {key: f"{count} tensors" for key, count in left_out.items()}
     return described
@@ -209,24 +198,42 @@ def _count(value: Any, depth: int, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def _plain(value: Any, budget: list[int], depth: int) -> Any:
-    """A value as plain Python containers; beyond the budget of values the rest is left out."""
-    budget[0] -= 1
-    if budget[0] < 0 or depth > _DEEPEST:
-        return "..."
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if isinstance(value, dict):
-        return {
-            _text(key): _plain(item, budget, depth + 1) for key, item in islice(value.items(), max(budget[0], 0) + 1)
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, budget, depth + 1) for item in islice(value, max(budget[0], 0) + 1)]
-    if isinstance(value, Instance):
-        inner = value.state if value.state is not None else (value.mapping or value.items or value.args)
-        return _plain(inner, budget, depth + 1)
-    if isinstance(value, Global):
-        return value.full
-    if isinstance(value, (TensorRef, StorageRef, NumpyArray)):
-        return "<tensor>"
-    return short(value)
+class _Described:
+    """Values as plain Python containers, at most `_MOST_DESCRIBED` of one file."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_DESCRIBED
+        self._open: set[int] = set()
+
+    def plain(self, value: Any, depth: int) -> Any:
+        """One value; what is beyond the limit, or holds itself, is left out."""
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST or id(value) in self._open:
+            return "..."
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
+        if isinstance(value, Global):
+            return value.full
+        if isinstance(value, (TensorRef, StorageRef, NumpyArray)):
+            return "<tensor>"
+        self._open.add(id(value))
+        found = self._container(value, depth + 1)
+        self._open.discard(id(value))
+        return found
+
+    def _container(self, value: Any, depth: int) -> Any:
+        most = max(self._left, 0) + 1
+        if isinstance(value, dict):
+            return {_text(key): self.plain(item, depth) for key, item in islice(value.items(), most)}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self.plain(item, depth) for item in islice(value, most)]
+        if isinstance(value, Instance):
+            return self.plain(_content(value), depth)
+        return short(value)
+
+
+def _content(value: Instance) -> Any:
+    """What an object of an unknown class holds; of OmegaConf's, the setting without its links to the parents."""
+    if value.name.startswith("omegaconf.") and isinstance(value.state, dict):
+        return value.state.get("_content", value.state.get("_val"))
+    return value.state if value.state is not None else (value.mapping or value.items or value.args)

@@ -17,7 +17,7 @@ from mindground.files._pickle import Machine
 from mindground.files._tensors import StorageRef, TensorRef, as_array
 from mindground.files._torch_legacy import is_legacy, nested_reader, read_torch_legacy
 from mindground.files._torch_zip import main_pickle, open_archive, read_torch_zip
-from mindground.files.pickles import with_encoding
+from mindground.files.pickles import check_tree, with_encoding
 
 __all__ = ["read_plain_torch"]
 
@@ -73,18 +73,20 @@ def _read_plain(path: Path, data: bytes, may_be_legacy: bool, budget: Budget, en
             machine = Machine(data, path, budget, start=at, named=False)
             machine.load()
             at = machine.at
-    return Machine(data, path, budget, start=at, named=False, encoding=encoding).load()
+    machine = Machine(data, path, budget, start=at, named=False, encoding=encoding)
+    return check_tree(machine.load(), budget, shares=machine.shares)
 
 
 def _read_named(path: Path, data: bytes, zipped: bool, budget: Budget) -> Any:
     if zipped:
         with open_archive(path) as archive:
-            return _Plain(path, budget).convert(read_torch_zip(path, archive, budget)[0])
+            top = check_tree(read_torch_zip(path, archive, budget)[0], budget, shares=True)
+            return _Plain(path, budget).convert(top)
     if is_legacy(data, path):
         top = read_torch_legacy(data, path, budget)[0]
     else:
         top = Machine(data, path, budget, nested=nested_reader(path, budget)).load()
-    return _Plain(path, budget).convert(top)
+    return _Plain(path, budget).convert(check_tree(top, budget, shares=True))
 
 
 class _Plain:

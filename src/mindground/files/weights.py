@@ -15,6 +15,7 @@ from mindground.errors import MindGroundError, WeightsError
 from mindground.files._budget import BROKEN, Budget, why
 from mindground.files._mindspore_ckpt import read_mindspore_ckpt, starts_like_ckpt
 from mindground.files._pickle import Machine
+from mindground.files._shards import check_whole, is_index, read_sharded
 from mindground.files._simple import read_npz, read_safetensors, safetensors_header
 from mindground.files._torch_legacy import is_legacy, nested_reader, read_torch_legacy
 from mindground.files._torch_zip import open_archive, read_torch_zip
@@ -36,7 +37,9 @@ class WeightFile:
         metadata: everything else in the file, as plain Python values. `inert` lists objects that were kept as data
             and not constructed, `left_out` counts tensors outside the state dict (an optimiser's), `unwrapped` is the
             key the state dict was found under.
-        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors or mindspore-ckpt.
+            `shards` are the files that an index named.
+        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors, mindspore-ckpt, or `sharded` and that of
+            the parts.
         path: the file.
     """
 
@@ -49,11 +52,20 @@ class WeightFile:
 def read_weights(path: str | Path) -> WeightFile:
     """Read a weight file; the content decides the format, never the name.
 
+    An index of a sharded file (`model.safetensors.index.json`) gives the tensors of all files that it names, which have
+    to be beside it.
+
     Raises:
         UnsafeFileError: it would run code (the message names it); nothing was run.
-        WeightsError: it is missing, empty, cut off, damaged or of an unknown format.
+        WeightsError: it is missing, empty, cut off, damaged, of an unknown format, one of several files of a model, or
+            asks for far more memory than its size explains.
     """
     path = Path(path)
+    check_whole(path)
+    return _read_file(path, sharded=True)
+
+
+def _read_file(path: Path, *, sharded: bool = False) -> WeightFile:
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -62,7 +74,7 @@ def read_weights(path: str | Path) -> WeightFile:
             head = stream.read(4096)
         if not head:
             raise WeightsError(f"{path}: the file is empty; download it again")
-        found = _read(path, head, size)
+        found = _read(path, head, size, sharded)
     except MindGroundError:
         raise
     except OSError as error:
@@ -73,7 +85,7 @@ def read_weights(path: str | Path) -> WeightFile:
     return found
 
 
-def _read(path: Path, head: bytes, size: int) -> WeightFile:
+def _read(path: Path, head: bytes, size: int, sharded: bool) -> WeightFile:
     if head[:4] == b"PK\x03\x04" or head[:4] == b"PK\x05\x06":
         return _read_zip(path, size)
     header = safetensors_header(path)
@@ -85,6 +97,9 @@ def _read(path: Path, head: bytes, size: int) -> WeightFile:
     if starts_like_ckpt(head):
         tensors, metadata = read_mindspore_ckpt(path)
         return WeightFile(tensors, metadata, "mindspore-ckpt", path)
+    if sharded and is_index(head):
+        tensors, metadata, kind = read_sharded(path, _read_file)
+        return WeightFile(tensors, metadata, kind, path)
     raise WeightsError(f"{path}: {_guess(head)}")
 
 
