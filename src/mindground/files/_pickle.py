@@ -1,8 +1,8 @@
 """The one reader of pickles: it cannot execute anything, and its cost is bounded by the bytes on disk.
 
 Python's own unpickler imports what a file names and calls it. This one interprets the same instructions and never
-imports: names stay names, and functions of `_globals` do the few constructions that weight files need. A name that
-`_globals` does not list stops the reading before it is used.
+imports: names stay names, and functions of `_allowed` do the few constructions that weight files need. A name that
+`_allowed` does not list stops the reading before it is used.
 
 Python's own unpickler behind a scan of the instructions would be faster, and it was considered. It hashes keys and
 allocates its table of remembered values in C, while it runs. So the scan would have to know what every key is, for
@@ -20,8 +20,9 @@ from typing import Any
 
 from mindground.errors import MindGroundError, UnsafeFileError, WeightsError
 from mindground.files import _opcodes as op
+from mindground.files._allowed import ALLOWED
 from mindground.files._budget import BROKEN, Budget, why
-from mindground.files._globals import ALLOWED, Buildable, Call, Global, Instance, canonical
+from mindground.files._globals import Buildable, Call, Global, Instance, canonical
 from mindground.files._keys import Keys
 from mindground.files._steps import NOTHING, STEPS
 from mindground.files.short import short
