@@ -112,8 +112,8 @@ def test_lists_that_no_program_can_visit(tmp_path: Path) -> None:
 
 def test_many_instructions_in_a_small_archive(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
-    for body in (b"]", b"}", b"(", b")", b"N0", b"\x8f", b"K\x01", b"\x94"):
-        content = PROTO + b"]" + body * (60 * MILLION // len(body)) + b"."
+    for body in (b"]", b"N0", b"\x8f", b"\x94"):
+        content = PROTO + b"]" + body * (30 * MILLION // len(body)) + b"."
         path.write_bytes(torch_zip(content, method=zipfile.ZIP_DEFLATED))
         assert path.stat().st_size < 200_000
         refused([("read_weights", path), ("read_plain_torch", path)], "more objects than")
@@ -149,7 +149,7 @@ def test_copies_are_counted(kind: str, tmp_path: Path) -> None:
 
 
 def test_inner_torch_files_are_counted(tmp_path: Path) -> None:
-    inner = torch_legacy(PROTO + b"](" + b"N" * 50_000 + b"e.")
+    inner = torch_legacy(PROTO + table((text("a"), tensor()), (text("b"), b"](" + b"N" * 50_000 + b"e")) + b".")
     call = name("torch.storage", "_load_from_bytes") + b"q\x020"
     body = b"B" + struct.pack("<I", len(inner)) + inner + b"q\x010" + call + b"](" + b"h\x02h\x01\x85R" * 20_000 + b"e"
     jobs = [job for job in forms(body, tmp_path) if job[0] == "read_weights" and job[1].name == "bare.p"]
@@ -185,16 +185,20 @@ def test_long_class_names(tmp_path: Path) -> None:
     refused(forms(long + b"q\x010](" + b"h\x01h\x01\x93" * 50_000 + b"e", tmp_path), "short text")
 
 
-@pytest.mark.parametrize("stride", [0, 1])
-def test_an_expanded_tensor_needs_one_copy_within_the_budget(stride: int, tmp_path: Path) -> None:
+def test_an_expanded_tensor_needs_one_copy_within_the_budget(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
-    for size in ((1 << 28,), (1 << 20, 1 << 20), (2,) * 31, (1 << 48,) * 32):
-        body = table((text("a"), tensor(size=size, stride=(0,) * len(size) if not stride else (1,) * len(size))))
-        path.write_bytes(torch_zip(PROTO + body + b"."))
-        refused([("read_weights", path), ("read_plain_torch", path)], "" if stride else "in memory")
-    body = table((text("a"), tensor(size=(1 << 23,), stride=(0,))))  # 32 MiB are allowed, once
+    for step, sizes, says in (
+        (0, [(1 << 28,), (1 << 20, 1 << 20), (2,) * 31], "in memory"),
+        (0, [(1 << 48,) * 32], ""),
+        (1, [(1 << 28,), (2,) * 31], "reaches number"),
+    ):
+        for size in sizes:
+            body = table((text("a"), tensor(size=size, stride=(step,) * len(size))))
+            path.write_bytes(torch_zip(PROTO + body + b"."))
+            refused([("read_weights", path), ("read_plain_torch", path)], says)
+    body = table((text("a"), tensor(size=(1 << 24,), stride=(0,))))  # the 64 MiB that are allowed, once
     path.write_bytes(torch_zip(PROTO + body + b"."))
-    assert outcomes([("read_weights", path)], address_space=600 << 20) == [("read", "WeightFile")]
+    assert outcomes([("read_weights", path)]) == [("read", "WeightFile")]
 
 
 def test_sizes_before_they_are_multiplied(tmp_path: Path) -> None:
