@@ -74,7 +74,7 @@ class Machine:
         self.at = start
         self.inert: set[str] = set()
         self.shares = False
-        self.data = data
+        self.data: op.Source = data
         self.start = start
         self._path = path
         self._budget = budget
@@ -83,7 +83,7 @@ class Machine:
         self._named_too = named
         self._scripted = scripted
         self._nested = nested
-        self.encoding = encoding
+        self.encoding: str = encoding
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: list[Any] = []

@@ -23,7 +23,7 @@ _WRAPPERS = tuple(
     "model_ema ema_state_dict state_dict_ema model_ema_state_dict ema_model ema params_ema".split()
 )
 _MODULE_STATE = ("training", "_is_full_backward_hook")
-_MOST_NODES = 500_000
+_MOST_NODES = 200_000
 _MOST_DESCRIBED = 20_000
 _DEEPEST = 64
 _MOST_WRAPPERS = 8
