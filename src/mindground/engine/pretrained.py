@@ -89,7 +89,7 @@ def load_file(
     """
     weights = read_weights(path)
     if config is not None and "mindground" not in weights.metadata:
-        _check_unseen(weights, config)
+        _check_unseen(weights, config, type(model).weight_maps())
     if "mindground" in weights.metadata:
         tensors = read_checkpoint(path).part("model")
         if prefix:
@@ -99,8 +99,11 @@ def load_file(
         maps = type(model).weight_maps()
         if _IMPORTED in weights.metadata:
             maps = _imported_maps(weights, maps)
-        name, adapted = _explained(model, maps, strip_wrapper_prefix(weights.tensors)[0], path)
-        source = f"{path} as {name}"
+        tensors, taken_off = strip_wrapper_prefix(weights.tensors, maps.values())
+        name, adapted = _explained(model, maps, tensors, path)
+        notes = [f"found under {weights.metadata['unwrapped']}"] if "unwrapped" in weights.metadata else []
+        notes += [f"prefix {taken_off!r} taken off"] if taken_off else []
+        source = f"{path} as {name}" + (f" ({', '.join(notes)})" if notes else "")
     elsewhere = [ours for ours in adapted.tensors if not ours.startswith(prefix)]
     if elsewhere or not adapted.tensors:
         raise WeightsError(
@@ -147,10 +150,11 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
     }
 
 
-def _check_unseen(weights: WeightFile, config: Config) -> None:
+def _check_unseen(weights: WeightFile, config: Config, maps: Mapping[str, WeightMap]) -> None:
     """Raises WeightsError where a file says something about its network that no shape tells, and it is not set so."""
     describe = getattr(family_module(config.family), "describe_source", None)
-    facts = describe(replace(weights, tensors=strip_wrapper_prefix(weights.tensors)[0])) if describe else None
+    tensors = strip_wrapper_prefix(weights.tensors, maps.values())[0]
+    facts = describe(replace(weights, tensors=tensors)) if describe else None
     if facts is None:
         return
     for key in facts.unseen:

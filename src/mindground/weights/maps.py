@@ -328,15 +328,23 @@ def best_map(
     return min(ranked, key=lambda item: item[:3])[3]
 
 
-def strip_wrapper_prefix(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """Remove `module.` or `_orig_mod.` where every name starts with it (data-parallel and compiled wrappers).
+def strip_wrapper_prefix(
+    tensors: Mapping[str, np.ndarray], maps: Iterable[WeightMap] = ()
+) -> tuple[dict[str, np.ndarray], str]:
+    """Remove `module.`, `_orig_mod.` or one `model.` where every name starts with it.
+
+    Data-parallel, compiled and training wrappers write them. Names that one of `maps` translates as they are stay.
 
     Returns the tensors and the prefix that was removed ("" when there was none).
     """
     removed = ""
     result = dict(tensors)
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if result and all(name.startswith(prefix) for name in result):
-            result = {name[len(prefix) :]: array for name, array in result.items()}
-            removed += prefix
+    maps = tuple(maps)
+    for prefix in ("module.", "_orig_mod.", "module.", "model.", "module.", "_orig_mod."):
+        if not result or not all(name.startswith(prefix) for name in result):
+            continue
+        if prefix == "model." and any(known.our_name(name) not in (None, name) for known in maps for name in result):
+            continue
+        result = {name[len(prefix) :]: array for name, array in result.items()}
+        removed += prefix
     return result, removed

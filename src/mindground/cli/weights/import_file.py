@@ -166,7 +166,9 @@ def import_file(line: CommandLine) -> Imported:
             f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
             "to eval, show and predict, or as --train.pretrained.model to start a training from its weights"
         )
-    tensors, prefix = strip_wrapper_prefix(found.tensors)
+    family = target_family(options.family, options.into, line.config_file)
+    maps = source_maps(family, options.family)
+    tensors, prefix = strip_wrapper_prefix(found.tensors, maps)
     print(
         f"{options.source}: {found.format}, {len(tensors)} tensors"
         + (f", prefix {prefix!r} taken off" if prefix else "")
@@ -174,8 +176,6 @@ def import_file(line: CommandLine) -> Imported:
     for key, means in (("unwrapped", "found under"), ("inert", "kept as data, not made"), ("left_out", "not read")):
         if key in found.metadata:
             print(f"  {means}: {found.metadata[key]}")
-    family = target_family(options.family, options.into, line.config_file)
-    maps = source_maps(family, options.family)
     facts = file_facts(replace(found, tensors=tensors), family)
     config = target_config(line, family, facts)
     print_contradictions(facts, config)
