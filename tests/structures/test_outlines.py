@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ import resource
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2)
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 from structures.test_outlines import BAD, SIZE
 from mindground.errors import DataError
 from mindground.structures import decode_segmentation
@@ -141,8 +142,7 @@ print("whole")
 
 def test_the_interpreter_survives_all_of_them() -> None:
     """In a process of its own, with a limit on memory and on processor time: NaN once killed it, an RLE held it."""
-    from pathlib import Path
-
-    program = HOSTILE.format(folder=str(Path(__file__).parents[1]))
+    tests = Path(__file__).parents[1]
+    program = HOSTILE.format(folders=[str(tests), str(tests.parent / "src")])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0 and done.stdout.strip() == "whole", done.stderr[-2000:]
