@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Parse, then evaluate."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.adjust import EVALUATION_KEYS, adjustment
     from mindground.cli.parser import VerbParser

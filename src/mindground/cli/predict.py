@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 if TYPE_CHECKING:
     from mindground.cli.parser import VerbParser
@@ -48,6 +48,7 @@ def _parser(prog: str | None) -> VerbParser:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, predict, write; raises ImageError at the end where an image could not be used."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.adjust import PREDICTION_KEYS, adjustment
     from mindground.cli.checkpoints import newest_checkpoint

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mindground.errors import DataError
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 if TYPE_CHECKING:
     from mindground.cli.parser import VerbParser
@@ -57,6 +57,7 @@ def _parser(prog: str | None) -> VerbParser:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, predict, draw; prints the path of the image."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.adjust import SAMPLES_KEYS, adjustment
     from mindground.cli.checkpoints import newest_checkpoint
