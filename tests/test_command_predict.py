@@ -81,7 +81,7 @@ def test_results_are_written(tmp_path: Path) -> None:
     assert first["segmentation"]["size"] == [40, 60]
     lines = summary(results)
     assert "1 found, score 0.65" in lines[0] and lines[1].endswith("'船': nothing found")
-    without = predict_files(ask, images[:1], ["the ship left of the pier"], tmp_path / "out")
+    without = predict_files(ask, images[:1], ["the ship left of the pier"], tmp_path / "out", overwrite=True)
     assert summary(without)[0].endswith("1 found")  # a score of 1 is none
 
 
@@ -246,8 +246,8 @@ def test_overrides_reach_the_network_of_predict(checkpoint: Path, tmp_path: Path
     image = save(tmp_path / "a.png")
 
     def areas(*overrides: str) -> list[int]:
-        words = ("--ckpt", checkpoint, "--image", image, "--text", "ship", "--json", "--mode_name", "PYNATIVE")
-        done = call(predict.main, *words, *overrides, cwd=tmp_path)
+        words = ("--ckpt", checkpoint, "--image", image, "--text", "ship", "--json", "--overwrite")
+        done = call(predict.main, *words, "--mode_name", "PYNATIVE", *overrides, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return [record["area"] for record in json.loads(done.stdout)["annotations"]]
 

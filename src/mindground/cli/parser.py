@@ -14,9 +14,7 @@ __all__ = ["VerbParser", "add_overwrite", "at_least", "share"]
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The option of every command that writes files; see `files.outputs`."""
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace earlier results (inputs are never replaced)"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results (inputs are never replaced)")
 
 
 def share(text: str) -> float:

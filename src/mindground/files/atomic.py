@@ -72,7 +72,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a whole file as UTF-8 and return its path; half a surrogate pair is written as \\udXXX. Raises WriteError."""
+    """Write a whole file as UTF-8 and return its path; half a surrogate pair becomes \\udXXX. Raises WriteError."""
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 

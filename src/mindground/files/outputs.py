@@ -50,9 +50,7 @@ def guarded(inputs: Iterable[str | Path] = (), *, overwrite: bool = False) -> It
         _GUARD.reset(token)
 
 
-def check_outputs(
-    outputs: Iterable[str | Path], inputs: Iterable[str | Path] = (), *, overwrite: bool = False
-) -> None:
+def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path] = (), *, overwrite: bool = False) -> None:
     """The same check before the work is done, for outputs whose names are known. Raises WriteError."""
     with guarded(inputs, overwrite=overwrite):
         for path in outputs:

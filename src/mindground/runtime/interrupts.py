@@ -27,6 +27,9 @@ def keep_ctrl_c() -> None:
     if "mindspore" in sys.modules:
         # Its threads would take the signal all the same.
         return
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A command in the background; Ctrl-C is meant for another one.
+        return
     _started = True
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.register_at_fork(after_in_child=_unblock)
