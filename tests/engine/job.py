@@ -1,7 +1,7 @@
 """A fake training job as a process of its own: `python job.py FOLDER '{"max_epochs": 3}' ['{"sleep": 0.1}']`.
 
 The third argument is what shall happen: `sleep` before every step, `kill_at` a step, `kill_save` the how-manieth save,
-`poison` [epoch, batch] with NaN, `ctrl_c_at` a step, whose graph compiles or runs meanwhile; with `rank` on that rank only.
+`poison` [epoch, batch] with NaN, `ctrl_c_at` a step whose graph compiles or runs; with `rank` on that rank only.
 """
 
 from __future__ import annotations
