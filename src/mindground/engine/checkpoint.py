@@ -124,11 +124,9 @@ def save_checkpoint(
 
 def _check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     # The sum of float32 numbers as float64 cannot overflow, and one NaN or infinity is not lost in it.
-    broken = [
-        name
-        for name, value in tensors.items()
-        if value.dtype.kind == "f" and not math.isfinite(value.sum(dtype=np.float64))
-    ]
+    with np.errstate(invalid="ignore"):
+        sums = {name: value.sum(dtype=np.float64) for name, value in tensors.items() if value.dtype.kind == "f"}
+    broken = [name for name, value in sums.items() if not math.isfinite(value)]
     if broken:
         kept = "; the one that was there before is unchanged" if path.exists() else ""
         raise NonFiniteWeightsError(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from mindground.engine.run_folder import RunFolder
 from mindground.errors import WriteError
@@ -61,7 +61,9 @@ class RunLog:
         since: int | None = None,
         evaluated: int | None = None,
     ) -> None:
-        self._folder, self._curves, self._stream, self._board = folder, tuple(curves), None, None
+        self._folder, self._curves = folder, tuple(curves)
+        self._stream: TextIO | None = None
+        self._board: _Board | None = None
         if not writes:
             return
         if since is not None:
@@ -99,7 +101,7 @@ class RunLog:
             self._open(None)
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
         with self._told():
-            self._stream.write(json_text(record) + "\n")
+            cast(TextIO, self._stream).write(json_text(record) + "\n")
         if self._board is not None:
             self._board.add(kind, step, values)
 

@@ -86,7 +86,8 @@ class ResultFile:
             WriteError: the disk is full or fails.
         """
         image = {"id": number, "file_name": printable(path), "width": size[1], "height": size[0]}
-        queries, annotations = [], []
+        queries: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         count = len(self.document["annotations"])
         for prediction in found:
             records = prediction.to_coco(number)
