@@ -23,6 +23,7 @@ __all__ = [
     "DeviceError",
     "WriteError",
     "NonFiniteLossError",
+    "NonFiniteWeightsError",
     "shown",
 ]
 
@@ -102,3 +103,7 @@ class DeviceError(MindGroundError):
 
 class NonFiniteLossError(MindGroundError):
     """The loss became NaN or infinite; the message names step, rank and sample ids."""
+
+
+class NonFiniteWeightsError(MindGroundError):
+    """Training has ended in weights that are NaN or infinite; the last good checkpoint is unchanged."""

@@ -53,7 +53,8 @@ def _check(root: Path, records: Records) -> tuple[int, dict[str, Any]]:
         write_jsonl(root / f"{split}.jsonl", items)
     out = root / "report.json"
     code = run_command(
-        tool.main, ["--dataset", "jsonl", "--root", str(root), "--splits", "train,val", "--out", str(out)]
+        tool.main,
+        ["--dataset", "jsonl", "--root", str(root), "--splits", "train,val", "--out", str(out), "--overwrite"],
     )
     return code, json.loads(out.read_text()) if out.is_file() else {}
 
@@ -177,7 +178,9 @@ def test_object_ids_and_boxes_must_be_as_many(tmp_path: Path) -> None:
 
 def _dior(root: Path, *extra: str) -> tuple[int, dict[str, Any], list[tuple[str, str, str]]]:
     out = root / "report.json"
-    code = run_command(tool.main, ["--dataset", "dior_rsvg", "--root", str(root), "--out", str(out), *extra])
+    code = run_command(
+        tool.main, ["--dataset", "dior_rsvg", "--root", str(root), "--out", str(out), "--overwrite", *extra]
+    )
     report = json.loads(out.read_text())
     return code, report, [(item["kind"], item["subject"], item["detail"]) for item in report["findings"]]
 

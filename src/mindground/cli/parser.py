@@ -9,7 +9,12 @@ from typing import Any, NoReturn
 
 from mindground.errors import ConfigError
 
-__all__ = ["VerbParser", "at_least", "band_list", "share"]
+__all__ = ["VerbParser", "add_overwrite", "at_least", "band_list", "share"]
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that writes files; see `files.outputs`."""
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results (inputs are never replaced)")
 
 
 def share(text: str) -> float:

@@ -7,12 +7,12 @@ Keys of the configuration (--mask_threshold=0.5, --data.img_size=640) change the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 if TYPE_CHECKING:
     from mindground.cli.parser import VerbParser
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser, at_least, band_list, share
+    from mindground.cli.parser import VerbParser, add_overwrite, at_least, band_list, share
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -33,6 +33,7 @@ def _parser(prog: str | None) -> VerbParser:
         help="what to find; may be given several times (models that find every instance take none)",
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
+    add_overwrite(parser)
     parser.add_argument("--min-score", type=share, help="below this score nothing counts as found (default: 0)")
     parser.add_argument(
         "--bands",
@@ -54,6 +55,7 @@ def _parser(prog: str | None) -> VerbParser:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, predict, write; raises ImageError at the end where an image could not be used."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.adjust import PREDICTION_KEYS, adjustment
     from mindground.cli.checkpoints import newest_checkpoint
@@ -62,12 +64,18 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     line = parse_command_line(argv, _parser(prog))
     options = line.options
     from mindground.errors import ImageError
+    from mindground.files.atomic import json_text
+    from mindground.files.outputs import check_outputs
+    from mindground.files.text import printable
     from mindground.inference.image_files import find_images, predict_files, summary
     from mindground.inference.predictor import Predictor
+    from mindground.inference.results import ResultFile
 
     images = find_images(options.image)  # a mistyped path is told before a network is built
+    checkpoint = options.ckpt or newest_checkpoint()
+    check_outputs(ResultFile.paths(Path(options.out)), [*images, checkpoint], overwrite=options.overwrite)
     predictor = Predictor.load(
-        options.ckpt or newest_checkpoint(),
+        checkpoint,
         options.device_target,
         mode=options.mode_name,
         batch_size=options.batch_size,
@@ -84,11 +92,13 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         categories=predictor.categories,
         # Without a threshold of the user, the task decides what of many detections a figure shows.
         caption=partial(predictor.caption, min_score=options.min_score),
+        overwrite=options.overwrite,
+        inputs=[checkpoint],
     )
     if options.json:
-        print(json.dumps(results.document, ensure_ascii=False))
+        print(json_text(results.document).encode("utf-8", "backslashreplace").decode())
     else:
-        print("\n".join([*summary(results), *map(str, results.files)]))
+        print("\n".join([*summary(results), *map(printable, results.files)]))
     if results.failures:
         raise ImageError(
             f"{len(results.failures)} of {len(images)} images could not be used (named above and in predictions.json)"

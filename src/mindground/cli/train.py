@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Parse, then train."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.parser import VerbParser
     from mindground.config import parse_command_line

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mindground.config import SCHEMA
-from mindground.errors import CheckpointError, MindGroundError, UnsafeFileError, WeightsError
+from mindground.errors import CheckpointError, MindGroundError, NonFiniteWeightsError, UnsafeFileError, WeightsError
 from mindground.files.safetensors import write_safetensors_atomic
 from mindground.weights.load import load_into, parameter_arrays
 
@@ -104,12 +105,14 @@ def save_checkpoint(
         weights: values that replace the model's own, by parameter name (averaged weights).
 
     Raises:
-        CheckpointError: the disk is full or fails; the earlier file is unchanged.
+        WriteError: the disk is full or fails; the earlier file is unchanged.
+        NonFiniteWeightsError: a tensor holds NaN or an infinity; the earlier file is unchanged.
     """
     from mindground.config import to_dict
 
     tensors = {f"model/{name}": value for name, value in {**parameter_arrays(model), **(weights or {})}.items()}
     tensors.update(extra or {})
+    _check_finite(Path(path), tensors)
     payload = {
         "schema": SCHEMA,
         "config": to_dict(config),
@@ -117,6 +120,20 @@ def save_checkpoint(
         "state": dict(state),
     }
     return write_safetensors_atomic(path, tensors, {_KEY: json.dumps(payload, ensure_ascii=False)})
+
+
+def _check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    # The sum of float32 numbers as float64 cannot overflow, and one NaN or infinity is not lost in it.
+    with np.errstate(invalid="ignore"):
+        sums = {name: value.sum(dtype=np.float64) for name, value in tensors.items() if value.dtype.kind == "f"}
+    broken = [name for name, value in sums.items() if not math.isfinite(value)]
+    if broken:
+        kept = "; the one that was there before is unchanged" if path.exists() else ""
+        raise NonFiniteWeightsError(
+            f"{path} was not written{kept}: {len(broken)} of {len(tensors)} tensors hold numbers that are not finite "
+            f"({broken[0]} is the first). In a training the learning rate is too high: lower train.lr or set "
+            "train.clip_max_norm, and start anew or from the checkpoint before"
+        )
 
 
 def read_checkpoint(path: str | Path) -> Contents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rat
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor, segments_of
-from mindground.engine.signals import RunInterrupted, StopRequest
+from mindground.engine.signals import RunInterrupted, StopRequest, called
 from mindground.engine.step import TrainStep
 from mindground.engine.train_state import TrainState, continued
 from mindground.errors import ConfigError
@@ -89,7 +90,16 @@ class Trainer:
     # ---- start -------------------------------------------------------------------------------------------------
 
     def run(self) -> Path:
-        """Train to the end and return the run folder; at once if the run is complete already."""
+        """Train to the end and return the run folder; at once if the run is complete already.
+
+        Raises:
+            CheckpointError: another process trains in the folder, or the file system refuses it.
+        """
+        with self.folder.locked() if self.leads else nullcontext():
+            return self._run()
+
+    def _run(self) -> Path:
+        self.comm.barrier()  # no rank looks for a checkpoint before the first one has the folder
         resumed = self._start()
         if self.state.step >= self.total_steps and not self._owes_evaluation():
             _LOG.info("the run in %s is complete (%d steps)", self.folder.path, self.state.step)
@@ -215,7 +225,9 @@ class Trainer:
         self.comm.barrier()
         curves = self.parts.task.curve_names(self.parts.metrics)
         since = self.state.step if resumed else None
-        self.log = RunLog(self.folder, writes=self.leads, curves=curves, since=since)
+        self.log = RunLog(
+            self.folder, writes=self.leads, curves=curves, since=since, evaluated=self.state.evaluated_step
+        )
         self._name_what_is_left_out()
         for name, (rate, decay) in self.step.optimizer.groups_by_name.items():
             _LOG.info("group %s: learning rate %g, weight decay %g", name, rate, decay)
@@ -358,7 +370,7 @@ class Trainer:
             self.parts.tokenizer,
             {
                 **asdict(self.state),
-                "complete": self.state.step >= self.total_steps,
+                "complete": self.state.step >= self.total_steps and not self._owes_evaluation(),
                 "data_fingerprint": self.parts.data_fingerprint,
                 "categories": {str(number): name for number, name in self.parts.categories.items()},
             },
@@ -371,7 +383,7 @@ class Trainer:
         self._save_last()
         number = self.comm.broadcast_object(self.stop.signal) or 15
         raise RunInterrupted(
-            f"stopped by signal {number} after step {self.state.step}, saved {self.folder.last}; "
+            f"stopped by {called(int(number))} after step {self.state.step}, saved {self.folder.last}; "
             "continue with --train.resume=auto",
             128 + int(number),
         )

@@ -11,6 +11,7 @@ Nothing here depends on a family: a network says what it takes in `input_names`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
@@ -21,6 +22,7 @@ from mindground.errors import CheckpointError, DataError, ImageError
 from mindground.files.images import read_image
 from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
 from mindground.files.regular import one_line
+from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction
 from mindground.visualize.caption import plain_caption
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from mindground.tasks import Task
     from mindground.visualize.caption import Caption
 
-__all__ = ["Predictor", "as_rgb", "check_sentence"]
+__all__ = ["Predictor", "as_rgb", "check_min_score", "check_sentence"]
 
 
 class _Transform(Protocol):
@@ -52,6 +54,9 @@ _TEXT_ARRAYS = frozenset({"token_ids", "token_mask"})
 
 class Predictor:
     """A network, its transforms and its vocabulary, ready for images and, where the network reads them, sentences.
+
+    Any number of threads may call any number of predictors: images are read and prepared at the same time, networks
+    run one after another, because MindSpore compiles and runs one graph at a time in a process.
 
     Args:
         model: the network, with its weights.
@@ -122,6 +127,20 @@ class Predictor:
             CheckpointError: there is no such file, or it is not a checkpoint of MindGround.
             DeviceError: this machine does not have that device.
         """
+        with one_at_a_time():
+            return cls._load(path, device, mode=mode, precision=precision, batch_size=batch_size, adjust=adjust)
+
+    @classmethod
+    def _load(
+        cls,
+        path: str | Path,
+        device: Literal["auto", "Ascend", "GPU", "CPU"],
+        *,
+        mode: Literal["GRAPH", "PYNATIVE"],
+        precision: Literal["float32", "float16", "bfloat16"],
+        batch_size: int | None,
+        adjust: Callable[[Config], Config] | None,
+    ) -> Predictor:
         from mindground.runtime import device as devices
 
         devices.prepare()  # before anything imports MindSpore
@@ -214,6 +233,7 @@ class Predictor:
             DataError: an empty sentence, one that is no text, no sentence where the network needs one, or one where it
                 reads none.
         """
+        check_min_score(min_score)
         if bands is None and isinstance(image, (str, Path)):
             bands = self._bands
         pixels = as_rgb(image, bgr=bgr, bands=bands)
@@ -242,17 +262,19 @@ class Predictor:
     def _image_features(self, example: Example) -> dict[str, Any]:
         """The features of one image that do not depend on the sentence."""
         features: dict[str, Any] = {}
-        for name in self._shared:
-            encoder = self.model.encoders[name]
-            arrays = {key: example.arrays[key][None] for key in encoder.inputs}
-            features.update(zip(encoder.outputs, self._runner.features(name, arrays), strict=True))
+        with one_at_a_time():
+            for name in self._shared:
+                encoder = self.model.encoders[name]
+                arrays = {key: example.arrays[key][None] for key in encoder.inputs}
+                features.update(zip(encoder.outputs, self._runner.features(name, arrays), strict=True))
         return features
 
     def _predict(self, examples: Sequence[Example], features: Mapping[str, Any], size: int) -> list[Prediction]:
         """Predictions for at most `size` examples; `features` of their image where it is already encoded."""
         batch = self._batch(examples, 1 if len(examples) == 1 and not features else size)
-        outputs = self.model.infer(self._runner, {**batch.arrays, **features})
-        return self.model.decode(outputs, batch)
+        with one_at_a_time():
+            outputs = self.model.infer(self._runner, {**batch.arrays, **features})
+            return self.model.decode(outputs, batch)
 
     def _batch(self, examples: Sequence[Example], size: int) -> Batch:
         """Examples as a batch of a fixed size, with less padding of the sentences where the network allows it."""
@@ -268,6 +290,13 @@ class Predictor:
             for name in ("token_ids", "token_mask"):
                 arrays[name] = np.ascontiguousarray(arrays[name][:, :cut])
         return Batch(arrays, [e.sample for e in padded], [e.geometry for e in padded], len(examples))
+
+
+def check_min_score(value: float) -> float:
+    """The threshold itself. Raises DataError when it is no finite number; nothing would ever be below it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise DataError(f"min_score is {value!r}; give a number, usually from 0 to 1")
+    return float(value)
 
 
 def check_sentence(sentence: str) -> str:

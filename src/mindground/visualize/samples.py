@@ -14,7 +14,7 @@ from mindground.structures import Prediction, Sample, instance_truth
 from mindground.visualize.caption import Caption
 from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
 
-__all__ = ["choose_indexes", "show_samples"]
+__all__ = ["choose_indexes", "figure_path", "show_samples"]
 
 _SHEET_PANEL_WIDTH = 420
 
@@ -74,6 +74,11 @@ def show_samples(
         else:
             panels.append(side_by_side(image, prediction, truth, caption=words))
     figure = contact_sheet(panels, None if sheet else 1, title=title) if sheet or len(panels) > 1 else panels[0]
+    return save_png(figure_path(out, sheet=sheet, indexes=indexes), figure)
+
+
+def figure_path(out: str | Path, *, sheet: bool, indexes: Sequence[int]) -> Path:
+    """Where the figure of these samples is written: `out` itself where it names a .png file, else a file in it."""
     name = "contact_sheet.png" if sheet else f"samples_{'_'.join(map(str, indexes[:8]))}.png"
     out = Path(out)
-    return save_png(out if out.suffix.lower() == ".png" else out / name, figure)
+    return out if out.suffix.lower() == ".png" else out / name

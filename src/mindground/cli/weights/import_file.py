@@ -43,7 +43,7 @@ __all__ = ["import_file", "main"]
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser, at_least
+    from mindground.cli.parser import VerbParser, add_overwrite, at_least
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
@@ -52,6 +52,7 @@ def _parser(prog: str | None) -> VerbParser:
     parser.add_argument("--image-size", type=at_least(1), default=0, help="side of the model's input in pixels")
     parser.add_argument("--depth", type=at_least(1), default=0, help="layers of the text encoder")
     parser.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
+    add_overwrite(parser)
     return parser
 
 
@@ -238,11 +239,11 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, then import one file."""
     device.prepare()
     from mindground.config import parse_command_line
+    from mindground.files.outputs import check_outputs
 
     line = parse_command_line(argv, _parser(prog))
     options = line.options
-    if Path(options.out).exists() and Path(options.out).samefile(options.source):
-        raise WeightsError(f"{options.out}: --out is the source itself; choose another name")
+    check_outputs([options.out], [options.source], overwrite=options.overwrite)
     imported = import_file(line)
     print(imported.report.table())
     print(f"{options.out}: {write(imported, options)}")
