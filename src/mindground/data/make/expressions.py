@@ -2,7 +2,9 @@
 
 A sentence is made only when its object satisfies a condition clearly and no other object of the
 class satisfies it even roughly; what lies between is left unsaid. Left, right, upper and lower mean
-the box's centre in the image. A class whose name ends in another's ("large vehicle" and
+the box's centre in the image. Words of the image itself ("on the far left", "at the very bottom") are said only of an
+object whose centre lies in that outer third of the image, because people read them so; elsewhere the outermost object
+is "the leftmost". A class whose name ends in another's ("large vehicle" and
 "vehicle") counts as that one too.
 
     leftmost ...   its centre is the outermost of its class, by 4 % of the image
@@ -30,10 +32,15 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth")
 # Phrasings of each kind of fact; {c} the class, {p} the place, {n} the rank, {a} the anchor.
 PHRASES: dict[str, tuple[str, ...]] = {
     "only": ("the {c}", "the only {c}"),
-    "leftmost": ("the leftmost {c}", "the {c} on the far left", "the {c} furthest to the left"),
-    "rightmost": ("the rightmost {c}", "the {c} on the far right", "the {c} furthest to the right"),
-    "topmost": ("the topmost {c}", "the {c} at the very top", "the {c} furthest to the top"),
-    "bottommost": ("the bottommost {c}", "the {c} at the very bottom", "the {c} furthest to the bottom"),
+    "leftmost": ("the leftmost {c}", "the {c} furthest to the left"),
+    "rightmost": ("the rightmost {c}", "the {c} furthest to the right"),
+    "topmost": ("the topmost {c}", "the {c} furthest to the top"),
+    "bottommost": ("the bottommost {c}", "the {c} furthest to the bottom"),
+    # The same facts of an object in the outer third of the image.
+    "far left": ("the leftmost {c}", "the {c} on the far left", "the {c} furthest to the left"),
+    "far right": ("the rightmost {c}", "the {c} on the far right", "the {c} furthest to the right"),
+    "very top": ("the topmost {c}", "the {c} at the very top", "the {c} furthest to the top"),
+    "very bottom": ("the bottommost {c}", "the {c} at the very bottom", "the {c} furthest to the bottom"),
     "nth": ("the {n} {c} from the {p}", "the {c} that is {n} from the {p}"),
     "place": ("the {c} in the {p} of the image", "the {c} in the {p}"),
     "largest": ("the largest {c}", "the biggest {c}"),
@@ -46,6 +53,11 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "below": ("the {c} below the {a}",),
     "nearest": ("the {c} closest to the {a}", "the {c} nearest to the {a}"),
 }
+EXTREMES = (
+    *("leftmost", "rightmost", "topmost", "bottommost"),
+    *("far left", "far right", "very top", "very bottom"),
+)
+OUTER = 1 / 3
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 
@@ -112,7 +124,7 @@ def describe(
 
 
 def _group(kind: str) -> str:
-    for group in (("leftmost", "rightmost", "topmost", "bottommost"), ("left", "right", "above", "below")):
+    for group in (EXTREMES, ("left", "right", "above", "below")):
         if kind in group:
             return group[0]
     return kind
@@ -153,14 +165,15 @@ def _extremes(
     target: SceneItem, rivals: Sequence[SceneItem], extent: np.ndarray, word: tuple[str, str]
 ) -> Iterator[Fact]:
     moves = np.stack([item.centre - target.centre for item in rivals]) / extent
-    for kind, beyond in (
-        ("leftmost", moves[:, 0]),
-        ("rightmost", -moves[:, 0]),
-        ("topmost", moves[:, 1]),
-        ("bottommost", -moves[:, 1]),
+    (x, y), inner = target.centre / extent, 1 - OUTER
+    for kind, absolute, outside, beyond in (
+        ("leftmost", "far left", x <= OUTER, moves[:, 0]),
+        ("rightmost", "far right", x >= inner, -moves[:, 0]),
+        ("topmost", "very top", y <= OUTER, moves[:, 1]),
+        ("bottommost", "very bottom", y >= inner, -moves[:, 1]),
     ):
         if beyond.min() > APART:
-            yield Fact(kind, (word,))
+            yield Fact(absolute if outside else kind, (word,))
 
 
 def _ranks(target: SceneItem, rivals: Sequence[SceneItem], extent: np.ndarray, word: tuple[str, str]) -> Iterator[Fact]:
