@@ -176,7 +176,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "0.png").touch()
+    for number in range(60):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"%d" % number)
     for name, seed in (("train", 0), ("val", 1)):
         (tmp_path / f"instances_{name}.json").write_text(json.dumps(_scenes(60, seed)))
     return tmp_path

@@ -22,12 +22,13 @@ from mindground.errors import DataError, ImageError
 from mindground.files.atomic import write_bytes
 from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
 
-__all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
+__all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "check_object", "write_report"]
 
 ERROR, WARNING = "error", "warning"
 # Outlines are drawn by hand and boxes rounded: one pixel beyond the edge is no defect.
 SLACK = 1.0
 FULL_MASK = 0.99
+MIN_BOX_IOU = 0.5
 
 
 @dataclass(frozen=True, order=True)
@@ -96,7 +97,7 @@ def check_datasets(
     published: Counts | None = None,
     shared: Sequence[str] = (),
     decode_images: bool = True,
-    min_box_iou: float = 0.5,
+    min_box_iou: float = MIN_BOX_IOU,
     found: Iterable[Finding] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> CheckReport:
@@ -246,12 +247,26 @@ def _check_objects(dataset: Dataset, sizes: Mapping[str, tuple[int, int]], min_b
             key = (sample.image_id, name, box.tobytes())
             if key not in done:
                 done.add(key)
-                yield from _check_object(sample, position, f"object {name}", size, dataset.split, min_box_iou)
+                yield from check_object(sample, position, f"object {name}", size, dataset.split, min_box_iou)
 
 
-def _check_object(
-    sample: Sample, position: int, name: str, size: tuple[int, int] | None, split: str, min_box_iou: float
+def check_object(
+    sample: Sample,
+    position: int,
+    name: str,
+    size: tuple[int, int] | None,
+    split: str = "",
+    min_box_iou: float = MIN_BOX_IOU,
 ) -> Iterable[Finding]:
+    """What is wrong with one object: its box, its outline, and the two together.
+
+    Args:
+        position: of the object in the sample.
+        name: of the object in findings.
+        size: (height, width) of the image; None = unknown, and only the box is looked at.
+        split: named in findings.
+        min_box_iou: as for `check_datasets`.
+    """
     box, outline = sample.boxes_xyxy[position], sample.segmentations[position]
     shown = [round(float(value), 2) for value in box]
     if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
