@@ -250,7 +250,14 @@ def test_a_crowd_silences_its_class_only(place: Path) -> None:
     shape = coco["annotations"][0]
     boxes = {1: [10, 10, 40, 40], 2: [200, 200, 40, 40], 3: [300, 20, 60, 60]}
     coco["annotations"] = [
-        {**shape, "id": key, "bbox": box, "category_id": 1 if key < 3 else 2, "iscrowd": int(key == 2)}
+        {
+            **shape,
+            "id": key,
+            "bbox": box,
+            "segmentation": None,
+            "category_id": 1 if key < 3 else 2,
+            "iscrowd": int(key == 2),
+        }
         for key, box in boxes.items()
     ]
     (place / "instances_crowd.json").write_text(json.dumps(coco))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mindground.data import Dataset
+from mindground.data.orientation import read_as_annotated
 from mindground.errors import DataError
-from mindground.files.images import read_image
 from mindground.structures import Prediction, Sample, instance_truth
 from mindground.visualize.caption import Caption
 from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
@@ -66,7 +66,7 @@ def show_samples(
     panels = []
     for index in indexes:
         sample = dataset[index]
-        image = read_image(sample.image_path)
+        image = read_as_annotated(sample.image_path, sample.size)
         prediction = ask(image, sample.expression)
         words, truth = describe(sample, prediction), instance_truth(sample)
         if sheet:

@@ -200,6 +200,7 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
 
 def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
     """Sizes by path, path by content digest, findings; every image is opened once."""
+    from mindground.data.orientation import as_annotated
     from mindground.files.images import read_image
 
     sizes: dict[str, tuple[int, int]] = {}
@@ -225,12 +226,14 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
                 found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, f"{name} is empty"))
             continue
         try:
-            height, width = read_image(name).shape[:2]
-            sizes[name] = (height, width)
+            image = read_image(name)
+            shapes = {claim: as_annotated(image, name, claim).shape[:2] for claim in claims}
         except ImageError as error:
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue
-        for claim in sorted(claims - {sizes[name]}):
+        sizes[name] = (image.shape[0], image.shape[1])
+        # Annotations may be made on the pixels as stored, before EXIF data turn them: training reads them so.
+        for claim in sorted(claim for claim, shape in shapes.items() if claim != shape):
             real = "x".join(map(str, sizes[name]))
             detail = f"annotated as {claim[0]}x{claim[1]}, the file is {real} (height x width)"
             found.append(Finding(ERROR, "size", dataset.split, path.name, detail))
