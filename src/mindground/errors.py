@@ -6,6 +6,10 @@ points (`train.py`, `eval.py`, ...) print that sentence and exit with code 2; `-
 
 from __future__ import annotations
 
+import reprlib
+from itertools import islice
+from typing import Any
+
 __all__ = [
     "MindGroundError",
     "ConfigError",
@@ -18,7 +22,35 @@ __all__ = [
     "DeviceError",
     "WriteError",
     "NonFiniteLossError",
+    "shown",
 ]
+
+
+class _Short(reprlib.Repr):
+    """Three levels of containers with a few values each; long numbers and objects of other classes are only named."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 256 else f"a whole number of {x.bit_length()} bits"
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        # The library's own sorts the keys of the whole dictionary first.
+        shown_keys = [f"{self.repr1(key, level - 1)}: {self.repr1(x[key], level - 1)}" for key in islice(x, 4)]
+        return f"{{{', '.join(shown_keys)}{', ...' if len(x) > 4 else ''}}}" if level > 0 else "{...}"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value from a file as a message shows it: its repr, escaped, on one line and cut to about `limit` characters.
+
+    A nested value is never walked whole, so one that holds itself many times over costs nothing.
+    """
+    short = _Short()
+    short.maxlevel, short.maxset, short.maxfrozenset = 3, 3, 3
+    short.maxstring = short.maxother = limit
+    try:
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short.repr(value))
+    except Exception:  # an object of another library whose repr fails
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 2 * limit else f"{text[: 2 * limit]}..."
 
 
 class MindGroundError(Exception):

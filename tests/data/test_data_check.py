@@ -108,7 +108,7 @@ DEFECTS: dict[str, tuple[Callable[[Path, Records], None], set[str], int]] = {
     "empty mask": (_set(mask={"size": [40, 60], "counts": [2400]}), {"empty_mask"}, 1),
     "full mask": (_set(mask={"size": [40, 60], "counts": [0, 2400]}, box=[0, 0, 60, 40]), {"full_mask"}, 0),
     "mask of another size": (_set(mask={"size": [41, 60], "counts": [10, 2450]}), {"mask_format"}, 1),
-    "polygon of two points": (_set(mask=[[6, 7, 26, 22]]), {"mask_format"}, 1),
+    "polygon of two points": (_set(mask=[[6, 7, 26, 22]]), {"mask_format"}, 0),
     "box beside mask": (_set(box=[40, 25, 55, 38]), {"box_mask"}, 1),
     "repeated id": (_set(id="train0"), {"duplicate_id"}, 1),
     "one object id for two": (_set(object_id="train0-object"), {"duplicate_id"}, 1),
