@@ -7,18 +7,20 @@ with file and record.
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mindground.data.formats.files import clean_segmentation, read_json, segmentation_box
-from mindground.data.make.image_names import ImageFinder, shown
-from mindground.errors import DataError, DatasetNotFoundError
+from mindground.data.formats.coco import load_coco
+from mindground.data.make.image_finder import ImageFinder
+from mindground.errors import DataError, shown
 from mindground.structures import Segmentation
 
 __all__ = ["SENTENCE_KEYS", "LabelledImage", "LabelledObject", "Labels", "read_labels"]
+
+_LOG = logging.getLogger("mindground")
 
 SENTENCE_KEYS = (
     *("sentences", "sentence", "expressions", "expression", "referring_expression"),
@@ -32,8 +34,8 @@ class LabelledObject:
     """One annotation.
 
     Attributes:
-        number: whole number, unique in the file: the annotation's id, or a new one where ids are not unique or text.
-        key: the annotation's own id where it is unique, else `number`.
+        number: whole number, unique in the file: the annotation's id, or a new one where ids repeat or are text.
+        key: the annotation's own id as text; where ids repeat, the new one.
         category: id of its class.
         box: (x1, y1, x2, y2) in pixels.
         outline: as annotated, or None.
@@ -97,104 +99,60 @@ def read_labels(coco_file: Path, folder: Path, sentence_keys: Sequence[str] = SE
         DatasetNotFoundError: the file or an image is missing.
         DataError: a record cannot be meant; file and record are named.
     """
-    if not coco_file.is_file():
-        raise DatasetNotFoundError(f"{coco_file} does not exist; name a COCO instance file")
-    content = read_json(coco_file)
-    records = {key: _records(content, key, coco_file) for key in ("images", "annotations", "categories")}
-    labels = Labels(categories=_categories(records["categories"], str(coco_file)))
-    by_image = _by_image(records["annotations"], records["images"], labels, str(coco_file))
-    finder = ImageFinder(folder, coco_file.parent)
-    whole = all(_whole(image["id"]) for image in records["images"])
+    problems: list[str] = []
+    content = load_coco(coco_file, problems=problems)
+    _refuse(problems)
+    labels = Labels(categories={item["id"]: item["name"] for item in content["categories"]})
+    for number, name in labels.categories.items():
+        if not name.strip():
+            raise DataError(f"{coco_file}: category {number} has no name; name it, sentences need the word")
+    by_image = _by_image(content, labels)
+    objects = _Objects(labels, content["annotations"], sentence_keys, str(coco_file))
+    objects.new_ids(any(getattr(line, "kind", "") == "duplicate_id" for line in problems))
+    finder = ImageFinder(folder, coco_file.parent, str(coco_file))
+    whole = all(isinstance(image["id"], int) for image in content["images"])
     taken: dict[Path, Any] = {}
-    number = 0
-    objects = _Objects(labels, by_image, sentence_keys, str(coco_file))
-    for position, image in enumerate(records["images"]):
-        where = f"{coco_file}: image {position} (id {shown(image['id'])})"
+    for position, image in enumerate(content["images"]):
         name = image["file_name"]
         path = finder.find(name)
         if path is None:
             continue
-        labels.renamed += path not in (folder / name, coco_file.parent / name)
         other = taken.setdefault(path.resolve(), image["id"])
         if other != image["id"]:
             raise DataError(
-                f"{where} and image id {shown(other)} are one file, {path}; give every file one image record, so that "
-                "its objects are known together"
+                f"{coco_file}: the images {shown(other)} and {shown(image['id'])} are one file, {path}; give every "
+                "file one image record, so that its objects are known together"
             )
-        number = image["id"] if whole else number + 1
-        size = _size(image, path, labels, where)
-        labels.images.append(LabelledImage(number, str(image["id"]), name, path, size, objects.of(image["id"])))
-    finder.require_all(str(coco_file))
+        labels.renamed += path not in [place / name for place in finder.places]
+        number = image["id"] if whole else position + 1
+        size = _size(image, path, labels)
+        found = tuple(map(objects.make, by_image.get(image["id"], [])))
+        labels.images.append(LabelledImage(number, str(image["id"]), name, path, size, found))
+    finder.require_all()
     return labels
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+def _refuse(problems: Sequence[str]) -> None:
+    """Raises DataError for the first record that cannot be used; what was read in part is told."""
+    serious = [line for line in problems if getattr(line, "serious", True)]
+    if serious:
+        more = f" (and {len(serious) - 1} more; tools/data_check.py lists them)" if len(serious) > 1 else ""
+        raise DataError(f"{serious[0]}{more}")
+    for line in problems:
+        _LOG.warning("%s", line)
 
 
-def _records(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
-    if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
-        has = shown(content.get(key)) if isinstance(content, Mapping) and key in content else "absent"
-        raise DataError(
-            f"{path}: {key!r} is {has if isinstance(content, Mapping) else 'absent'}, and a COCO instance file has a "
-            "list there; export it again as COCO instances"
-        )
-    needs = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
-    for position, record in enumerate(content[key]):
-        where = f"{path}: {key} entry {position}"
-        if not isinstance(record, Mapping):
-            raise DataError(f"{where} is {shown(record)}, not an object; export the file again")
-        for name in needs[key]:
-            value = record.get(name)
-            wanted = (str,) if name == "file_name" else (str, int)
-            if not isinstance(value, wanted) or isinstance(value, bool) or value == "":
-                said = f"is {shown(value)}" if name in record else "is missing"
-                raise DataError(f"{where} (id {shown(record.get('id'))}): {name!r} {said}; correct it, or export again")
-    return list(content[key])
-
-
-def _categories(records: Sequence[Mapping[str, Any]], where: str) -> dict[int, str]:
-    categories: dict[int, str] = {}
-    for record in records:
-        number, name = record["id"], record.get("name")
-        if not _whole(number) or number in categories:
-            problem = "stands twice" if number in categories else "is no whole number"
-            raise DataError(f"{where}: the category id {shown(number)} {problem}; number the categories")
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{where}: category {number} has the name {shown(name)}; name it, sentences need the word")
-        categories[number] = name
-    return categories
-
-
-def _by_image(
-    annotations: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]], labels: Labels, where: str
-) -> dict[Any, list[Mapping[str, Any]]]:
+def _by_image(content: Mapping[str, Any], labels: Labels) -> dict[Any, list[Mapping[str, Any]]]:
     """Annotations of every image, in file order; what stands twice in the file, once."""
     by_image: dict[Any, list[Mapping[str, Any]]] = {}
-    for image in images:
-        if image["id"] in by_image:
-            raise DataError(
-                f"{where}: the image id {shown(image['id'])} stands twice, so its annotations may belong to either; "
-                "give every image an id of its own"
-            )
-        by_image[image["id"]] = []
-    known: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
-    for position, item in enumerate(annotations):
-        place = f"{where}: annotation {position} (id {shown(item['id'])})"
-        if item["image_id"] not in by_image:
-            raise DataError(
-                f"{place} belongs to the image {shown(item['image_id'])}, which is not listed; export again"
-            )
-        if item["category_id"] not in labels.categories:
-            raise DataError(
-                f"{place} is of the category {shown(item['category_id'])}, which is not listed; export again"
-            )
-        alike = known.setdefault((item["image_id"], item["id"]), [])
-        if item in alike:
+    known: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for item in content["annotations"]:
+        alike = known.setdefault((item["image_id"], item["category_id"], *item["bbox"]), [])
+        if any({**item, "id": 0} == {**other, "id": 0} for other in alike[:9]):
             labels.repeated += 1
         else:
             alike.append(item)
-            by_image[item["image_id"]].append(item)
+            by_image.setdefault(item["image_id"], []).append(item)
     return by_image
 
 
@@ -202,55 +160,29 @@ class _Objects:
     """Makes the objects of one file, numbered as `LabelledObject` says."""
 
     def __init__(
-        self, labels: Labels, by_image: Mapping[Any, list[Mapping[str, Any]]], keys: Sequence[str], where: str
+        self, labels: Labels, annotations: Sequence[Mapping[str, Any]], keys: Sequence[str], where: str
     ) -> None:
-        ids = [item["id"] for items in by_image.values() for item in items]
-        self.unique = len(set(map(str, ids))) == len(ids)
-        self.keeps = self.unique and all(map(_whole, ids))
-        labels.renumbered = 0 if self.keeps else len(ids)
-        self.by_image, self.keys, self.where, self.count = by_image, keys, where, 0
+        self.labels, self.count = labels, len(annotations)
+        self.whole = all(isinstance(item["id"], int) for item in annotations)
+        self.keys, self.where, self.next = keys, where, 0
 
-    def of(self, image: Any) -> tuple[LabelledObject, ...]:
-        return tuple(self._object(item) for item in self.by_image[image])
+    def new_ids(self, by_reader: bool) -> None:
+        """Counts what is renumbered: by the reader, which did so where ids repeat, or here, where they are text."""
+        self.labels.renumbered = self.count if by_reader or not self.whole else 0
 
-    def _object(self, item: Mapping[str, Any]) -> LabelledObject:
-        self.count += 1
-        number = item["id"] if self.keeps else self.count
-        where = f"{self.where}: annotation id {shown(item['id'])} of image {shown(item['image_id'])}"
-        outline = clean_segmentation(item.get("segmentation"), where)
+    def make(self, item: Mapping[str, Any]) -> LabelledObject:
+        self.next += 1
+        left, top, width, height = (float(value) for value in item["bbox"])
         return LabelledObject(
-            number=number,
-            key=str(item["id"]) if self.unique else str(number),
+            number=item["id"] if self.whole else self.next,
+            key=str(item["id"]),
             category=item["category_id"],
-            box=_box(item.get("bbox"), outline, where),
-            outline=outline,
+            box=(left, top, left + width, top + height),
+            outline=item["segmentation"],
             crowd=bool(item.get("iscrowd")),
-            typed=_typed(item, self.keys, where),
+            typed=_typed(item, self.keys, f"{self.where}: annotation {shown(item['id'])}"),
             raw=item,
         )
-
-
-def _box(box: Any, outline: Segmentation, where: str) -> tuple[float, float, float, float]:
-    if box is None or box == []:
-        around = segmentation_box(outline)
-        if around is None:
-            raise DataError(f"{where} has neither bbox nor segmentation; draw one of them")
-        return around[0], around[1], around[2], around[3]
-    numbers = [_number(value) for value in box] if isinstance(box, list) else []
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        raise DataError(f"{where} has the bbox {shown(box)}; it is [x, y, width, height], four numbers")
-    left, top, width, height = numbers
-    return left, top, left + width, top + height
-
-
-def _number(value: Any) -> float:
-    """A number as float; NaN for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
 
 
 def _typed(item: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[str, ...]:
@@ -259,28 +191,21 @@ def _typed(item: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[st
     for source in (item, attributes if isinstance(attributes, Mapping) else {}):
         for key in keys:
             given = source.get(key)
-            texts = given if isinstance(given, list) else [given]
-            for text in texts:
+            for text in given if isinstance(given, list) else [given]:
                 if text is None:
                     continue
                 if not isinstance(text, str):
-                    raise DataError(
-                        f"{where}: {key!r} is {shown(given)}; a sentence is text, several are a list of texts"
-                    )
+                    raise DataError(f"{where}: {key!r} is {shown(given)}; a sentence is text")
                 found += [" ".join(text.split())] if text.strip() else []
     return tuple(dict.fromkeys(found))
 
 
-def _size(image: Mapping[str, Any], path: Path, labels: Labels, where: str) -> tuple[int, int]:
+def _size(image: Mapping[str, Any], path: Path, labels: Labels) -> tuple[int, int]:
     """(height, width) as annotated, or the image's own where the file says none."""
     from mindground.files.images import read_image
 
-    given = image.get("height"), image.get("width")
-    if any(value is None or value == 0 for value in given):
-        labels.sized += 1
-        height, width = read_image(path).shape[:2]
-        return int(height), int(width)
-    numbers = [_number(value) for value in given]
-    if not all(math.isfinite(value) and value > 0 and value == int(value) for value in numbers):
-        raise DataError(f"{where} has the height {shown(given[0])} and the width {shown(given[1])}; both are pixels")
-    return int(numbers[0]), int(numbers[1])
+    if image["height"] is not None:
+        return image["height"], image["width"]
+    labels.sized += 1
+    height, width = read_image(path).shape[:2]
+    return int(height), int(width)

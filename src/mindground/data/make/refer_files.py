@@ -12,9 +12,8 @@ from typing import Any
 
 from mindground.data.formats.files import read_json
 from mindground.data.formats.jsonl import relative_to, write_description, write_jsonl
-from mindground.data.make.image_names import shown
 from mindground.data.make.labels import LabelledObject, Labels
-from mindground.errors import DataError
+from mindground.errors import DataError, shown
 from mindground.files.atomic import write_bytes
 
 __all__ = ["Target", "write_target"]

@@ -7,7 +7,7 @@ outlines are cut at the borders of the image, and an object that the check would
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mindground.data.make.labels import SENTENCE_KEYS, LabelledImage, LabelledOb
 from mindground.data.make.refer_files import Target, write_target
 from mindground.data.make.splits import check_name, split_of
 from mindground.errors import DataError, DatasetNotFoundError
-from mindground.structures import Sample, Segmentation
+from mindground.structures import Sample
 
 __all__ = ["ReferringReport", "make_referring"]
 
@@ -169,8 +169,7 @@ def _record(
     split: str,
 ) -> dict[str, Any] | None:
     """A line of the set; None for an object that the data check would refuse."""
-    drawable = _drawable(item.outline, image.size)
-    box, outline = clip_box(item.box, image.size), clip_outline(drawable, image.size)
+    box, outline = clip_box(item.box, image.size), clip_outline(item.outline, image.size)
     sample = Sample(
         str(image.path), item.key, image.key, boxes_xyxy=np.asarray([box]), segmentations=(outline,), size=image.size
     )
@@ -181,7 +180,7 @@ def _record(
         report.refused += 1
         report.refusal = report.refusal or f"object {item.key} of {image.name}: {problems[0].detail}"
         return None
-    report.clipped += box != item.box or outline != drawable
+    report.clipped += box != item.box or outline != item.outline
     report.typed += bool(item.typed)
     report.without_mask += outline is None
     report.expressions += len(sentences)
@@ -197,15 +196,3 @@ def _record(
         "split": split,
     }
     return record if outline is None else {**record, "mask": outline}
-
-
-def _drawable(outline: Segmentation, size: tuple[int, int]) -> Segmentation:
-    """The outline without parts that enclose nothing; None when none is left or it is of another size."""
-    if outline is None or isinstance(outline, Mapping):
-        return outline if outline is None or list(outline["size"]) == list(size) else None
-    parts = [
-        part
-        for part in outline
-        if (list(part["size"]) == list(size) if isinstance(part, Mapping) else len(part) >= 6 and len(part) % 2 == 0)
-    ]
-    return parts or None

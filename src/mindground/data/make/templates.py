@@ -24,10 +24,9 @@ from mindground.data.formats.files import read_json, require
 from mindground.data.formats.jsonl import relative_to, write_description, write_jsonl
 from mindground.data.make.clipping import clip_box
 from mindground.data.make.expressions import spoken_name
-from mindground.data.make.image_names import shown
 from mindground.data.make.labels import LabelledImage, Labels, read_labels
 from mindground.data.make.splits import check_name, split_of
-from mindground.errors import DataError, DatasetNotFoundError
+from mindground.errors import DataError, DatasetNotFoundError, shown
 from mindground.structures import box_iou
 
 __all__ = ["Detection", "TemplateReport", "TemplateRules", "make_template_source", "place_words", "template_pairs"]
