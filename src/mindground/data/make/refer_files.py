@@ -113,7 +113,7 @@ def write_target(target: Target, labels: Labels, records: Sequence[Mapping[str, 
         WriteError: the disk is full.
     """
     # The old refs are read before anything is written: a set that does not fit leaves everything as it was.
-    refs, instances = _merged(target, labels, records)
+    refs, instances, records = _merged(target, labels, records)
     categories = {int(item["id"]): str(item["name"]) for item in instances["categories"]}
     out = target.out
     write_jsonl(out / f"{target.split}.jsonl", records)
@@ -124,8 +124,8 @@ def write_target(target: Target, labels: Labels, records: Sequence[Mapping[str, 
 
 def _merged(
     target: Target, labels: Labels, records: Sequence[Mapping[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Refs and instances of this split added to what the folder holds of the others."""
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
+    """Refs and instances of this split added to what the folder holds of the others; lines with the same image ids."""
     kept, refs = _kept(target)
     categories = {item["id"]: dict(item) for item in kept["categories"]}
     for number, name in labels.categories.items():
@@ -174,7 +174,10 @@ def _merged(
         "annotations": [*kept["annotations"], *annotations],
         "categories": list(categories.values()),
     }
-    return refs, instances
+    # Ids that restart in every file would name other images of the set: the lines take the new numbers, too.
+    moved = {image.key: str(image.number + image_shift) for image in labels.images if image.key.isdecimal()}
+    lines = [{**record, "image_id": moved.get(record["image_id"], record["image_id"])} for record in records]
+    return refs, instances, lines
 
 
 def _annotation(item: LabelledObject, number: int, image: int, record: Mapping[str, Any] | None) -> dict[str, Any]:
