@@ -71,7 +71,7 @@ def test_a_single_file_and_an_image_root(tmp_path: Path) -> None:
     [
         ({"annotations": [{"id": 9, "image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "id 9.*image 7"),
         ({"annotations": [{"id": 9, "image_id": 0, "category_id": 4, "bbox": [0, 0, 1, 1]}]}, "category 4"),
-        ({"annotations": [{"id": 9, "image_id": 0, "category_id": 3, "bbox": [0, 0, 1]}]}, "annotation 9: 'bbox' is"),
+        ({"annotations": [{"id": 9, "image_id": 0, "category_id": 3, "bbox": [0, 0, 1]}]}, "id 9.: 'bbox' is"),
         ({"annotations": [{"id": 9, "image_id": 0, "category_id": 3}]}, "neither bbox nor segmentation"),
         ({"annotations": [{"id": 9, "image_id": 0}]}, "lacks 'category_id'"),
         ({"images": [{"id": 0, "height": 10, "width": 12}]}, "lacks 'file_name'"),

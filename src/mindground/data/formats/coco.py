@@ -153,13 +153,13 @@ def _annotations(
         with reading.record(where):
             require(item, ("id", "image_id", "category_id"), where)
             number = identity(item, "id", where)
+            named = f"{where} (id {shown(number)})"
             image, category = identity(item, "image_id", where), integer(item, "category_id", where)
             if image not in images or category not in categories:
                 raise RecordError(
-                    f"{where} (id {shown(number)}) belongs to image {shown(image)} and category {category}, "
+                    f"{named} belongs to image {shown(image)} and category {category}, "
                     "and the file lacks one of them; export it again"
                 )
-            named = f"{path}: annotation {shown(number)}"
             size = images[image]["height"], images[image]["width"]
             outline = clean_segmentation(item.get("segmentation"), named, None if size[0] is None else size, reading)
             box = corners(item.get("bbox"), outline, named)

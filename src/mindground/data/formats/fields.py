@@ -99,7 +99,8 @@ class Reading:
     def tell(self, source: str) -> None:
         """Say what was noted: one warning a kind with the number of records and the first, or lines for `problems`."""
         for what, (count, first, kind) in self._notes.items():
-            line = f"{source}: {what} ({count} records, first {first})"
+            times = f"{count} times, first" if count > 1 else "once,"
+            line = f"{source}: {what} ({times} at {first.removeprefix(source).lstrip(' :')})"
             if self.problems is None:
                 _LOG.warning("%s", line)
             else:

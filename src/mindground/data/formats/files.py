@@ -58,18 +58,22 @@ def as_defect(line: str, split: str) -> Defect:
     return Defect(line.kind, line.where, str(detail), split, serious=line.serious)
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of an ordinary file.
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """The bytes of an ordinary file, of at most `most`.
 
     Raises:
-        DataError: a folder, a device or a pipe, or it cannot be read.
+        DataError: a folder, a device or a pipe, it is larger, or it cannot be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path} is no ordinary file; name the file itself")
-        return path.read_bytes()
+            raise DataError(f"{path}: is no ordinary file; name the file itself")
+        with path.open("rb") as file:
+            content = file.read(-1 if most is None else most + 1)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); check the file") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+    if most is not None and len(content) > most:
+        raise DataError(f"{path}: larger than {most} bytes, which no such file is; check the file")
+    return content
 
 
 def parse_json(content: bytes, where: str) -> Any:

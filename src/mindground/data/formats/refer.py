@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mindground.data.dataset import Dataset
@@ -35,11 +34,11 @@ from mindground.data.formats.fields import (
 )
 from mindground.data.formats.files import read_json, require_images
 from mindground.data.formats.image_names import ImageNames
-from mindground.data.formats.npy_masks import read_mask
 from mindground.data.formats.refer_index import Refer, in_split
+from mindground.data.formats.refer_masks import fitted, mask_file, mask_folder
 from mindground.data.formats.registry import Counts, DatasetFormat
 from mindground.errors import DataError, DatasetNotFoundError, shown
-from mindground.structures import Sample, Segmentation, decode_segmentation, encode_mask, xywh_to_xyxy
+from mindground.structures import Sample, Segmentation, xywh_to_xyxy
 
 __all__ = [
     "FORMATS",
@@ -104,7 +103,7 @@ def read_refer(
     folder = _annotation_folder(root, dataset, split_by)
     reading = Reading(problems)
     images = ImageNames(image_folder(root, dataset, image_root), reading)
-    place = _Place(dataset, images, _mask_folder(mask_path, dataset, split_by), reading)
+    place = _Place(dataset, images, mask_folder(mask_path, dataset, split_by), reading)
     source = folder / f"refs({split_by}).p"
     samples: list[Sample] = []
     if source.is_file():
@@ -136,9 +135,9 @@ class _Place:
     def outline(self, given: Any, size: tuple[int, int] | None, number: Any, where: str) -> Segmentation:
         """The mask file of a reference, or its outline; an RLE of nearly the image's size is brought to it."""
         if self.masks is not None:
-            return _mask_file(self.masks, number, where)
+            return mask_file(self.masks, number, where)
         outline = clean_segmentation(given, where, None, self.reading)
-        return outline if size is None else _fitted(outline, size, where, self.reading)
+        return outline if size is None else fitted(outline, size, where, self.reading)
 
 
 def _of_reference(refer: Refer, number: Any, folder: Path, place: _Place) -> list[Sample]:
@@ -329,56 +328,6 @@ def _image_file(images: ImageNames, name: Any, image_id: Any, dataset: str, wher
     group = f"{image_id // 1000:02d}" if isinstance(image_id, int) else ""
     nested = os.path.join(folder, group, "images", f"{image_id}.jpg")
     return next((name for name in (*flat, nested) if os.path.isfile(name)), path)
-
-
-def _mask_folder(mask_path: str, dataset: str, split_by: str) -> Path | None:
-    if not mask_path:
-        return None
-    folder = Path(mask_path) / f"{dataset}({split_by})"
-    if not folder.is_dir():
-        raise DatasetNotFoundError(
-            f"data.mask_path is {mask_path!r}, and {folder} with one <ref_id>.npy per reference is missing; "
-            "put it there, or leave data.mask_path empty to use the outlines of instances.json"
-        )
-    return folder
-
-
-def _mask_file(masks: Path, number: Any, where: str) -> Segmentation:
-    name = f"{number}.npy"
-    if "/" in name or "\\" in name or "\0" in name:
-        raise RecordError(f"{where}: the id {shown(number)} of the reference can be no file name")
-    path = masks / name
-    if not path.exists():
-        raise RecordError(f"{path} is missing; every reference needs its mask, or leave data.mask_path empty")
-    mask = read_mask(path)
-    if mask.ndim != 2 or mask.size == 0:
-        raise RecordError(f"{path} has shape {mask.shape}; a mask is (H, W)")
-    return encode_mask(mask)
-
-
-def _fitted(outline: Segmentation, size: tuple[int, int], where: str, reading: Reading) -> Segmentation:
-    """Outlines whose RLEs have the image's size: those that miss it by up to 5 % of a side are resized to it.
-
-    RRSIS-D has masks of 800 x 800 for a few images of 800 x 787. More than that is another image's mask.
-    """
-    parts = [outline] if isinstance(outline, Mapping) else outline or ()
-    wrong = [part for part in parts if isinstance(part, Mapping) and tuple(part["size"]) != size]
-    if not wrong:
-        return outline
-    fitted = []
-    for part in parts:
-        if isinstance(part, Mapping) and tuple(part["size"]) != size:
-            height, width = part["size"]
-            if abs(height - size[0]) > 0.05 * size[0] or abs(width - size[1]) > 0.05 * size[1]:
-                raise RecordError(
-                    f"{where}: an RLE of size {height} x {width} belongs to an image of size {size[0]} x {size[1]}",
-                    "mask_format",
-                )
-            drawn = decode_segmentation(part, (height, width))
-            part = encode_mask(cv2.resize(drawn, (size[1], size[0]), interpolation=cv2.INTER_NEAREST))
-        fitted.append(part)
-    reading.note("masks of another size than their image are resized to it", where, "mask_size")
-    return fitted
 
 
 def _reader(name: str) -> Callable[..., Dataset]:
