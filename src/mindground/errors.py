@@ -16,6 +16,7 @@ __all__ = [
     "DataError",
     "DatasetNotFoundError",
     "ImageError",
+    "GeoError",
     "WeightsError",
     "UnsafeFileError",
     "CheckpointError",
@@ -71,6 +72,10 @@ class DatasetNotFoundError(DataError):
 
 class ImageError(DataError):
     """A file that is not an image, or an image that cannot be read whole."""
+
+
+class GeoError(ImageError):
+    """A raster whose pixels can be read, but whose place on earth cannot be computed."""
 
 
 class WeightsError(MindGroundError):

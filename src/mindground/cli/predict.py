@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser, at_least, share
+    from mindground.cli.parser import VerbParser, at_least, band_list, share
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -34,6 +34,13 @@ def _parser(prog: str | None) -> VerbParser:
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
     parser.add_argument("--min-score", type=share, help="below this score nothing counts as found (default: 0)")
+    parser.add_argument(
+        "--bands",
+        type=band_list,
+        metavar="R,G,B",
+        help="bands of the files that are red, green and blue, or one that is grey (default: data.bands of the "
+        "checkpoint, else those that a file names, else 1,2,3)",
+    )
     parser.add_argument("--json", action="store_true", help="print predictions.json instead of the list of files")
     parser.add_argument(
         "--batch_size",
@@ -72,6 +79,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         options.text,
         options.out,
         min_score=options.min_score or 0.0,
+        bands=options.bands or (predictor.config.data.bands if predictor.config else None),
         model=predictor.name,
         categories=predictor.categories,
         # Without a threshold of the user, the task decides what of many detections a figure shows.

@@ -45,6 +45,8 @@ def _validate_data(data: DataConfig) -> None:
     _require(data.synthetic, "data.synthetic", ["train_images", "val_images"], 1)
     _require(data.synthetic, "data.synthetic", ["image_size"], 64)
     _require(data.synthetic, "data.synthetic", ["seed"], 0)
+    if len(data.bands) not in (0, 1, 3) or min(data.bands, default=1) < 1:
+        raise ConfigError(f"data.bands={data.bands} must be three band numbers from 1 (red, green, blue), one, or none")
     for key in ("mean", "std"):
         values = getattr(data, key)
         if len(values) != 3 or (key == "std" and min(values) <= 0):

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import ImageError
+from mindground.errors import GeoError, ImageError
+from mindground.files import rasters
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
+from mindground.files.jpegs import warn_of_damage
 from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.geo.geojson import to_geojson, write_geojson
 from mindground.inference.predictor import check_sentence
@@ -83,6 +85,7 @@ def predict_files(
     out: str | Path,
     *,
     min_score: float = 0.0,
+    bands: Sequence[int] | None = None,
     model: str = "",
     categories: Mapping[int, str] | None = None,
     caption: Callable[[Prediction], Caption] = plain_caption,
@@ -100,6 +103,7 @@ def predict_files(
         texts: sentences; empty for a network that reads none.
         out: folder of the results.
         min_score: predictions below it are left out.
+        bands: of the files, as `files.images.read_image`; empty or None takes those that a file names.
         model: name of the model, for the results.
         categories: label -> name, for `predictions.json`.
         caption: prediction -> the words of its figure, as `Task.caption` gives them.
@@ -116,7 +120,7 @@ def predict_files(
     results, names = Results(document), _unique_names(images)
     for number, path in enumerate(images, 1):
         try:
-            pixels, raster = _read(path)
+            pixels, raster = _read(path, bands)
             answer = ask(pixels, sentences or None, min_score)
             found = [answer] if isinstance(answer, Prediction) else answer
         except ImageError as error:
@@ -127,22 +131,29 @@ def predict_files(
         panels = [draw(pixels, one, caption=caption(one)) for one in found]
         figure = panels[0] if len(panels) == 1 else contact_sheet(panels)
         results.files.append(save_png(out / f"{names[path]}.png", figure))
-        if raster is not None and raster.crs:
-            collection = to_geojson(found, raster, image=path.name, model=model)
-            results.files.append(write_geojson(out / f"{names[path]}.geojson", collection))
-        elif raster is not None:
-            _LOG.warning("%s has no coordinate system; no GeoJSON is written for it", path)
+        if raster is not None:
+            try:
+                collection = to_geojson(found, raster, image=path.name, model=model)
+                results.files.append(write_geojson(out / f"{names[path]}.geojson", collection))
+            except GeoError as error:
+                _LOG.warning("%s; no GeoJSON is written for it", error)
     if results.failures:
         document["failures"] = dict(results.failures)
     results.files.append(write_json(out / "predictions.json", document, indent=1))
     return results
 
 
-def _read(path: Path) -> tuple[np.ndarray, GeoImage | None]:
+def _read(path: Path, bands: Sequence[int] | None) -> tuple[np.ndarray, GeoImage | None]:
+    """The pixels as `read_image` gives them, and the georeference where there is one and it can be used."""
+    bands = bands or None
     if is_geotiff(path):
-        raster = read_geotiff(path)
-        return raster.image, raster
-    return read_image(path), None
+        if rasters.has_rasterio():
+            raster = read_geotiff(path, bands)
+            return raster.image, raster
+        _LOG.warning("%s: its georeference needs pip install -r requirements-geo.txt; no GeoJSON is written", path)
+    pixels = read_image(path, bands=bands)
+    warn_of_damage(path)
+    return pixels, None
 
 
 def _unique_names(images: Sequence[Path]) -> dict[Path, str]:

@@ -11,14 +11,16 @@ Nothing here depends on a family: a network says what it takes in `input_names`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
 from mindground.errors import CheckpointError, DataError, ImageError
-from mindground.files.images import read_image, to_rgb8
+from mindground.files.images import read_image
+from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
+from mindground.files.regular import one_line
 from mindground.structures import Batch, Example, Prediction
 from mindground.visualize.caption import plain_caption
 
@@ -85,6 +87,7 @@ class Predictor:
 
         self.model, self.transform, self.asks_expression = model, transform, asks_expression
         self.name, self.config, self.categories = name, config, dict(categories or {})
+        self._bands = (config.data.bands or None) if config is not None else None
         # Of a checkpoint; a network that is handed in alone has none.
         self._task: Task | None = None
         self.model.set_train(False)
@@ -162,36 +165,65 @@ class Predictor:
         return self._task.caption(None, prediction, self.categories, min_score)
 
     @overload
-    def __call__(self, image: Any, text: str | None = None, min_score: float = 0.0) -> Prediction: ...
+    def __call__(
+        self,
+        image: Any,
+        text: str | None = None,
+        min_score: float = 0.0,
+        *,
+        bgr: bool = False,
+        bands: Sequence[int] | None = None,
+    ) -> Prediction: ...
 
     @overload
-    def __call__(self, image: Any, text: Sequence[str], min_score: float = 0.0) -> list[Prediction]: ...
+    def __call__(
+        self,
+        image: Any,
+        text: Sequence[str],
+        min_score: float = 0.0,
+        *,
+        bgr: bool = False,
+        bands: Sequence[int] | None = None,
+    ) -> list[Prediction]: ...
 
     def __call__(
-        self, image: Any, text: str | Sequence[str] | None = None, min_score: float = 0.0
+        self,
+        image: Any,
+        text: str | Sequence[str] | None = None,
+        min_score: float = 0.0,
+        *,
+        bgr: bool = False,
+        bands: Sequence[int] | None = None,
     ) -> Prediction | list[Prediction]:
         """Find what a sentence, or each of several sentences, refers to; without a sentence, every instance.
 
         Args:
-            image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) array.
+            image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) RGBA array; which numbers mean
+                what is said in `files.pixels.array_to_rgb8`.
             text: one sentence gives one prediction, a list gives a list in its order. None for a network that reads
                 no sentence.
             min_score: boxes with a lower score are left out; a prediction without boxes then says that
                 nothing was found. A network for one referent always gives a box, so only this threshold
                 can tell that the referent is not in the image.
+            bgr: the array's channels are blue, green, red, as OpenCV reads files.
+            bands: three band numbers from 1 that are red, green and blue, or one that is grey; of a TIFF, or of an
+                array (H, W, C). None takes `data.bands` of the checkpoint for files, and else what the file names.
 
         Raises:
-            ImageError: not an image.
-            DataError: an empty sentence, no sentence where the network needs one, or one where it reads none.
+            ImageError: not an image, or one without these bands.
+            DataError: an empty sentence, one that is no text, no sentence where the network needs one, or one where it
+                reads none.
         """
-        pixels = as_rgb(image)
+        if bands is None and isinstance(image, (str, Path)):
+            bands = self._bands
+        pixels = as_rgb(image, bgr=bgr, bands=bands)
         if not self.asks_expression:
             if text is not None:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
             return self._predict([self.transform.from_image(pixels)], {}, 1)[0].at_least(min_score)
         if text is None:
             raise DataError("this network finds what a sentence names; give a sentence")
-        sentences = [text] if isinstance(text, str) else list(text)
+        sentences = list(text) if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
         checked = [check_sentence(sentence) for sentence in sentences]
         if not checked:
             return []
@@ -245,38 +277,40 @@ def check_sentence(sentence: str) -> str:
     stripped = sentence.strip()
     if not any(character.isprintable() and not character.isspace() for character in stripped):
         raise DataError("the sentence is empty; write what to find")
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"the sentence {ascii(stripped[:60])} is no valid Unicode; write it as UTF-8") from error
     return stripped
 
 
-def as_rgb(image: Any) -> np.ndarray:
+def as_rgb(image: Any, *, bgr: bool = False, bands: Sequence[int] | None = None) -> np.ndarray:
     """A path, a Pillow image or an array -> (H, W, 3) uint8 RGB; the input is not changed.
 
-    Arrays: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA without its alpha channel. Values
-    of other types than uint8 are scaled as in `files.images.to_rgb8`.
+    Args:
+        image: a path as `files.images.read_image`, a Pillow image, or an array as `files.pixels.array_to_rgb8`.
+        bgr: the array's channels are blue, green, red.
+        bands: of a file or an array, the numbers from 1 of those that are red, green and blue.
 
     Raises:
-        ImageError: not an image, or an array of another shape.
+        ImageError: not an image, an array of another shape, or `bgr` or `bands` where they mean nothing.
     """
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        if bgr:
+            raise ImageError("bgr=True is for arrays; the colours of a file are known, or given as bands")
+        return read_image(image, bands=bands)
     if not isinstance(image, np.ndarray) and hasattr(image, "getexif"):
+        if bgr or bands is not None:
+            raise ImageError("a Pillow image knows its colours; leave bgr and bands out, or hand over an array")
         return _from_pillow(image)
-    pixels = np.asarray(image)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    right_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
-    if not right_shape or 0 in pixels.shape or pixels.dtype.kind not in "buif":
-        raise ImageError(
-            "an image array must be numbers of shape (height, width), (height, width, 3) or (height, width, 4); "
-            f"this one is {pixels.shape} {pixels.dtype}"
-        )
-    return to_rgb8(pixels.astype(np.uint8) * 255 if pixels.dtype == np.bool_ else pixels)
+    return array_to_rgb8(image, bgr=bgr, bands=bands)
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
     """A Pillow image, rotated by its EXIF orientation, as (H, W, 3) uint8 RGB."""
     from PIL import ImageOps
 
+    check_size("the image", *image.size, deep=image.mode.startswith("I") or image.mode == "F")
     try:
         upright = ImageOps.exif_transpose(image)
         deep = upright.mode.startswith("I") or upright.mode == "F"
@@ -284,5 +318,5 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
             has_alpha = upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info
             upright = upright.convert("RGBA" if has_alpha else "RGB")
         return to_rgb8(np.asarray(upright))
-    except (OSError, ValueError) as error:
-        raise ImageError(f"the image cannot be decoded: {error}; check that its file is complete") from error
+    except Exception as error:  # a lazily opened file: plugins of Pillow raise what they like
+        raise ImageError(f"the image cannot be decoded: {one_line(error)}; check that its file is complete") from error

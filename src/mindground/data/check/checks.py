@@ -135,6 +135,7 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
     """Sizes by path, digest of the content by path, findings; every image is opened once."""
     from mindground.data.orientation import as_annotated
     from mindground.files.images import read_image
+    from mindground.files.jpegs import jpeg_damage
 
     sizes: dict[str, tuple[int, int]] = {}
     digests: dict[str, str] = {}
@@ -165,6 +166,9 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue
         sizes[name] = (image.shape[0], image.shape[1])
+        if damage := jpeg_damage(name):
+            detail = f"parts of it may show wrong colours ({damage}); fetch it again"
+            found.append(Finding(WARNING, "damaged_image", dataset.split, path.name, detail))
         # Annotations may be made on the pixels as stored, before EXIF data turn them: training reads them so.
         for claim in sorted(claim for claim, shape in shapes.items() if claim != shape):
             real = "x".join(map(str, sizes[name]))
