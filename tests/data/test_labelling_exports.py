@@ -311,8 +311,8 @@ def _set(key: str, value: Any, list_name: str = "annotations") -> Callable[[Coco
 
 
 WRONG: dict[str, tuple[Callable[[Coco], None], str]] = {
-    "nulls in a box": (_set("bbox", [None] * 4), "annotation 1: 'bbox'"),
-    "text in a box": (_set("bbox", [8, 8, "31 px", 19]), "annotation 1: 'bbox'"),
+    "nulls in a box": (_set("bbox", [None] * 4), "annotation 0 (id 1): 'bbox'"),
+    "text in a box": (_set("bbox", [8, 8, "31 px", 19]), "annotation 0 (id 1): 'bbox'"),
     "no list of annotations": (lambda coco: coco.update(annotations=None), "'annotations' is a list, not None"),
     "a list as image id": (_set("image_id", [1]), "annotation 0: 'image_id'"),
     "text as category id": (_set("id", "ship", "categories"), "category 0: 'id'"),
