@@ -99,6 +99,10 @@ def _null_sizes(coco: Coco) -> None:
         image["width"] = image["height"] = None
 
 
+def _one_pixel(coco: Coco) -> None:
+    coco["images"][0]["width"] -= 1
+
+
 def _text_ids(coco: Coco) -> None:
     for item in coco["annotations"]:
         item.update(id=UUID.format(item["id"]), segmentation=None, area=0)
@@ -145,6 +149,7 @@ KINDS: dict[str, tuple[Callable[[Coco], None], dict[str, int]]] = {
     "polygons of four points": (_four_points, {"without_mask": 0}),
     "parts of one and two points": (_small_parts, {"without_mask": 0}),
     "no sizes": (_no_sizes, {"sized": 2}),
+    "a size wrong by one pixel": (_one_pixel, {"sized": 1}),
     "null sizes": (_null_sizes, {"sized": 2}),
     "ids that are text": (_text_ids, {"renumbered": 5, "without_mask": 5}),
     "ids that restart in every image": (_ids_restart, {"renumbered": 5}),
@@ -321,6 +326,7 @@ WRONG: dict[str, tuple[Callable[[Coco], None], str]] = {
     "an image id twice": (_set("id", 2, "images"), "image 1: the id 2"),
     "a file twice": (_set("file_name", "b.png", "images"), "are one file"),
     "a file that is missing": (_set("file_name", "c.png", "images"), "1 of its images are not in"),
+    "another size": (_set("width", 2 * SIZE[1], "images"), "is annotated as 64 x 192"),
     "a box of nothing": (lambda coco: coco["annotations"][0].update(bbox=None, segmentation=None), "neither bbox nor"),
 }
 

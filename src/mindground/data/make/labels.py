@@ -20,6 +20,8 @@ from mindground.structures import Segmentation
 
 __all__ = ["SENTENCE_KEYS", "LabelledImage", "LabelledObject", "Labels", "read_labels"]
 
+# As training takes images whose annotation differs by a few pixels (data/transforms/base.py).
+SIZE_TOLERANCE = 0.02
 _LOG = logging.getLogger("mindground")
 
 SENTENCE_KEYS = (
@@ -125,7 +127,7 @@ def read_labels(coco_file: Path, folder: Path, sentence_keys: Sequence[str] = SE
             )
         labels.renamed += path not in [place / name for place in finder.places]
         number = image["id"] if whole else position + 1
-        size = _size(image, path, labels)
+        size = _size(image, path, labels, str(coco_file))
         found = tuple(map(objects.make, by_image.get(image["id"], [])))
         labels.images.append(LabelledImage(number, str(image["id"]), name, path, size, found))
     finder.require_all()
@@ -200,12 +202,37 @@ def _typed(item: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[st
     return tuple(dict.fromkeys(found))
 
 
-def _size(image: Mapping[str, Any], path: Path, labels: Labels) -> tuple[int, int]:
-    """(height, width) as annotated, or the image's own where the file says none."""
+def _size(image: Mapping[str, Any], path: Path, labels: Labels, where: str) -> tuple[int, int]:
+    """(height, width) as annotated, or the image's own where the file says none or is wrong by a few pixels.
+
+    Raises:
+        DataError: the annotation is about an image of another size.
+    """
     from mindground.files.images import read_image
 
-    if image["height"] is not None:
-        return image["height"], image["width"]
-    labels.sized += 1
-    height, width = read_image(path).shape[:2]
-    return int(height), int(width)
+    if image["height"] is None:
+        labels.sized += 1
+        height, width = read_image(path).shape[:2]
+        return int(height), int(width)
+    said, stored = (image["height"], image["width"]), _stored_size(path)
+    if stored is None or said in (stored, stored[::-1]):
+        return said
+    pairs = list(zip(stored, said, strict=True))
+    if any(abs(there - claimed) > max(2, SIZE_TOLERANCE * claimed) for there, claimed in pairs):
+        raise DataError(
+            f"{where}: the image {shown(image['id'])} is annotated as {said[0]} x {said[1]}, and {path} is "
+            f"{stored[0]} x {stored[1]} (height x width); name the images that were annotated"
+        )
+    labels.sized += 1  # by a few pixels: boxes are kept, as training keeps them
+    return stored
+
+
+def _stored_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) from the header of an image file; None where only decoding tells it."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("JPEG", "PNG", "BMP", "WEBP")) as image:
+            return image.height, image.width
+    except Exception:  # noqa: BLE001 - plugins raise what they like; the data check says what is wrong with the file
+        return None
