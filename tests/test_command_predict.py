@@ -249,7 +249,18 @@ def test_bands_of_the_files_are_named(checkpoint: Path, tmp_path: Path, option: 
     Image.fromarray(image[..., [1, 2, 0]]).save(tmp_path / "mixed.png")
 
     def boxes(name: str, *more: str) -> list[object]:
-        words = ("--ckpt", checkpoint, "--image", name, "--text", "ship", "--json", "--mode_name", "PYNATIVE")
+        words = (
+            "--ckpt",
+            checkpoint,
+            "--image",
+            name,
+            "--text",
+            "ship",
+            "--json",
+            "--overwrite",
+            "--mode_name",
+            "PYNATIVE",
+        )
         done = call(predict.main, *words, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return [(record["bbox"], record["area"]) for record in json.loads(done.stdout)["annotations"]]

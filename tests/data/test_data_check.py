@@ -96,9 +96,16 @@ def _copied_image(root: Path, records: Records) -> None:
 
 
 def _shared_object(root: Path, records: Records) -> None:
+    _shared_image(root, records)
     for split in ("train", "val"):
         records[split][0]["image_id"] = "same"
         records[split][0]["object_id"] = "same"
+
+
+def _ids_that_restart(root: Path, records: Records) -> None:
+    for split in ("train", "val"):
+        for number, record in enumerate(records[split], 1):
+            record["image_id"] = record["object_id"] = str(number)
 
 
 def _same_sentence_for_two(root: Path, records: Records) -> None:
@@ -128,6 +135,7 @@ DEFECTS: dict[str, tuple[Callable[[Path, Records], None], set[str], int]] = {
     "image in both splits": (_shared_image, {"image_overlap"}, 1),
     "copy of an image": (_copied_image, {"image_overlap"}, 1),
     "object in both splits": (_shared_object, {"image_overlap", "object_overlap"}, 1),
+    "ids that restart": (_ids_that_restart, {"image_id"}, 0),
     "one sentence for two objects": (_same_sentence_for_two, {"ambiguous_sentence"}, 0),
 }
 

@@ -106,6 +106,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         figure,
         describe=lambda sample, found: task.caption(sample, found, categories, options.min_score),
         sheet=sheet,
+        bands=data.bands or None,
         title=f"{checkpoint.parent.name} / {checkpoint.name}  -  {dataset.name} {split}" if sheet else "",
     )
     print(printable(path))

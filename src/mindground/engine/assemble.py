@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
 from mindground.data.transforms import build_transform
+from mindground.engine.answers import narrow_answers
 from mindground.engine.pretrained import load_pretrained
 from mindground.engine.run_folder import check_same_categories
 from mindground.errors import ConfigError
@@ -111,7 +112,8 @@ def make_loader(
 
 
 def assemble(config: Config, comm: Any) -> RunParts:
-    """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in.
+    """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in, and answers that the data
+    cannot teach left out (`narrow_answers`).
 
     Args:
         config: resolved.
@@ -119,6 +121,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
     """
     data = config.data
     training = build_dataset(data, data.train_split)
+    narrow_answers(config, training)
     splits = eval_splits(data)
     task = task_for(training.kind, model_interface(config), f"data.dataset={data.dataset!r}")
     thresholds = MetricSettings.of(config.eval)

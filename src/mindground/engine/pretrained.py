@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mindground.config import value_of
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.errors import ConfigError, WeightsError
@@ -94,6 +96,8 @@ def load_file(
         tensors = read_checkpoint(path).part("model")
         if prefix:
             tensors = {name: array for name, array in tensors.items() if name.startswith(prefix)}
+        elif config is not None and not config.data.use_mask:
+            tensors = _without_mask_head(model, tensors, path)
         adapted, source = Adapted(tensors=dict(tensors)), str(path)
     else:
         maps = type(model).weight_maps()
@@ -121,6 +125,16 @@ def load_file(
     report.missing = [name for name in report.missing if name.split(".", 1)[0] in tops]
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
+
+
+def _without_mask_head(model: GroundingModel, tensors: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Tensors of a checkpoint without parts that a model of boxes alone does not have."""
+    tops = {name.split(".", 1)[0] for name in parameter_shapes(model)}
+    kept = {name: array for name, array in tensors.items() if name.split(".", 1)[0] in tops}
+    if len(kept) < len(tensors):
+        parts = sorted({name.split(".", 1)[0] for name in tensors} - tops)
+        _LOG.info("%s: %s is left out (data.use_mask=false)", path, ", ".join(parts))
+    return kept
 
 
 def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[str, WeightMap]:

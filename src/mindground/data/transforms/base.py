@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mindground.data.orientation import as_annotated
 from mindground.data.transforms.color import ColorParams
 from mindground.errors import DataError
-from mindground.files.images import ImageCache, read_image
+from mindground.files.images import ImageCache
 from mindground.structures import Example, Geometry, Sample, Truth
 from mindground.text import Tokenizer, flip_expression, flips_safely
 
@@ -252,12 +253,9 @@ class Transform:
 
     def _read(self, sample: Sample) -> np.ndarray:
         image = self._images.read(sample.image_path)
+        image = as_annotated(image, sample.image_path, sample.size, self._images.bands)
         if sample.size is None or image.shape[:2] == tuple(sample.size):
             return image
-        # Annotations made on the pixels as stored, before EXIF turned them.
-        stored = read_image(sample.image_path, apply_exif=False, bands=self._images.bands)
-        if stored.shape[:2] == tuple(sample.size):
-            return stored
         pairs = list(zip(image.shape[:2], sample.size, strict=True))
         (height, said_height), (width, said_width) = pairs
         text = f"{sample.image_path} is {width} x {height}, its annotation says {said_width} x {said_height}"
