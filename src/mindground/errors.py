@@ -18,7 +18,21 @@ __all__ = [
     "DeviceError",
     "WriteError",
     "NonFiniteLossError",
+    "shown",
 ]
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value from a file as a message shows it: its repr, escaped and cut to `limit` characters."""
+    if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > limit:
+        return f"a {type(value).__name__} of {len(value)} entries"  # its repr is never made
+    if isinstance(value, (str, bytes)):
+        value = value[: limit + 1]
+    try:
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in repr(value))
+    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+        return f"a {type(value).__name__} that is too long to be shown"
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 class MindGroundError(Exception):
