@@ -116,9 +116,9 @@ def print_contradictions(facts: SourceFacts, config: Config) -> None:
 
 def word_rows(tensors: Mapping[str, np.ndarray]) -> int:
     """Rows of the word table in a file, 0 when it has none."""
-    names = re.compile(r"(.*\.)?(word_embeddings\.\w+|token_embedding(\.weight)?)")
-    tables = [array for name, array in tensors.items() if names.fullmatch(name) and array.ndim == 2]
-    return int(tables[0].shape[0]) if tables else 0
+    from mindground.weights.words import table_rows
+
+    return table_rows({name: array.shape for name, array in tensors.items()})
 
 
 def known_maps(maps: Mapping[str, WeightMap], source: str) -> list[WeightMap]:
