@@ -53,7 +53,7 @@ def _validate_data(data: DataConfig) -> None:
     for key in ("mean", "std"):
         values = getattr(data, key)
         if len(values) != 3 or (key == "std" and min(values) <= 0):
-            raise ConfigError(f"data.{key}={values} needs three numbers (R, G, B), of std all above 0")
+            raise ConfigError(f"data.{key}={shown(values)} needs three numbers (R, G, B), of std all above 0")
 
 
 def _validate_train(train: TrainConfig) -> None:
@@ -67,7 +67,7 @@ def _validate_train(train: TrainConfig) -> None:
     if train.eps <= 0:
         raise ConfigError(f"train.eps={train.eps} must be above 0")
     if train.drop_epochs != sorted(set(train.drop_epochs)) or min(train.drop_epochs, default=0) < 0:
-        raise ConfigError(f"train.drop_epochs={train.drop_epochs} must rise, without repeats")
+        raise ConfigError(f"train.drop_epochs={shown(train.drop_epochs)} must rise, without repeats")
     check_schedule(train.schedule)
     check_two_forms(train.schedule, short_keys_of(dataclasses.asdict(train), TrainConfig()))
     _validate_optimizer(train)
@@ -87,4 +87,4 @@ def _validate_eval(limits: EvalConfig) -> None:
     _require(limits, "eval", ["batch_size"], 1, 1 << 20)
     _require(limits, "eval", ["iou_threshold", "mask_threshold"], 0, 1)
     if not all(0 <= threshold <= 1 for threshold in limits.box_thresholds):
-        raise ConfigError(f"eval.box_thresholds={limits.box_thresholds} must lie between 0 and 1")
+        raise ConfigError(f"eval.box_thresholds={shown(limits.box_thresholds)} must lie between 0 and 1")

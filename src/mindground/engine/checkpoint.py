@@ -192,22 +192,28 @@ def load_checkpoint(path: str | Path | Contents, adjust: Callable[[Config], Conf
 _UNBUILDABLE = (MindGroundError, ValueError, ArithmeticError, IndexError, MemoryError)
 
 
-def check_vocabulary(tokenizer: Tokenizer | None, shapes: Mapping[str, Sequence[int]], source: str) -> None:
+def check_vocabulary(
+    tokenizer: Tokenizer | None,
+    shapes: Mapping[str, Sequence[int]],
+    source: str,
+    error: type[MindGroundError] = CheckpointError,
+) -> None:
     """Refuses ids for which the word table has no rows, before a network sees them.
 
     Args:
         tokenizer: of the network, or None.
         shapes: of its parameters, by name.
         source: what brings the two together, for messages.
+        error: what is raised.
 
     Raises:
-        CheckpointError: the vocabulary has more entries than the table rows; the first without one is named.
+        MindGroundError: the vocabulary has more entries than the table rows; the first without one is named.
     """
     rows = table_rows(shapes)
     if tokenizer is not None and rows and tokenizer.vocab_size > rows:
         entries = getattr(tokenizer, "tokens", ())
         first = f" (the first without a row is {shown(entries[rows])})" if rows < len(entries) else ""
-        raise CheckpointError(
+        raise error(
             f"{source}: the vocabulary has {tokenizer.vocab_size} entries and the word table {rows} rows{first}; they "
             "belong to different models, take the vocabulary that the network was trained with"
         )

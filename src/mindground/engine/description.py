@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from mindground.config import SCHEMA
 from mindground.errors import CheckpointError, MindGroundError, UnsafeFileError, shown
 
-__all__ = ["KEY", "Description", "read_description"]
+__all__ = ["KEY", "Description", "is_checkpoint", "read_description"]
 
 # Of the entry in the container's metadata.
 KEY = "mindground"
@@ -95,6 +95,17 @@ def read_description(path: str | Path) -> Description:
     tokenizer, state = payload.get("tokenizer"), payload["state"]
     _check(path, payload["config"], tokenizer, state)
     return Description(path, payload["config"], tokenizer, _upgraded_state(state, schema), schema, shapes)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of ours by its header, damaged or not; False for what cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
 
 
 def _payload(path: Path, text: str) -> tuple[int, dict[str, Any]]:

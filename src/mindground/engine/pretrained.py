@@ -9,14 +9,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mindground.config import value_of
-from mindground.engine.checkpoint import read_checkpoint
+from mindground.engine.checkpoint import check_finite, read_checkpoint
 from mindground.errors import ConfigError, WeightsError
 from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import Adapted, identity_map, strip_wrapper_prefix
+from mindground.weights.words import word_tables
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -39,6 +42,7 @@ def load_pretrained(
     partial: bool = False,
     random_parts: bool = False,
     config: Config | None = None,
+    built_vocabulary: bool = False,
 ) -> list[LoadReport]:
     """Load what `train.pretrained` names.
 
@@ -49,6 +53,8 @@ def load_pretrained(
         partial: a file may leave some of its part as it is; the report names what.
         random_parts: parts that the family wants pretrained may start from random weights.
         config: the whole, where files shall be compared with it in what no shape verifies.
+        built_vocabulary: the vocabulary was built from the training sentences, so no word table of others belongs to
+            it.
 
     Raises:
         WeightsError: a file that no map of the family explains, that fits only in part, or that says about itself
@@ -63,7 +69,14 @@ def load_pretrained(
             f"{', '.join(('model', *parts))}"
         )
     reports = [
-        load_file(model, path, config, prefix="" if name == "model" else parts[name].prefix, partial=partial)
+        load_file(
+            model,
+            path,
+            config,
+            prefix="" if name == "model" else parts[name].prefix,
+            partial=partial,
+            built_vocabulary=built_vocabulary,
+        )
         for name, path in pretrained.items()
         if path
     ]
@@ -79,28 +92,40 @@ def load_pretrained(
 
 
 def load_file(
-    model: GroundingModel, path: str, config: Config | None = None, *, prefix: str = "", partial: bool = False
+    model: GroundingModel,
+    path: str,
+    config: Config | None = None,
+    *,
+    prefix: str = "",
+    partial: bool = False,
+    built_vocabulary: bool = False,
 ) -> LoadReport:
     """Load one file into the part of the model that it is for; the report goes to the log.
 
     Args:
         prefix: of the parameters that it may fill; a file for something else is refused.
         partial: it may leave parameters of its part as they are.
+        built_vocabulary: see `load_pretrained`.
     """
     weights = read_weights(path)
     if config is not None and "mindground" not in weights.metadata:
         _check_unseen(weights, config)
     if "mindground" in weights.metadata:
-        tensors = read_checkpoint(path).part("model")
-        if prefix:
-            tensors = {name: array for name, array in tensors.items() if name.startswith(prefix)}
-        adapted, source = Adapted(tensors=dict(tensors)), str(path)
+        contents = read_checkpoint(path)
+        check_finite(contents)
+        tensors = {name: array for name, array in contents.part("model").items() if name.startswith(prefix)}
+        adapted, source = _with_new_rows(model, tensors), str(path)
     else:
         maps = type(model).weight_maps()
         if _IMPORTED in weights.metadata:
             maps = _imported_maps(weights, maps)
         name, adapted = _explained(model, maps, strip_wrapper_prefix(weights.tensors)[0], path)
         source = f"{path} as {name}"
+        if built_vocabulary and word_tables(adapted.tensors):
+            raise WeightsError(
+                f"{path} holds a word table, and data.vocab is empty: its rows belong to the vocabulary that it was "
+                "trained with, not to the words of these sentences; name that vocabulary as data.vocab"
+            )
     elsewhere = [ours for ours in adapted.tensors if not ours.startswith(prefix)]
     if elsewhere or not adapted.tensors:
         raise WeightsError(
@@ -118,6 +143,18 @@ def load_file(
     report.missing = [name for name in report.missing if name.split(".", 1)[0] in tops]
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
+
+
+def _with_new_rows(model: GroundingModel, tensors: Mapping[str, np.ndarray]) -> Adapted:
+    """A checkpoint's tensors; a word table gets the initial values of the model in the rows that it lacks."""
+    adapted, parameters = Adapted(tensors=dict(tensors)), dict(model.parameters_and_names())
+    for name in word_tables(tensors):
+        array = tensors[name]
+        fresh = parameters[name].asnumpy() if name in parameters else array
+        if array.ndim == fresh.ndim == 2 and array.shape[1] == fresh.shape[1] and len(array) < len(fresh):
+            adapted.tensors[name] = np.concatenate([array, fresh[len(array) :].astype(array.dtype)])
+            adapted.reshaped[name] = f"{len(array)} rows of the file, {len(fresh) - len(array)} new ones"
+    return adapted
 
 
 def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[str, WeightMap]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mindground.config.schedule import Segment, segments_of
 
-__all__ = ["Segment", "lr_factor", "schedule_list", "segments_of"]
+__all__ = ["Segment", "lr_factor", "schedule_list", "segments_of", "warm_up_steps"]
 
 
 def lr_factor(segments: Sequence[Segment], step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -36,6 +36,18 @@ def lr_factor(segments: Sequence[Segment], step: int, steps_per_epoch: int, tota
         else:
             begin += length
     return factor
+
+
+def warm_up_steps(segments: Sequence[Segment], steps_per_epoch: int) -> int:
+    """Steps until the rising segments at the start of a schedule end; 0 without one, or where it has no length."""
+    steps = 0
+    for segment in segments:
+        if segment.kind != "linear" or segment.start >= segment.last:
+            break
+        steps = (0 if segment.beside else steps) + (segment.steps or segment.epochs * steps_per_epoch)
+        if segment.beside:
+            break
+    return steps
 
 
 def _factor(segment: Segment, step: int, begin: int, length: int, steps_per_epoch: int, total_steps: int) -> float:
