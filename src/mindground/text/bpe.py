@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
 
-from mindground.errors import ConfigError, WeightsError, shown
+from mindground.errors import ConfigError, MindGroundError, shown
 from mindground.files.compressed import decompress_bounded
 from mindground.files.text import split_lines
 from mindground.text.base import Tokenizer
@@ -135,7 +135,7 @@ def _unpacked(data: bytes, kind: Literal["gzip", "zlib"], name: str) -> bytes:
     """
     try:
         return decompress_bounded(data, kind, limit=_MOST_BYTES, name=name)
-    except WeightsError as error:
+    except MindGroundError as error:
         raise ConfigError(str(error)) from error
 
 
