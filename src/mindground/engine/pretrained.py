@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindground.config import value_of
+from mindground.config.beside import check_keys, said_by
 from mindground.engine.checkpoint import check_finite, read_checkpoint
 from mindground.errors import ConfigError, WeightsError
+from mindground.files.model_folder import beside, find_model, weights_file
 from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
@@ -107,6 +109,7 @@ def load_file(
         partial: it may leave parameters of its part as they are.
         built_vocabulary: see `load_pretrained`.
     """
+    path = weights_file(path)
     weights = read_weights(path)
     if config is not None and "mindground" not in weights.metadata:
         _check_unseen(weights, config)
@@ -121,6 +124,7 @@ def load_file(
             maps = _imported_maps(weights, maps)
         name, adapted = _explained(model, maps, strip_wrapper_prefix(weights.tensors)[0], path)
         source = f"{path} as {name}"
+        _check_beside(weights, config, maps[name])
         if built_vocabulary and word_tables(adapted.tensors):
             raise WeightsError(
                 f"{path} holds a word table, and data.vocab is empty: its rows belong to the vocabulary that it was "
@@ -163,11 +167,7 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
     A backbone's file names its own source and keeps the backbone's own names; the family's map of that source says
     where the backbone stands here. Earlier versions wrote the family's names.
     """
-    try:
-        origin = json.loads(weights.metadata[_IMPORTED])
-    except ValueError:
-        origin = {}
-    backbone = origin.get("backbone", "")
+    backbone = _origin(weights).get("backbone", "")
     if not backbone:
         return {_OWN: _own_names(maps)}
     places = {name: weight_map for name, weight_map in maps.items() if weight_map.backbone == backbone}
@@ -182,6 +182,29 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
         )
         for weight_map in list(places.values())[:1]
     }
+
+
+def _check_beside(weights: WeightFile, config: Config | None, chosen: WeightMap) -> None:
+    """Raises ConfigError where a file's own configuration says otherwise; without one, says what nothing tells."""
+    content, source = None, beside(weights.path)
+    if _IMPORTED in weights.metadata:
+        content, source = _origin(weights).get("config"), weights.path
+    elif source is not None:
+        content = find_model(weights.path).config
+    said = said_by(config.family, content if isinstance(content, dict) else None) if config is not None else None
+    if config is not None and said is not None and (said.keys or said.most):
+        check_keys(config, said, str(source))
+    elif chosen.remark and weights.format != "torchscript":
+        _LOG.info("%s: %s", weights.path, chosen.remark)
+
+
+def _origin(weights: WeightFile) -> dict[str, Any]:
+    """What tools/import_weights.py wrote of the source of a file."""
+    try:
+        found = json.loads(weights.metadata[_IMPORTED])
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check_unseen(weights: WeightFile, config: Config) -> None:

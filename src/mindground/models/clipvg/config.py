@@ -39,6 +39,8 @@ class TowersConfig:
     text_width: int = key(512, affects="numbers", low=1, high=16384)
     text_layers: int = key(12, affects="numbers", low=1, high=256)
     text_heads: int = key(8, affects="numbers", low=1, high=256)
+    # quick_gelu: OpenAI's weights. gelu: LAION's and others of open_clip. No shape tells.
+    activation: Literal["quick_gelu", "gelu"] = key("quick_gelu", affects="numbers")
     # Width of the space that image and text share.
     embed_dim: int = key(512, affects="numbers", low=1, high=16384)
 
