@@ -161,8 +161,8 @@ def load_checkpoint(path: str | Path | Contents, adjust: Callable[[Config], Conf
         CheckpointError: the file is damaged, foreign, or does not fit the model that it describes.
         ConfigError: an override that cannot work with this checkpoint.
     """
+    from mindground.engine.vocabulary import vocabulary_of
     from mindground.models import build_model
-    from mindground.text import tokenizer_from_payload
 
     contents = path if isinstance(path, Contents) else read_checkpoint(path)
     path = contents.path
@@ -171,7 +171,7 @@ def load_checkpoint(path: str | Path | Contents, adjust: Callable[[Config], Conf
     changed = "" if adjusted == config else " with the overrides laid over it"
     check_finite(contents)
     try:
-        tokenizer = tokenizer_from_payload(contents.tokenizer) if contents.tokenizer is not None else None
+        tokenizer = vocabulary_of(contents)
         # Parameters may be drawn twice, and small ones are not all in the file.
         with at_most(3 * contents.numbers("model") + 1_000_000):
             model = build_model(adjusted)

@@ -165,7 +165,13 @@ def _record(document: dict[str, Any], number: int, path: Path, pixels: np.ndarra
         records = prediction.to_coco(number)
         best = max((record["score"] for record in records), default=None)
         document["queries"].append(
-            {"image_id": number, "text": prediction.expression, "found": len(records), "best_score": best}
+            {
+                "image_id": number,
+                "text": prediction.expression,
+                "found": len(records),
+                "best_score": best,
+                "unknown_words": list(prediction.extras.get("unknown_words", [])),
+            }
         )
         for record in records:
             document["annotations"].append({"id": len(document["annotations"]) + 1, **record})

@@ -182,8 +182,12 @@ class Predictor:
 
         Raises:
             ImageError: not an image.
-            DataError: an empty sentence, no sentence where the network needs one, or one where it reads none.
+            DataError: `min_score` for a network that gives no score; an empty sentence, no sentence where the network needs one, or one where it reads none.
         """
+        if min_score > 0 and not self.gives_scores:
+            raise DataError(
+                f"min_score={min_score} does nothing: this network gives a box without a score; leave it out"
+            )
         pixels = as_rgb(image)
         if not self.asks_expression:
             if text is not None:
@@ -204,8 +208,19 @@ class Predictor:
             found += self._predict(examples[start : start + size], features, size)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
+            prediction.extras["unknown_words"] = self.unknown_words(sentence)
         found = [prediction.at_least(min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
+
+    @property
+    def gives_scores(self) -> bool:
+        """Whether predictions carry a confidence; without one `min_score` is refused."""
+        return self._task is None or self._task.interface.scored
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Words of a sentence that the network's vocabulary does not know; the answer does not depend on their meaning."""
+        tokenizer = getattr(self.transform, "tokenizer", None)
+        return [] if tokenizer is None else list(tokenizer.unread(sentence))
 
     def _image_features(self, example: Example) -> dict[str, Any]:
         """The features of one image that do not depend on the sentence."""

@@ -40,6 +40,13 @@ class Tokenizer:
         """Words of the sentence that the vocabulary cannot express; empty for byte-level kinds."""
         raise TypeError(f"{type(self).__name__} does not define unknown")
 
+    def unread(self, sentence: str) -> list[str]:
+        """Words of which the network cannot know what they mean: no training sentence of its vocabulary had them.
+
+        A vocabulary of published files knows every word by its pieces, and has none but those of `unknown`.
+        """
+        return self.unknown(sentence)
+
     def new_entries(self, sentences: Iterable[str]) -> list[str]:
         """Entries that a growing vocabulary lacks for these sentences, most frequent words first; else none."""
         return []

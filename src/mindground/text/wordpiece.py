@@ -144,6 +144,16 @@ class WordPieceTokenizer(Tokenizer):
             if token == self.unknown_id
         ]
 
+    def unread(self, sentence: str) -> list[str]:
+        """See `Tokenizer.unread`: a vocabulary of sentences spells a new word by characters, which nothing trained."""
+        if not self.grows:
+            return super().unread(sentence)
+        normaliser, splitter = _normaliser(self.lower, self.clean), pre_tokenizers.BertPreTokenizer()
+        words = [word for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(checked_text(sentence)))]
+        known = set(self.tokens)
+        # Punctuation that no sentence had takes part in no meaning.
+        return list(dict.fromkeys(w for w in words if w not in known and any(c.isalnum() for c in w)))
+
     def cut(self, ids: list[int], max_len: int) -> list[int]:
         """See `Tokenizer.cut`; without `keep_end` the end token is lost."""
         return super().cut(ids, max_len) if self.keep_end else ids[:max_len]
