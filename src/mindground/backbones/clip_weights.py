@@ -131,7 +131,7 @@ OPENAI_MAP = WeightMap(
         (r"(text\.)?attn_mask", "the causal mask, computed here"),
         (r"logit_bias", "of another loss of the pre-training"),
     ),
-    remark="no tensor tells the activation: OpenAI's weights have quick_gelu, LAION's and most others of open_clip gelu "
+    remark="no tensor tells the activation: OpenAI's weights have quick_gelu, LAION's and most of open_clip's gelu "
     "(model.clip.activation)",
     adapters=_ADAPTERS,
     layered=("visual.transformer.resblocks.", "text.transformer.resblocks."),

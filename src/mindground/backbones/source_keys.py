@@ -12,7 +12,7 @@ __all__ = ["bert_keys", "clip_keys"]
 
 _SIZES = ("hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 # Entries of BERT's config.json that have one value here, and what they are where they are absent.
-_FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "type_vocab_size": 2}
+_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "type_vocab_size": 2}
 # Names of activations in configurations of CLIP -> ours.
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu"}
 
@@ -27,7 +27,7 @@ def bert_keys(config: Mapping[str, Any], section: str) -> SourceKeys:
     Raises:
         WeightsError: a size that is none, or a variant of BERT that is not built here.
     """
-    if "hidden_size" not in config or "vision_config" in config or "vision_cfg" in config:
+    if "hidden_size" not in config or config.get("model_type", "bert") != "bert":
         return SourceKeys()
     for name, only in _FIXED.items():
         if config.get(name, only) != only:
@@ -69,9 +69,7 @@ def clip_keys(config: Mapping[str, Any], section: str) -> SourceKeys:
         # Hugging Face writes what differs from its usual values, and quick_gelu is usual.
         said.add(str(tower.get("hidden_act", "quick_gelu")) if isinstance(tower, Mapping) else "")
     if len(said) != 1 or not said <= set(_ACTIVATIONS):
-        raise WeightsError(
-            f"config.json says hidden_act {shown(sorted(said))}; quick_gelu or gelu in both towers is read"
-        )
+        raise WeightsError(f"config.json says hidden_act {shown(sorted(said))}, and quick_gelu or gelu is read")
     return SourceKeys({f"{section}.activation": _ACTIVATIONS[said.pop()]})
 
 

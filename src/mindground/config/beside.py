@@ -80,8 +80,8 @@ def check_described(config: Config) -> None:
             continue
         if other.read_bytes() != vocabulary.read_bytes():
             raise ConfigError(
-                f"data.vocab={config.data.vocab} is not the vocabulary {vocabulary} beside the weights; leave data.vocab "
-                "out"
+                f"data.vocab={config.data.vocab} is not the vocabulary {vocabulary} beside the weights; leave "
+                "data.vocab out"
             )
 
 

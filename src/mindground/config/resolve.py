@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import types
 import typing
@@ -134,9 +135,9 @@ def _chain(
 
 
 def _read_one(path: Path, below: Sequence[Path]) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # which answers False for a name that is too long, too
         by = f" (base of {below[-1]})" if below else ""
-        raise ConfigError(f"configuration file {path} does not exist{by}")
+        raise ConfigError(f"configuration file {shown(str(path), 400)[1:-1]} does not exist{by}")
     try:
         with path.open("rb") as stream:
             text = stream.read(_MAX_BYTES + 1)

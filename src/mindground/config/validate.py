@@ -30,6 +30,8 @@ def _require(section: Any, name: str, keys: Sequence[str], low: float, high: flo
 
 
 def _require_value(value: float, key: str, low: float, high: float = math.inf) -> None:
+    if isinstance(value, int):
+        high = min(high, 1 << 62)  # whole numbers that no array and no generator of random numbers takes
     if not low <= value <= high:
         span = f"between {low} and {high}" if high <= 1 else f"at least {low}" if value < low else f"at most {high}"
         raise ConfigError(f"{key}={shown(value)} must be {span}")

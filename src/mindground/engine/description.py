@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,8 +75,10 @@ def read_description(path: str | Path) -> Description:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; name a checkpoint such as runs/quickstart/best.ckpt")
+    if not os.path.isfile(path):  # which answers False for a name that is too long, too
+        raise CheckpointError(
+            f"{shown(str(path), 400)[1:-1]} does not exist; name a checkpoint such as runs/quickstart/best.ckpt"
+        )
     try:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}

@@ -177,12 +177,13 @@ class Predictor:
             text: one sentence gives one prediction, a list gives a list in its order. None for a network that reads
                 no sentence.
             min_score: boxes with a lower score are left out; a prediction without boxes then says that
-                nothing was found. A network for one referent always gives a box, so only this threshold
-                can tell that the referent is not in the image.
+                nothing was found. A network for one referent always gives a box; a threshold leaves out
+                weak answers, and is no test of presence.
 
         Raises:
             ImageError: not an image.
-            DataError: `min_score` for a network that gives no score; an empty sentence, no sentence where the network needs one, or one where it reads none.
+            DataError: `min_score` for a network that gives no score, an empty sentence, no sentence where the network
+                needs one, or one where it reads none.
         """
         if min_score > 0 and not self.gives_scores:
             raise DataError(
@@ -218,7 +219,7 @@ class Predictor:
         return self._task is None or self._task.interface.scored
 
     def unknown_words(self, sentence: str) -> list[str]:
-        """Words of a sentence that the network's vocabulary does not know; the answer does not depend on their meaning."""
+        """Words of a sentence that the vocabulary does not know; the answer does not depend on what they mean."""
         tokenizer = getattr(self.transform, "tokenizer", None)
         return [] if tokenizer is None else list(tokenizer.unread(sentence))
 
