@@ -31,7 +31,7 @@ def shown(value: object, limit: int = 60) -> str:
     try:
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in repr(value))
     except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
-        return f"a {type(value).__name__} that is too long to be shown"
+        return f"a value of type {type(value).__name__} that is too long to be shown"
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from commands import Done, call
-from mindground.cli import train
+from mindground.cli import predict, train
 from mindground.data.formats.jsonl import write_jsonl
 from mindground.engine.checkpoint import Contents, check_vocabulary, read_checkpoint
 from mindground.errors import CheckpointError
@@ -157,6 +157,19 @@ def test_fine_tuning_is_low_and_without_warm_up(trained: Path) -> None:
     assert shown.returncode == 0 and "lr: 0.0003\n" in shown.stdout, shown.stderr
     for line in ("warmup_steps: 0", "experiment_name: first_finetuned", f"model: {best}", "vocab: ''"):
         assert line in shown.stdout
+
+
+def test_words_that_the_vocabulary_does_not_know_are_named(trained: Path) -> None:
+    """On the terminal and in predictions.json; and no threshold acts where a network gives no score."""
+    words = ("--ckpt", trained / "runs" / "first" / "best.ckpt", "--image", trained / "data" / "0.png")
+    asked = (*words, "--text", "the red zeppelin", "--text", "the red ship", "--out", trained / "out")
+    done = call(predict.main, *asked, "--min-score", "0.5")
+    assert done.returncode == 2 and "--min-score does nothing: this network gives a box without a score" in done.stderr
+    done = call(predict.main, *asked)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the vocabulary does not know 'zeppelin'") == 1
+    queries = json.loads((trained / "out" / "predictions.json").read_text())["queries"]
+    assert [query["unknown_words"] for query in queries] == [["zeppelin"], []]
 
 
 def test_ids_without_a_row_are_refused_by_name() -> None:

@@ -34,7 +34,7 @@ AFFECTS: tuple[str, ...] = get_args(Affects)
 
 
 # Whole numbers of a family's section that say no range of their own.
-_USUAL_RANGE = (0, 1 << 20)
+_USUAL_RANGE = (-(1 << 20), 1 << 20)
 
 
 def key(

@@ -144,9 +144,9 @@ def check_finite(contents: Contents) -> None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             count = int(array.size - np.isfinite(array).sum())
             raise CheckpointError(
-                f"{contents.path}: {count} of the {array.size} numbers of {shown(name)} are NaN or infinite, so the "
-                "network gives no answers: its training failed. Take a checkpoint of before that, or train again with "
-                "a lower train.lr"
+                f"{contents.path}: {count} of the {array.size} numbers of {shown(name, 160)} are NaN or infinite, so "
+                "the network gives no answers: its training failed. Take a checkpoint of before that, or train again "
+                "with a lower train.lr"
             )
 
 

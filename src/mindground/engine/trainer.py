@@ -21,7 +21,7 @@ from mindground.engine.logs import RunLog
 from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rate
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
-from mindground.engine.schedules import lr_factor, segments_of, warm_up_steps
+from mindground.engine.schedules import lr_factor, name_long_warm_up, segments_of
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.engine.step import TrainStep
 from mindground.engine.train_state import TrainState, continued
@@ -79,14 +79,7 @@ class Trainer:
             )
         self.total_steps = self.settings.max_steps or self.settings.max_epochs * self.steps_per_epoch
         self.segments = segments_of(self.settings)
-        warm_up = warm_up_steps(self.segments, self.steps_per_epoch)
-        if warm_up >= self.total_steps:
-            _LOG.warning(
-                "the warm-up lasts %d steps and the run %d: the full learning rate is never reached; lower "
-                "train.warmup_steps, or train longer",
-                warm_up,
-                self.total_steps,
-            )
+        name_long_warm_up(self.segments, self.steps_per_epoch, self.total_steps)
         self.folder = RunFolder.of(self.settings)
         self.state = TrainState(
             samples_per_step=self.micro * self.settings.batch_size * comm.size,

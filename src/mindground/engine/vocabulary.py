@@ -129,7 +129,8 @@ def _check_keys(config: Config, tokenizer: Tokenizer, source: str, *, absent: bo
 
 
 def _entries(tokenizer: Tokenizer) -> list[Any]:
-    return list(getattr(tokenizer, "tokens", None) or getattr(tokenizer, "merges", ()))
+    entries: Sequence[Any] = getattr(tokenizer, "tokens", None) or getattr(tokenizer, "merges", None) or ()
+    return list(entries)
 
 
 def digest_of_sentences(sentences: Sequence[str]) -> str:

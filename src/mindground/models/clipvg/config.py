@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from mindground.config.keys import key, refuse_outside
+from mindground.config.keys import check_ranges, key, refuse_outside
 from mindground.errors import ConfigError
 from mindground.models.interface import PretrainedPart
 
@@ -84,6 +84,7 @@ class ClipVGConfig:
     position_start: Literal["normal", "sincos"] = key("normal", affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
+        check_ranges(self, "model.")
         refuse_outside(self, "model.", [f.name for f in fields(self) if f.name.endswith("_loss_coef")], 0)
         refuse_outside(self, "model.", ["vl_dropout"], 0, 1)
         if self.clip_model and self.clip_model not in CLIP_PRESETS:
