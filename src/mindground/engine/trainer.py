@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 
 from mindground.engine.assemble import RunParts, assemble
-from mindground.engine.checkpoint import Contents, read_checkpoint, save_checkpoint
+from mindground.engine.checkpoint import Contents, check_finite, read_checkpoint, save_checkpoint
 from mindground.engine.ema import averaged_weights
 from mindground.engine.evaluator import evaluate
 from mindground.engine.features import FeatureLoader, open_stores
@@ -22,10 +22,11 @@ from mindground.engine.logs import RunLog
 from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rate
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
-from mindground.engine.schedules import lr_factor, segments_of
+from mindground.engine.schedules import lr_factor, name_long_warm_up, segments_of
 from mindground.engine.signals import RunInterrupted, StopRequest, called
 from mindground.engine.step import TrainStep
 from mindground.engine.train_state import TrainState, continued
+from mindground.engine.vocabulary import check_same_sentences
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
 from mindground.metrics import is_better
@@ -79,6 +80,7 @@ class Trainer:
             )
         self.total_steps = self.settings.max_steps or self.settings.max_epochs * self.steps_per_epoch
         self.segments = segments_of(self.settings)
+        name_long_warm_up(self.segments, self.steps_per_epoch, self.total_steps)
         self.folder = RunFolder.of(self.settings)
         self.state = TrainState(
             samples_per_step=self.micro * self.settings.batch_size * comm.size,
@@ -127,6 +129,8 @@ class Trainer:
         if contents is not None:
             check_same_run(contents.config, self.config, contents.path, contents.schema)
             check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
+            check_same_sentences(contents.state, self.parts.sentences, contents.path)
+            check_finite(contents)
             self.state = continued(self.state, contents.state, self.settings.batch_size * self.comm.size)
             if self.state.step >= self.total_steps and not self._owes_evaluation():
                 return True
@@ -372,6 +376,7 @@ class Trainer:
                 **asdict(self.state),
                 "complete": self.state.step >= self.total_steps and not self._owes_evaluation(),
                 "data_fingerprint": self.parts.data_fingerprint,
+                "sentences": self.parts.sentences,
                 "categories": {str(number): name for number, name in self.parts.categories.items()},
             },
             extra=extra,

@@ -222,18 +222,22 @@ class Predictor:
             text: one sentence gives one prediction, a list gives a list in its order. None for a network that reads
                 no sentence.
             min_score: boxes with a lower score are left out; a prediction without boxes then says that
-                nothing was found. A network for one referent always gives a box, so only this threshold
-                can tell that the referent is not in the image.
+                nothing was found. A network for one referent always gives a box; a threshold leaves out
+                weak answers, and is no test of presence.
             bgr: the array's channels are blue, green, red, as OpenCV reads files.
             bands: three band numbers from 1 that are red, green and blue, or one that is grey; of a TIFF, or of an
                 array (H, W, C). None takes `data.bands` of the checkpoint for files, and else what the file names.
 
         Raises:
             ImageError: not an image, or one without these bands.
-            DataError: an empty sentence, one that is no text, no sentence where the network needs one, or one where it
-                reads none.
+            DataError: `min_score` for a network that gives no score, an empty sentence, one that is no text, no
+                sentence where the network needs one, or one where it reads none.
         """
         check_min_score(min_score)
+        if min_score > 0 and not self.gives_scores:
+            raise DataError(
+                f"min_score={min_score} does nothing: this network gives a box without a score; leave it out"
+            )
         if bands is None and isinstance(image, (str, Path)):
             bands = self._bands
         pixels = as_rgb(image, bgr=bgr, bands=bands)
@@ -256,8 +260,19 @@ class Predictor:
             found += self._predict(examples[start : start + size], features, size)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
+            prediction.extras["unknown_words"] = self.unknown_words(sentence)
         found = [prediction.at_least(min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
+
+    @property
+    def gives_scores(self) -> bool:
+        """Whether predictions carry a confidence; without one `min_score` is refused."""
+        return self._task is None or self._task.interface.scored
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Words of a sentence that the vocabulary does not know; the answer does not depend on what they mean."""
+        tokenizer = getattr(self.transform, "tokenizer", None)
+        return [] if tokenizer is None else list(tokenizer.unread(sentence))
 
     def _image_features(self, example: Example) -> dict[str, Any]:
         """The features of one image that do not depend on the sentence."""

@@ -93,7 +93,15 @@ class ResultFile:
             records = prediction.to_coco(number)
             best = max((record["score"] for record in records), default=None)
             text = prediction.expression
-            queries.append({"image_id": number, "text": text, "found": len(records), "best_score": best})
+            queries.append(
+                {
+                    "image_id": number,
+                    "text": text,
+                    "found": len(records),
+                    "best_score": best,
+                    "unknown_words": list(prediction.extras.get("unknown_words", [])),
+                }
+            )
             for record in records:
                 record["category_id"] = self._category(record["category_id"], text)
                 annotations.append({"id": count + len(annotations) + 1, **record, "iscrowd": 0})

@@ -105,6 +105,7 @@ class WeightMap:
             is read, after a check that the two are equal; only the second is written.
         backbone: name of the backbone that this source is for ("bert"), or empty for a whole network.
         prefix: prefix of that backbone in our network ("text_encoder.").
+        remark: what such files leave open, said when one is loaded without a configuration beside it.
     """
 
     name: str
@@ -118,6 +119,7 @@ class WeightMap:
     aliases: tuple[tuple[str, str], ...] = ()
     backbone: str = ""
     prefix: str = ""
+    remark: str = ""
 
     def our_name(self, theirs: str) -> str | None:
         """Our name of one of their tensors, None when no rule fits. A part of a packed tensor has the whole's name."""

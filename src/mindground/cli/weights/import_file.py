@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mindground.errors import WeightsError
 from mindground.runtime import device
@@ -46,7 +46,7 @@ def _parser(prog: str | None) -> VerbParser:
     from mindground.cli.parser import VerbParser, add_overwrite, at_least
 
     parser = VerbParser(prog, __doc__)
-    parser.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
+    parser.add_argument("source", metavar="SRC", help="file of weights, or a folder of config.json, weights")
     parser.add_argument("--family", required=True, help="whose names the file uses: vitdet, bert, vglaw, ...")
     parser.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
     parser.add_argument("--image-size", type=at_least(1), default=0, help="side of the model's input in pixels")
@@ -117,9 +117,9 @@ def print_contradictions(facts: SourceFacts, config: Config) -> None:
 
 def word_rows(tensors: Mapping[str, np.ndarray]) -> int:
     """Rows of the word table in a file, 0 when it has none."""
-    names = re.compile(r"(.*\.)?(word_embeddings\.\w+|token_embedding(\.weight)?)")
-    tables = [array for name, array in tensors.items() if names.fullmatch(name) and array.ndim == 2]
-    return int(tables[0].shape[0]) if tables else 0
+    from mindground.weights.words import table_rows
+
+    return table_rows({name: array.shape for name, array in tensors.items()})
 
 
 def known_maps(maps: Mapping[str, WeightMap], source: str) -> list[WeightMap]:
@@ -146,6 +146,7 @@ class Imported:
     config: Config
     report: LoadReport
     source: WeightMap
+    beside: Mapping[str, Any]
 
 
 def import_file(line: CommandLine) -> Imported:
@@ -154,14 +155,17 @@ def import_file(line: CommandLine) -> Imported:
     Raises:
         WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
+    from mindground.config.beside import check_keys, said_by
     from mindground.engine.assemble import fill_vocabulary
+    from mindground.files.model_folder import find_model
     from mindground.files.weights import read_weights
     from mindground.models import build_model
     from mindground.weights.load import load_into, parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
 
     options = line.options
-    found = read_weights(options.source)
+    model_folder = find_model(options.source)
+    found = read_weights(model_folder.weights)
     if "mindground" in found.metadata:
         raise WeightsError(
             f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
@@ -178,7 +182,10 @@ def import_file(line: CommandLine) -> Imported:
         if key in found.metadata:
             print(f"  {means}: {found.metadata[key]}")
     facts = file_facts(replace(found, tensors=tensors), family)
+    said = said_by(family, model_folder.config)
+    facts = replace(facts, keys={**facts.keys, **said.keys})
     config = target_config(line, family, facts)
+    check_keys(config, said, str(model_folder.source))
     print_contradictions(facts, config)
     # Where the configuration leaves the size to a tokenizer, the word table of the file has it.
     fill_vocabulary(config.model, word_rows(tensors) or 1)
@@ -192,7 +199,9 @@ def import_file(line: CommandLine) -> Imported:
     report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
     if not whole:
         report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
-    return Imported(model, config, report, chosen)
+    if chosen.remark and not said.keys and found.format != "torchscript":
+        print(f"  {chosen.remark}")
+    return Imported(model, config, report, chosen, model_folder.config or {})
 
 
 def check_vocabulary(tokenizer: Tokenizer | None, model: GroundingModel, vocab: str) -> None:
@@ -225,7 +234,9 @@ def write(imported: Imported, options: argparse.Namespace) -> str:
     report, chosen = imported.report, imported.source
     loaded = set(report.loaded)
     arrays = {name: array for name, array in parameter_arrays(model).items() if name in loaded}
-    origin = {"source": Path(options.source).name, "family": options.family, "report": report.summary()}
+    origin: dict[str, Any] = {"source": Path(options.source).name, "family": options.family, "report": report.summary()}
+    if imported.beside:
+        origin["config"] = imported.beside
     if chosen.backbone:
         # Under the backbone's own names: every family that has it places it where it stands there.
         arrays = {name.removeprefix(chosen.prefix): array for name, array in arrays.items()}
