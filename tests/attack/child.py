@@ -221,6 +221,8 @@ class _Folder:
             os.mkfifo(path)
         else:
             path.write_bytes(data)
+            if path.parent.name == "bin":
+                path.chmod(0o755)
 
     def fill(self, given: Input) -> None:
         self._put(self.reader.file, given.data)
@@ -247,6 +249,7 @@ def _work(reader: Reader, inputs: Sequence[Input], limits: Limits, base: Path, a
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     folder = _Folder(reader, base)
+    os.environ["PATH"] = f"{folder.inner / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     idle = _status("VmRSS")
     most = _status("VmData") + 2 * limits.memory
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))

@@ -104,6 +104,29 @@ def show(tallies: dict[str, Tally]) -> str:
     return "\n".join(lines)
 
 
+def hostile(part: str, names: Sequence[str], folder: Path) -> int:
+    """Run the files made by hand; a table, the wrong outcomes, and status 1 when there are any."""
+    from attack.hostile import CASES
+
+    tallies: dict[str, Tally] = {}
+    failures = []
+    cases = [case for case in CASES if part in case.name and (not names or case.reader in names)]
+    for heavy in (False, True):
+        group = [case for case in cases if READERS[case.reader].heavy is heavy]
+        with Readers(names=sorted({case.reader for case in group}) or ["yaml"]) as readers:
+            for case in group:
+                begin, given = time.monotonic(), case.given()
+                (outcome,) = readers.run(case.reader, [given])
+                tally = tallies.setdefault(case.reader, Tally())
+                tally.add(outcome, given.data, case.reader, folder)
+                tally.seconds += time.monotonic() - begin
+                if failure := case.failure(outcome):
+                    failures.append(failure)
+                    print(ascii(failure)[:300], flush=True)
+    print(show(tallies))
+    return int(bool(failures))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Status 1 when there was a finding, 0 when there was none."""
     able = [name for name, reader in READERS.items() if reader.share]
@@ -111,11 +134,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("readers", nargs="*", help=f"any of {', '.join(able)}; all when left out")
     parser.add_argument("--inputs", type=int, default=200_000, help="over all readers")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other inputs")
+    parser.add_argument("--hostile", metavar="TEXT", help="run the files made by hand whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder for findings and fuzz.json")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.readers) - set(able))
     if unknown:
         parser.error(f"unknown reader {unknown[0]!r}; choose among {', '.join(able)}")
+    if options.hostile is not None:
+        return hostile(options.hostile, options.readers, options.out)
     chosen = [READERS[name] for name in options.readers or able]
     wanted = shares(chosen, options.inputs)
     tallies: dict[str, Tally] = {}

@@ -272,8 +272,8 @@ def bpe() -> list[bytes]:
 
 def yaml() -> list[bytes]:
     return [
-        b"family: vglaw\nmodel:\n  vit:\n    embed_dim: 32\n    depth: 2\ndata:\n  dataset: jsonl\n  mean: [0.1, 0.2, 0.3]\n"
-        b"  root: /data\ntrain:\n  lr_base: 1.0e-3\n  drop_epochs: [1, 2]\n  max_epochs: 3\n",
+        b"family: vglaw\nmodel:\n  vit:\n    embed_dim: 32\n    depth: 2\ndata:\n  dataset: jsonl\n"
+        b"  mean: [0.1, 0.2, 0.3]\n  root: /data\ntrain:\n  lr_base: 1.0e-3\n  drop_epochs: [1, 2]\n  max_epochs: 3\n",
         b"family: clipvg\ndata: {dataset: unc, root: x, img_size: 64}\ntrain: {batch_size: 4, warmup_steps: 2}\n",
     ]
 
