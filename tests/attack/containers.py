@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "deflate_zeros",
     "field",
     "gzip_zeros",
     "npy",
@@ -26,6 +26,7 @@ __all__ = [
     "small_png",
     "tiff",
     "varint",
+    "zip_zeros",
     "zlib_zeros",
 ]
 
@@ -84,20 +85,41 @@ def npz_of(*, compressed: bool = False, **arrays: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def deflate_zeros(count: int, before: bytes = b"") -> bytes:
+    """A raw deflate stream of `before` and `count` zeros: one packed block, again and again."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    head = packer.compress(before) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(_STEP) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + block * (count >> 20) + packer.compress(_STEP[: count & 0xFFFFF]) + packer.flush()
+
+
+def _checksum(function: Callable[[bytes, int], int], start: int, count: int, before: bytes) -> int:
+    value = function(before, start)
+    for _ in range(count >> 20):
+        value = function(_STEP, value)
+    return function(_STEP[: count & 0xFFFFF], value)
+
+
 def zlib_zeros(count: int, before: bytes = b"") -> bytes:
     """A zlib stream of `before` and `count` zeros, made without holding them."""
-    packer = zlib.compressobj(6)
-    parts = [packer.compress(before), *(packer.compress(_STEP) for _ in range(count >> 20))]
-    return b"".join([*parts, packer.compress(_STEP[: count & 0xFFFFF]), packer.flush()])
+    check = _checksum(zlib.adler32, 1, count, before)
+    return b"\x78\x9c" + deflate_zeros(count, before) + struct.pack(">I", check)
 
 
 def gzip_zeros(count: int) -> bytes:
     """A gzip file of `count` zeros."""
-    out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6) as stream:
-        for _ in range(count >> 20):
-            stream.write(_STEP)
-    return out.getvalue()
+    head = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    check = _checksum(zlib.crc32, 0, count, b"")
+    return head + deflate_zeros(count) + struct.pack("<II", check, count % 2**32)
+
+
+def zip_zeros(name: str, before: bytes, count: int) -> bytes:
+    """A zip file with one deflated member of `before` and `count` zeros, less than 4 GB."""
+    raw, check = deflate_zeros(count, before), _checksum(zlib.crc32, 0, count, before)
+    sizes = struct.pack("<IIIHH", check, len(raw), len(before) + count, len(name), 0)
+    local = struct.pack("<IHHHHH", 0x04034B50, 20, 0, 8, 0, 0) + sizes + name.encode() + raw
+    directory = struct.pack("<IHHHHHH", 0x02014B50, 20, 20, 0, 8, 0, 0) + sizes + bytes(14) + name.encode()
+    return local + directory + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, len(directory), len(local), 0)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -15,11 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attack.child import BAD, Input, Outcome, Readers, Verdict
+from attack.child import BAD, Input, Limits, Outcome, Readers, Verdict
 from attack.mutate import mutations
 from attack.readers import READERS, Reader
 
 _BATCH = 250
+_SEEDS = 300
+_VALUES = re.compile(r"/\S+|'[^']*'|[\d.]+")
+"""What differs between messages of one place."""
 
 
 @dataclass
@@ -68,16 +72,23 @@ def shares(readers: Sequence[Reader], inputs: int) -> dict[str, int]:
     return {reader.name: max(1, round(inputs * reader.share / total)) for reader in readers if reader.share}
 
 
-def attack(readers: Readers, name: str, count: int, seed: int, folder: Path) -> Tally:
-    """Run `count` mutated inputs of one reader."""
+def attack(readers: Readers, name: str, count: int, seed: int, folder: Path, limits: Limits) -> Tally:
+    """Run `count` mutated inputs of one reader.
+
+    An input whose message is new becomes a seed itself: it got to a place that none before it had.
+    """
     reader, tally = READERS[name], Tally()
-    begin, seeds = time.monotonic(), READERS[name].seeds()
+    begin, seeds, known = time.monotonic(), READERS[name].seeds(), {""}
     for start in range(0, count, _BATCH):
         size = min(_BATCH, count - start)
         inputs = mutations(reader.shape, seed * 1_000_003 + start, seeds, size)
-        outcomes = readers.run(name, [Input(data) for data in inputs])
+        outcomes = readers.run(name, [Input(data) for data in inputs], limits)
         for outcome, data in zip(outcomes, inputs, strict=True):
             tally.add(outcome, data, name, folder)
+            said = _VALUES.sub("", outcome.message)[:80]
+            if outcome.verdict not in BAD and said not in known and len(seeds) < _SEEDS and len(data) < 1 << 16:
+                known.add(said)
+                seeds.append(data)
     tally.seconds = time.monotonic() - begin
     return tally
 
@@ -104,7 +115,7 @@ def show(tallies: dict[str, Tally]) -> str:
     return "\n".join(lines)
 
 
-def hostile(part: str, names: Sequence[str], folder: Path) -> int:
+def hostile(part: str, names: Sequence[str], folder: Path, limits: Limits) -> int:
     """Run the files made by hand; a table, the wrong outcomes, and status 1 when there are any."""
     from attack.hostile import CASES
 
@@ -116,7 +127,7 @@ def hostile(part: str, names: Sequence[str], folder: Path) -> int:
         with Readers(names=sorted({case.reader for case in group}) or ["yaml"]) as readers:
             for case in group:
                 begin, given = time.monotonic(), case.given()
-                (outcome,) = readers.run(case.reader, [given])
+                (outcome,) = readers.run(case.reader, [given], limits)
                 tally = tallies.setdefault(case.reader, Tally())
                 tally.add(outcome, given.data, case.reader, folder)
                 tally.seconds += time.monotonic() - begin
@@ -135,13 +146,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--inputs", type=int, default=200_000, help="over all readers")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other inputs")
     parser.add_argument("--hostile", metavar="TEXT", help="run the files made by hand whose name contains this")
+    parser.add_argument("--cpu", type=float, default=Limits.cpu, help="seconds of processor time for one input")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder for findings and fuzz.json")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.readers) - set(able))
     if unknown:
         parser.error(f"unknown reader {unknown[0]!r}; choose among {', '.join(able)}")
     if options.hostile is not None:
-        return hostile(options.hostile, options.readers, options.out)
+        return hostile(options.hostile, options.readers, options.out, Limits(options.cpu))
     chosen = [READERS[name] for name in options.readers or able]
     wanted = shares(chosen, options.inputs)
     tallies: dict[str, Tally] = {}
@@ -151,7 +163,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         with Readers(names=names) as readers:
             for name in names:
-                tallies[name] = attack(readers, name, wanted[name], options.seed, options.out)
+                tallies[name] = attack(readers, name, wanted[name], options.seed, options.out, Limits(options.cpu))
                 print(show({name: tallies[name]}), flush=True)
     print(f"\n{show(tallies)}")
     options.out.mkdir(parents=True, exist_ok=True)
