@@ -30,7 +30,7 @@ def _allocate(_: Path) -> None:
 
 
 def _touch(_: Path) -> None:
-    for _ in range(12):
+    for _ in range(4):
         _touched.append(b"\1" * (100 << 20))
 
 
