@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "make_referring",
+    "make_templates",
     "check",
     "load_checkpoint",
     "read_checkpoint",
@@ -134,6 +136,23 @@ def check(name: str) -> Callable[[Path], None]:
         check_inspection(find_format(name).inspect(str(folder), ["train"]))
 
     return call
+
+
+def make_referring(folder: Path) -> None:
+    """Expressions made for a COCO file, twice, so that the second call reads what the first wrote."""
+    from mindground.data.make.referring import make_referring
+
+    coco = folder / "annotations" / "instances_train.json"
+    for split in ("train", "val"):
+        make_referring(coco, folder / "images", folder / "made", split=split)
+
+
+def make_templates(folder: Path) -> None:
+    """A source of pseudo-labels, from detections."""
+    from mindground.data.make.templates import TemplateRules, make_template_source
+
+    coco = folder / "annotations" / "instances_train.json"
+    make_template_source(coco, folder / "images", folder / "made", TemplateRules(), detections=folder / "found.json")
 
 
 def read_yaml(folder: Path) -> None:

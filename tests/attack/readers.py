@@ -220,6 +220,25 @@ _ENTRIES = (
         "text",
         beside=seeds.dior_files,
     ),
+    Reader(
+        "make_referring",
+        "annotations/instances_train.json",
+        calls.make_referring,
+        _json(seeds.INSTANCES),
+        "json",
+        beside=lambda: seeds.image_files("images/"),
+    ),
+    Reader(
+        "detections",
+        "found.json",
+        calls.make_templates,
+        seeds.detections,
+        "json",
+        beside=lambda: {
+            "annotations/instances_train.json": seeds.as_json(seeds.INSTANCES),
+            **seeds.image_files("images/"),
+        },
+    ),
     Reader("yaml", "c.yaml", calls.read_yaml, seeds.yaml, "yaml", imports=("config",)),
     Reader(
         "vocabulary",

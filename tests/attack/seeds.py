@@ -335,6 +335,11 @@ def rasters() -> list[bytes]:
     return found
 
 
+def detections() -> list[bytes]:
+    found = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 8], "score": 0.9, "attribute": "red"}]
+    return [as_json([*found, {"image_id": 2, "category_id": 2, "bbox": [3, 2, 9, 8], "score": 0.5}])]
+
+
 def measured() -> list[bytes]:
     line = {"sample_id": "1", "reliability": 0.5, "predicted": [1, 2, 3, 4], "pseudo": [1, 2, 3, 4], "sentence": "a"}
     return [as_lines([line, {**line, "sample_id": "2"}])]

@@ -17,6 +17,7 @@ from attack.seeds import CACHE, DESCRIPTION, INSTANCES, RECORDS, REFS, XML, as_j
 
 __all__ = ["cases"]
 
+_DETECTIONS = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 8], "score": 0.9, "attribute": "red"}]
 _NAN, _INF = float("nan"), float("inf")
 _BOX = {"box": [1, 1, 9, 9]}
 
@@ -32,7 +33,7 @@ def cases() -> Iterator[Case]:
         yield either(f"outline, checked: {name}", "jsonl_check", as_lines([{**record, **_BOX}]))
         content = copy.deepcopy(INSTANCES)
         content["annotations"][0]["segmentation"] = outline
-        for reader in ("coco", "coco_check", "refer_instances"):
+        for reader in ("coco", "coco_check", "refer_instances", "make_referring"):
             yield either(f"outline: {name}", reader, as_json(content))
         kept = copy.deepcopy(CACHE)
         kept["items"]["train"][0]["segmentation"] = outline
@@ -200,6 +201,8 @@ def _types() -> Iterator[Case]:
     trees: dict[str, tuple[Any, Any]] = {
         "coco": (INSTANCES, as_json),
         "coco_check": (INSTANCES, as_json),
+        "make_referring": (INSTANCES, as_json),
+        "detections": (_DETECTIONS, as_json),
         "refer_instances": (INSTANCES, as_json),
         "jsonl": (RECORDS, as_lines),
         "jsonl_check": (RECORDS, as_lines),
