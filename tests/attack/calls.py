@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ def make_referring(folder: Path) -> None:
     """Expressions made for a COCO file, twice, so that the second call reads what the first wrote."""
     from mindground.data.make.referring import make_referring
 
+    shutil.rmtree(folder / "made", ignore_errors=True)
     coco = folder / "annotations" / "instances_train.json"
     for split in ("train", "val"):
         make_referring(coco, folder / "images", folder / "made", split=split)
@@ -149,10 +151,11 @@ def make_referring(folder: Path) -> None:
 
 def make_templates(folder: Path) -> None:
     """A source of pseudo-labels, from detections."""
-    from mindground.data.make.templates import TemplateRules, make_template_source
+    from mindground.data.make.templates import make_template_source
 
+    shutil.rmtree(folder / "made", ignore_errors=True)
     coco = folder / "annotations" / "instances_train.json"
-    make_template_source(coco, folder / "images", folder / "made", TemplateRules(), detections=folder / "found.json")
+    make_template_source(coco, folder / "images", folder / "made", detections=folder / "found.json")
 
 
 def read_yaml(folder: Path) -> None:
