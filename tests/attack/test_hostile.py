@@ -26,10 +26,8 @@ GROUPS = [
 
 @pytest.mark.parametrize("cases", GROUPS)
 def test_hostile_files(run: Run, cases: list) -> None:
-    failures = []
-    for case in cases:
-        (outcome,) = run(case.reader, [case.given()])
-        failures.append(case.failure(outcome))
+    outcomes = run(cases[0].reader, [case.given() for case in cases])
+    failures = [case.failure(outcome) for case, outcome in zip(cases, outcomes, strict=True)]
     found = [failure for failure in failures if failure]
     assert not found, f"{len(found)} of {len(cases)}\n" + "\n".join(found)
 
