@@ -10,17 +10,17 @@ allow_mpirun
 cd "$root"
 
 mpirun -n 2 python src/train.py
-python src/eval.py --ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/metrics.json
+python src/eval.py --ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/eval.json
 image=$(python src/eval_visualize.py --ckpt runs/quickstart/best.ckpt)
 
 python - <<'END'
 import json
 
-with open("runs/quickstart/metrics.json", encoding="utf-8") as stream:
+with open("runs/quickstart/eval.json", encoding="utf-8") as stream:
     metrics = json.load(stream)
 print(f"{'':14}{'sentences':>12}{'exchanged':>12}")
 for name in ("prec@0.5", "mean_iou"):
     print(f"{name:14}{metrics[name]:12.4f}{metrics['shuffled'][name]:12.4f}")
 END
-echo "metrics: runs/quickstart/metrics.json"
+echo "metrics: runs/quickstart/eval.json"
 echo "image: $image"

@@ -81,7 +81,7 @@ def test_results_are_written(tmp_path: Path) -> None:
     assert first["segmentation"]["size"] == [40, 60]
     lines = summary(results)
     assert "1 found, score 0.65" in lines[0] and lines[1].endswith("'船': nothing found")
-    without = predict_files(ask, images[:1], ["the ship left of the pier"], tmp_path / "out")
+    without = predict_files(ask, images[:1], ["the ship left of the pier"], tmp_path / "out", overwrite=True)
     assert summary(without)[0].endswith("1 found")  # a score of 1 is none
 
 
@@ -242,12 +242,44 @@ def test_predict_as_a_process(checkpoint: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.png", "b.png", "predictions.json"]
 
 
+@pytest.mark.parametrize("option", [("--bands", "3,1,2"), ("--data.bands=[3,1,2]",)])
+def test_bands_of_the_files_are_named(checkpoint: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "right.png")
+    Image.fromarray(image[..., [1, 2, 0]]).save(tmp_path / "mixed.png")
+
+    def boxes(name: str, *more: str) -> list[object]:
+        words = (
+            "--ckpt",
+            checkpoint,
+            "--image",
+            name,
+            "--text",
+            "ship",
+            "--json",
+            "--overwrite",
+            "--mode_name",
+            "PYNATIVE",
+        )
+        done = call(predict.main, *words, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return [(record["bbox"], record["area"]) for record in json.loads(done.stdout)["annotations"]]
+
+    assert boxes("mixed.png", *option) == boxes("right.png") != boxes("mixed.png")
+
+
+@pytest.mark.parametrize("value", ["1,2", "0,1,2", "a", "", "4,3,2,1"])
+def test_bands_are_one_or_three_numbers(value: str) -> None:
+    with pytest.raises(ConfigError, match="--bands"):
+        predict.main(["--image", "scene.png", "--text", "ship", "--bands", value])
+
+
 def test_overrides_reach_the_network_of_predict(checkpoint: Path, tmp_path: Path) -> None:
     image = save(tmp_path / "a.png")
 
     def areas(*overrides: str) -> list[int]:
-        words = ("--ckpt", checkpoint, "--image", image, "--text", "ship", "--json", "--mode_name", "PYNATIVE")
-        done = call(predict.main, *words, *overrides, cwd=tmp_path)
+        words = ("--ckpt", checkpoint, "--image", image, "--text", "ship", "--json", "--overwrite")
+        done = call(predict.main, *words, "--mode_name", "PYNATIVE", *overrides, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return [record["area"] for record in json.loads(done.stdout)["annotations"]]
 
@@ -285,3 +317,44 @@ def test_show(checkpoint: Path) -> None:
         assert done.returncode == 2 and "samples 0 to" in done.stderr
         last.append(int(done.stderr.split("samples 0 to ")[1].split(",")[0]))
     assert last[0] < last[1]
+
+
+_THREADS = """
+import sys, threading
+import numpy as np
+from mindground import Predictor
+images = [np.random.default_rng(n).integers(0, 255, (40 + n, 70, 3), np.uint8) for n in range(8)]
+texts = ["the red ship", "a car"]
+alone = Predictor.load(sys.argv[1])
+wanted = [[one.boxes_xyxy for one in alone(image, texts)] for image in images]
+found, made, failed = [None] * 8, {}, []
+ready = threading.Barrier(8)
+def work(number):
+    try:
+        ready.wait()
+        if number < 2:
+            made[number] = Predictor.load(sys.argv[1])
+        ready.wait()
+        for _ in range(3):
+            found[number] = [one.boxes_xyxy for one in made[number % 2](images[number], texts)]
+    except BaseException as error:
+        failed.append(repr(error))
+        ready.abort()
+        raise
+threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not failed, failed
+assert all(np.array_equal(a, b) for one, other in zip(wanted, found) for a, b in zip(one, other))
+print("equal")
+"""
+
+
+def test_predictors_in_threads_answer_as_one_alone(checkpoint: Path, tmp_path: Path) -> None:
+    """Eight threads build and ask two predictors in graph mode; a process of its own, because it was aborted."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", _THREADS, str(checkpoint)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0 and done.stdout.strip().endswith("equal"), done.stderr

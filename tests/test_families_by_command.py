@@ -95,7 +95,7 @@ def test_train_evaluate_predict(family: str, mode: str, tmp_path: Path) -> None:
     document = json.loads((tmp_path / "out" / "predictions.json").read_text("utf-8"))
     assert len(document["queries"]) == 1 and len(document["categories"]) == 4
     wrong = ["--text", "a ship"] if detects else []
-    done = call(main, "predict", "--ckpt", best, "--image", str(image), "--out", str(tmp_path / "out"), *wrong)
+    done = call(main, "predict", "--ckpt", best, "--image", str(image), "--out", str(tmp_path / "o2"), *wrong)
     assert done.returncode == 2 and ("leave the sentence out" if detects else "give a sentence") in done.stderr
     done = call(main, "show", "--ckpt", best, "--indexes", "0,1", "--out", str(tmp_path / "drawn.png"))
     assert done.returncode == 0 and (tmp_path / "drawn.png").is_file(), done.stderr
@@ -124,7 +124,9 @@ def test_show_and_predict_draw_what_the_task_says(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(module, "draw", lambda image, *_, caption, **__: words.append(caption) or image)
     for more in ([], ["--min-score", "0.1"]):
         truth = iter(samples)
-        done = call(main, "show", "--ckpt", "x.ckpt", "--sheet", "4", "--out", str(tmp_path / "a.png"), *more)
+        done = call(
+            main, "show", "--ckpt", "x.ckpt", "--sheet", "4", "--out", str(tmp_path / "a.png"), "--overwrite", *more
+        )
         assert done.returncode == 0, done.stderr
     weak, all_found = words[:4], words[4:]
     for sample, low, high in zip(samples, weak, all_found, strict=True):
@@ -137,7 +139,7 @@ def test_show_and_predict_draw_what_the_task_says(tmp_path: Path, monkeypatch: p
     words.clear()
     truth = iter([next(sample for sample in samples if len(sample.boxes_xyxy))] * 2)
     for more in ([], ["--min-score", "0.1"]):
-        image = ["--image", samples[0].image_path, "--out", str(tmp_path / "out")]
+        image = ["--image", samples[0].image_path, "--out", str(tmp_path / "out"), "--overwrite"]
         done = call(main, "predict", "--ckpt", "x.ckpt", *image, *more)
         assert done.returncode == 0, done.stderr
     assert words[0].shown == () and words[1].shown and "0.20" in words[1].prediction_texts[0]

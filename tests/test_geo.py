@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mindground import geo
-from mindground.errors import ImageError, MindGroundError
+from mindground.errors import GeoError, ImageError, MindGroundError
 from mindground.files import rasters
+from mindground.inference.image_files import predict_files
 from mindground.structures import Prediction, encode_mask
 
 
@@ -75,7 +80,7 @@ def test_sixteen_bit_is_stretched_and_nodata_respected(tmp_path: Path) -> None:
     place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", data, nodata=0))
     assert not place.valid[:5].any() and place.valid[5:].all()
     assert (place.image[:5] == 0).all() and place.image.max() == 255
-    assert len(place.notes["ranges"]) == 3
+    assert place.notes["range"] == [pytest.approx(data[:, 5:].min()), 3000]
 
 
 def test_bands(tmp_path: Path) -> None:
@@ -116,6 +121,81 @@ def test_box_without_mask_and_empty_mask(tmp_path: Path) -> None:
     empty = Prediction((60, 80), [[1, 2, 30, 40]], [0.5], masks=(encode_mask(np.zeros((60, 80))),))
     features = geo.to_geojson([box, empty, Prediction((60, 80), [], [])], place)["features"]
     assert len(features) == 2 and features[0]["geometry"] == features[1]["geometry"]
+
+
+LOCAL = 'LOCAL_CS["Local site grid",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+
+
+def test_a_local_grid_has_no_place_on_earth_and_keeps_its_pixels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = np.full((3, 60, 80), 7, np.uint8)
+    local, utm = (make_geotiff(tmp_path / f"{n}.tif", data, crs=c) for n, c in (("a", LOCAL), ("b", "EPSG:32633")))
+    place = geo.read_geotiff(local)
+    assert place.image.shape == (60, 80, 3)
+    with pytest.raises(GeoError, match="no way to longitude and latitude") as caught:
+        geo.to_geojson([found((60, 80), (30, 10, 50, 20))], place, image="a.tif")
+    assert str(caught.value).isprintable()
+
+    def ask(image: np.ndarray, texts: Any, min_score: float) -> list[Prediction]:
+        return [found((60, 80), (30, 10, 50, 20)) for _ in texts]
+
+    with caplog.at_level("WARNING"):
+        results = predict_files(ask, [local, utm], ["船 left"], tmp_path / "out")
+    assert not results.failures and len(results.document["annotations"]) == 2
+    assert [path.name for path in results.files if path.suffix == ".geojson"] == ["b.geojson"]
+    (warning,) = [record.getMessage() for record in caplog.records if "GeoJSON" in record.getMessage()]
+    assert warning.startswith("a.tif")
+
+
+@pytest.mark.parametrize("kind", ["absent", "old"])
+def test_a_foreign_coordinate_database_is_named(tmp_path: Path, kind: str, run_python: Callable) -> None:
+    path = make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8))
+    database = tmp_path / "share"
+    if kind == "old":
+        database.mkdir()
+        with sqlite3.connect(database / "proj.db") as connection:
+            connection.execute("CREATE TABLE metadata (key TEXT, value TEXT)")
+            rows = [("DATABASE.LAYOUT.VERSION.MAJOR", "1"), ("DATABASE.LAYOUT.VERSION.MINOR", "0")]
+            connection.executemany("INSERT INTO metadata VALUES (?, ?)", rows)
+        connection.close()
+    code = (
+        "import os, sys; os.environ['PROJ_DATA'] = os.environ['PROJ_LIB'] = sys.argv[2]; from pathlib import Path;"
+        "from mindground.inference.image_files import predict_files; from mindground.structures import Prediction;"
+        "ask = lambda image, texts, score: [Prediction(image.shape[:2], [[1, 2, 3, 4]], [0.5])];"
+        "done = predict_files(ask, [Path(sys.argv[1])], ['ship'], Path(sys.argv[1]).parent / 'out');"
+        "print([path.name for path in done.files], len(done.document['annotations']), done.failures)"
+    )
+    done = run_python(["-c", code, str(path), str(database)])
+    assert done.stdout.strip() == "['a.png', 'predictions.json'] 1 {}", done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "GeoJSON" in line]
+    assert "PROJ_DATA" in line and "PROJ_LIB" in line and str(database) in line
+
+
+def test_numbers_that_are_no_place(tmp_path: Path) -> None:
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8)))
+    one = found((60, 80), (30, 10, 50, 20))
+    nan, inf = np.nan, np.inf
+    for transform in ((nan, 0, 1, 0, -2, 1), (inf, 0, 1, 0, -2, 1), (0.0, 0, 1, 0, 0, 1), (1, 0, nan, 0, 1, 1)):
+        with pytest.raises(GeoError, match="transform"):
+            geo.to_geojson([one], dataclasses.replace(place, transform=transform))
+    with pytest.raises(GeoError, match="not finite"):
+        geo.write_geojson(tmp_path / "a.geojson", {"x": float("inf")})
+    assert not (tmp_path / "a.geojson").exists()
+
+
+@pytest.mark.parametrize("east", [1e9, 1e300, -1e12])
+def test_what_lies_outside_of_the_projection_has_no_geometry(
+    tmp_path: Path, east: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8)))
+    far = dataclasses.replace(place, transform=(2.0, 0.0, east, 0.0, -2.0, east))
+    with caplog.at_level("WARNING", "mindground"):
+        collection = geo.to_geojson([found((60, 80), (30, 10, 50, 20))], far, image="a.tif")
+    (feature,) = collection["features"]
+    assert feature["geometry"] is None and feature["properties"]["box_pixels"] == [30, 10, 50, 20]
+    assert "a.tif: 1 of 1 features" in caplog.text
+    assert json.loads(geo.write_geojson(tmp_path / "a.geojson", collection).read_text("utf-8")) == collection
 
 
 def test_no_coordinate_system(tmp_path: Path) -> None:

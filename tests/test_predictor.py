@@ -203,6 +203,13 @@ def test_sentence_must_be_text(predictor: Predictor) -> None:
         predictor(red(), ["ship", 3])
 
 
+@pytest.mark.parametrize("sentence", [3, b"ship", ["ship", None], [b"ship"], 1.5, "ship \ud800", ["ship", "\udcb8"]])
+def test_what_is_no_text_is_a_data_error(predictor: Predictor, sentence: Any) -> None:
+    with pytest.raises(DataError, match="sentence") as caught:
+        predictor(red(), sentence)
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("sentence", ["最左边的船", "🚢", "word " * 2000, " ship "])
 def test_other_sentences_are_taken(predictor: Predictor, sentence: str) -> None:
     assert predictor(red(), sentence).expression == sentence
@@ -237,6 +244,35 @@ def test_values_are_kept() -> None:
     image = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
     assert (as_rgb(image) == image).all() and (as_rgb(Image.fromarray(image)) == image).all()
     assert as_rgb(np.asarray([[0, 65535]], np.uint16))[0, :, 0].tolist() == [0, 255]
+
+
+def test_blue_may_come_first(predictor: Predictor, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    assert (as_rgb(image[..., ::-1], bgr=True) == image).all()
+    expected, got = (predictor(pixels, "ship", bgr=bgr) for pixels, bgr in ((image, False), (image[..., ::-1], True)))
+    assert (got.boxes_xyxy == expected.boxes_xyxy).all() and (got.scores == expected.scores).all()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    for other in (tmp_path / "a.png", Image.fromarray(image)):
+        with pytest.raises(ImageError, match="bgr"):
+            predictor(other, "ship", bgr=True)
+
+
+def test_bands_of_files_and_arrays(predictor: Predictor, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    Image.fromarray(image[..., ::-1]).save(tmp_path / "a.png")
+    expected = predictor(image, "ship")
+    for other in (tmp_path / "a.png", str(tmp_path / "a.png"), image[..., ::-1]):
+        assert (as_rgb(other, bands=(3, 2, 1)) == image).all()
+        assert (predictor(other, "ship", bands=(3, 2, 1)).scores == expected.scores).all()
+    with pytest.raises(ImageError, match="Pillow"):
+        predictor(Image.fromarray(image), "ship", bands=(3, 2, 1))
+
+
+def test_a_pillow_image_has_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mindground.files.pixels.MAX_PIXELS", 100)
+    assert as_rgb(Image.new("RGB", (10, 10))).shape == (10, 10, 3)
+    with pytest.raises(ImageError, match="more than 100"):
+        as_rgb(Image.new("RGB", (10, 11)))
 
 
 def test_exif_turns_a_pillow_image(tmp_path: Path) -> None:

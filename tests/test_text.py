@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground.errors import CheckpointError, ConfigError
+from mindground.errors import CheckpointError, ConfigError, DataError
 from mindground.text import (
     ClipTokenizer,
     Tokenizer,
@@ -160,3 +160,32 @@ def test_which_directions() -> None:
     assert directions("the upperleft tank") == {"top", "left"} == directions("左上方")
     assert directions("bottommost bright one") == {"bottom"} and directions("the central one") == {"middle"}
     assert directions("a bright stopped car") == frozenset()
+
+
+def test_bpe_files_that_are_none(tmp_path: Path) -> None:
+    """Symbols that nothing makes, and a few kilobytes that unpack to a gigabyte."""
+    whole = gzip.decompress(BPE.read_bytes()).decode().split("\n")
+    whole[5] = "zzq qqz"
+    (tmp_path / "strange.gz").write_bytes(gzip.compress("\n".join(whole).encode()))
+    with pytest.raises(ConfigError, match="'zzq'"):
+        ClipTokenizer.from_file(tmp_path / "strange.gz")
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(1 << 28)))
+    with pytest.raises(ConfigError, match=r"bomb\.gz"):
+        ClipTokenizer.from_file(tmp_path / "bomb.gz")
+
+
+def test_words_that_a_vocabulary_does_not_know(clip: ClipTokenizer) -> None:
+    built = build_wordpiece(SENTENCES)
+    assert built.unread("The zeppelin, on the RIGHT of the Zeppelin & a café!") == ["zeppelin"]
+    assert built.unread("the ship") == [] and clip.unread("a zeppelin") == []
+    assert WordPieceTokenizer(built.tokens).unread("a zeppelin") == [], "pieces of a published vocabulary have meanings"
+    assert WordPieceTokenizer(built.tokens).unread("a 🛩") == ["🛩"]
+    payload = json.loads(json.dumps(built.to_payload()))
+    assert tokenizer_from_payload(payload).unread("a zeppelin") == ["zeppelin"]
+
+
+def test_half_a_character_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="half of a character"):
+        build_wordpiece(["a \ud800"])
+    with pytest.raises(DataError, match="half of a character"):
+        build_wordpiece(SENTENCES)(["a \ud800"], 8)

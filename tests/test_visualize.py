@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mindground.data.dataset import Dataset
 from mindground.errors import ImageError, WriteError
+from mindground.models.interface import ModelInterface
 from mindground.structures import Prediction, Sample, Truth, encode_mask, instance_truth
+from mindground.tasks import task_for
 from mindground.visualize import drawing as visualize
 from mindground.visualize import text_drawing
 from mindground.visualize.caption import Caption, plain_caption
 from mindground.visualize.drawing import Palette, attention_overlay, contact_sheet, draw, save_png, side_by_side
+from mindground.visualize.samples import show_samples
 
 PALETTE = Palette()
 
@@ -200,3 +205,33 @@ def test_save_png(tmp_path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(WriteError, match="cannot be written"):
         save_png(tmp_path / "file" / "x.png", image)
+
+
+def test_samples_are_drawn_in_the_sense_in_which_they_were_annotated(tmp_path: Path) -> None:
+    """EXIF data turn the image; a size of the stored pixels says that the boxes lie in these."""
+    stored = np.zeros((64, 96, 3), np.uint8)
+    stored[8:27, 8:39] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    seen: list[tuple[int, ...]] = []
+
+    def ask(image: np.ndarray, sentence: str | None) -> Prediction:
+        seen.append(image.shape)
+        rows, columns = np.nonzero(image[..., 0] > 128)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return Prediction(image.shape[:2], [box], [1.0])
+
+    box = np.asarray([[8, 8, 39, 27]])
+    sample = Sample(str(tmp_path / "a.jpg"), "s", "1", "the ship", box, size=(64, 96))
+    whole = Sample(str(tmp_path / "a.jpg"), "t", "1", "the ship", np.asarray([[37, 8, 56, 39]]))
+    task = task_for("referring", ModelInterface("expression", ("box",)))
+    notes: list[str] = []
+
+    def describe(sample: Sample, found: Prediction) -> Caption:
+        notes.append(task.caption(sample, found).note)
+        return task.caption(sample, found)
+
+    show_samples(ask, Dataset([sample, whole]), [0, 1], tmp_path / "drawn.png", describe=describe)
+    assert seen == [(64, 96, 3), (96, 64, 3)]
+    assert all(float(note.rpartition(" ")[2]) > 0.9 for note in notes) and len(notes) == 2

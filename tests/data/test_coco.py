@@ -71,10 +71,10 @@ def test_a_single_file_and_an_image_root(tmp_path: Path) -> None:
     [
         ({"annotations": [{"id": 9, "image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "id 9.*image 7"),
         ({"annotations": [{"id": 9, "image_id": 0, "category_id": 4, "bbox": [0, 0, 1, 1]}]}, "category 4"),
-        ({"annotations": [{"id": 9, "image_id": 0, "category_id": 3, "bbox": [0, 0, 1]}]}, "annotation 9 has the bbox"),
+        ({"annotations": [{"id": 9, "image_id": 0, "category_id": 3, "bbox": [0, 0, 1]}]}, "id 9.: 'bbox' is"),
         ({"annotations": [{"id": 9, "image_id": 0, "category_id": 3}]}, "neither bbox nor segmentation"),
         ({"annotations": [{"id": 9, "image_id": 0}]}, "lacks 'category_id'"),
-        ({"images": [{"id": 0, "file_name": "0.png"}]}, "lacks 'height', 'width'"),
+        ({"images": [{"id": 0, "height": 10, "width": 12}]}, "lacks 'file_name'"),
     ],
 )
 def test_records_that_point_nowhere(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -87,7 +87,7 @@ def test_missing_parts(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="instances_train.json"):
         read_coco(str(tmp_path), "train")
     root = _place(tmp_path, "annotations/instances_val.json", "images")
-    with pytest.raises(DatasetNotFoundError, match="it holds instances_val.json"):
+    with pytest.raises(DatasetNotFoundError, match="it holds annotations/instances_val.json"):
         read_coco(root, "train")
     (tmp_path / "images" / "0.png").unlink()
     with pytest.raises(DatasetNotFoundError, match="'0.png' is in none of.*data.image_root"):
@@ -101,5 +101,7 @@ def test_an_outline_of_polygons_and_run_lengths_is_united() -> None:
     assert apart[:, 10].all() and apart[1:5, 1:5].all() and apart.sum() == 26
     for parts in ([square, column], [column, square]):
         assert (decode_segmentation(parts, (10, 12)) == apart).all()
+    # A part of two points encloses nothing; where nothing else is there, the object has no outline that could be drawn.
+    assert (decode_segmentation([column, square[:4], square], (10, 12)) == apart).all()
     with pytest.raises(DataError, match="three"):
-        decode_segmentation([column, square[:4]], (10, 12))
+        decode_segmentation([square[:4], square[:2]], (10, 12))

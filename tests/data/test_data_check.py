@@ -53,7 +53,8 @@ def _check(root: Path, records: Records) -> tuple[int, dict[str, Any]]:
         write_jsonl(root / f"{split}.jsonl", items)
     out = root / "report.json"
     code = run_command(
-        tool.main, ["--dataset", "jsonl", "--root", str(root), "--splits", "train,val", "--out", str(out)]
+        tool.main,
+        ["--dataset", "jsonl", "--root", str(root), "--splits", "train,val", "--out", str(out), "--overwrite"],
     )
     return code, json.loads(out.read_text()) if out.is_file() else {}
 
@@ -78,6 +79,14 @@ def _no_image_at_all(root: Path, records: Records) -> None:
     (root / "train1.png").write_text("this is no image")
 
 
+def _holed_jpeg(root: Path, records: Records) -> None:
+    smooth = cv2.resize(np.random.default_rng(1).integers(0, 255, (8, 12, 3), np.uint8), (60, 40))
+    data = cv2.imencode(".jpg", smooth)[1].tobytes()
+    middle = len(data) * 2 // 3
+    (root / "train1.jpg").write_bytes(data[:middle] + bytes(60) + data[middle + 60 :])
+    records["train"][1]["image"] = "train1.jpg"
+
+
 def _shared_image(root: Path, records: Records) -> None:
     records["val"][0]["image"] = "train0.png"
 
@@ -87,9 +96,16 @@ def _copied_image(root: Path, records: Records) -> None:
 
 
 def _shared_object(root: Path, records: Records) -> None:
+    _shared_image(root, records)
     for split in ("train", "val"):
         records[split][0]["image_id"] = "same"
         records[split][0]["object_id"] = "same"
+
+
+def _ids_that_restart(root: Path, records: Records) -> None:
+    for split in ("train", "val"):
+        for number, record in enumerate(records[split], 1):
+            record["image_id"] = record["object_id"] = str(number)
 
 
 def _same_sentence_for_two(root: Path, records: Records) -> None:
@@ -101,6 +117,7 @@ DEFECTS: dict[str, tuple[Callable[[Path, Records], None], set[str], int]] = {
     "missing image": (_missing_image, {"missing_image"}, 1),
     "cut image": (_broken_image, {"unreadable_image"}, 1),
     "text as image": (_no_image_at_all, {"unreadable_image"}, 1),
+    "hole in a JPEG": (_holed_jpeg, {"damaged_image"}, 0),
     "size": (_set(size=[40, 61]), {"size"}, 1),
     "empty box": (_set(box=[10, 10, 10, 20]), {"empty_box"}, 1),
     "box outside": (_set(box=[50, 10, 70, 20], mask=None), {"box_outside"}, 1),
@@ -108,7 +125,7 @@ DEFECTS: dict[str, tuple[Callable[[Path, Records], None], set[str], int]] = {
     "empty mask": (_set(mask={"size": [40, 60], "counts": [2400]}), {"empty_mask"}, 1),
     "full mask": (_set(mask={"size": [40, 60], "counts": [0, 2400]}, box=[0, 0, 60, 40]), {"full_mask"}, 0),
     "mask of another size": (_set(mask={"size": [41, 60], "counts": [10, 2450]}), {"mask_format"}, 1),
-    "polygon of two points": (_set(mask=[[6, 7, 26, 22]]), {"mask_format"}, 1),
+    "polygon of two points": (_set(mask=[[6, 7, 26, 22]]), {"mask_format"}, 0),
     "box beside mask": (_set(box=[40, 25, 55, 38]), {"box_mask"}, 1),
     "repeated id": (_set(id="train0"), {"duplicate_id"}, 1),
     "one object id for two": (_set(object_id="train0-object"), {"duplicate_id"}, 1),
@@ -118,6 +135,7 @@ DEFECTS: dict[str, tuple[Callable[[Path, Records], None], set[str], int]] = {
     "image in both splits": (_shared_image, {"image_overlap"}, 1),
     "copy of an image": (_copied_image, {"image_overlap"}, 1),
     "object in both splits": (_shared_object, {"image_overlap", "object_overlap"}, 1),
+    "ids that restart": (_ids_that_restart, {"image_id"}, 0),
     "one sentence for two objects": (_same_sentence_for_two, {"ambiguous_sentence"}, 0),
 }
 
@@ -168,7 +186,9 @@ def test_object_ids_and_boxes_must_be_as_many(tmp_path: Path) -> None:
 
 def _dior(root: Path, *extra: str) -> tuple[int, dict[str, Any], list[tuple[str, str, str]]]:
     out = root / "report.json"
-    code = run_command(tool.main, ["--dataset", "dior_rsvg", "--root", str(root), "--out", str(out), *extra])
+    code = run_command(
+        tool.main, ["--dataset", "dior_rsvg", "--root", str(root), "--out", str(out), "--overwrite", *extra]
+    )
     report = json.loads(out.read_text())
     return code, report, [(item["kind"], item["subject"], item["detail"]) for item in report["findings"]]
 

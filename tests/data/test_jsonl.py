@@ -131,7 +131,7 @@ def test_a_data_set_refuses_samples_of_another_kind() -> None:
     [
         ('{"image": "a", "box": [1,2,3]}', r"line 2: 'box' is \[left"),
         ('{"image": "a", "box": "1,2,3,4"}', "line 2: 'box'"),
-        ('{"image": "a", "objects": [{}]}', "line 2: an object needs a 'box'"),
+        ('{"image": "a", "objects": [{}]}', "line 2 object 0: an object needs a 'box'"),
         ('{"image": "a", "sentence": 5}', "line 2: 'sentence' must be text"),
         ('{"image": "a", "sentences": []}', "line 2: 'sentence' must be text"),
         ('{"image": "a", "size": [0, 5]}', "line 2: 'size'"),
@@ -139,9 +139,9 @@ def test_a_data_set_refuses_samples_of_another_kind() -> None:
         ('{"sentence": "x"}', "line 2 lacks 'image'"),
         ('{"image": "a", "mask": "zzz"}', "line 2: a mask is"),
         ('{"image": "a", "mask": {"size": [1, 1]}}', "lacks 'counts'"),
-        ('{"image": "a", "box', "line 2 is not JSON"),
+        ('{"image": "a", "box', "line 2 is not valid JSON"),
         ("[1, 2]", "line 2 must be an object"),
-        ("[" * 100000, "line 2 is not JSON"),
+        ("[" * 100000, "line 2 is not valid JSON"),
     ],
 )
 def test_wrong_records_name_file_and_line(tmp_path: Path, line: str, message: str) -> None:

@@ -66,7 +66,7 @@ def test_it_is_stable_and_seeded(tmp_path: Path) -> None:
     source = _source(tmp_path / "set")
     texts = []
     for name, seed in (("a", "0"), ("b", "0"), ("a", "0"), ("c", "1")):
-        assert _make(source, tmp_path / name, "--seed", seed) == 0
+        assert _make(source, tmp_path / name, "--seed", seed, "--overwrite") == 0
         texts.append((tmp_path / name / "test.txt").read_bytes())
     assert texts[0] == texts[1] == texts[2] != texts[3]
 
@@ -74,15 +74,16 @@ def test_it_is_stable_and_seeded(tmp_path: Path) -> None:
 def test_another_division_takes_the_place_of_the_first(tmp_path: Path) -> None:
     source, out = _source(tmp_path / "set"), tmp_path / "rsvg"
     assert _make(source, out) == 0 and (out / "test.txt").is_file()
-    assert _make(source, out, "--division", "keep") == 0
+    assert _make(source, out, "--division", "keep") == 2 and (out / "test.txt").is_file()
+    assert _make(source, out, "--division", "keep", "--overwrite") == 0
     assert not (out / "test.txt").exists() and len(read_dior_rsvg(str(out), "train")) == 24
 
 
 @pytest.mark.parametrize("how", ["copy", "hardlink", "symlink"])
 def test_images(tmp_path: Path, how: str) -> None:
     source, out = _source(tmp_path / "set"), tmp_path / "rsvg"
-    for _ in range(2):
-        assert _make(source, out, "--pictures", how) == 0
+    for more in ((), ("--overwrite",)):
+        assert _make(source, out, "--pictures", how, *more) == 0
         here, there = out / "JPEGImages" / "003.jpg", source / "003.jpg"
         assert here.read_bytes() == there.read_bytes()
         assert here.is_symlink() == (how == "symlink") and os.path.samefile(here, there) == (how != "copy")

@@ -176,7 +176,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "0.png").touch()
+    for number in range(60):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"%d" % number)
     for name, seed in (("train", 0), ("val", 1)):
         (tmp_path / f"instances_{name}.json").write_text(json.dumps(_scenes(60, seed)))
     return tmp_path
@@ -249,7 +250,14 @@ def test_a_crowd_silences_its_class_only(place: Path) -> None:
     shape = coco["annotations"][0]
     boxes = {1: [10, 10, 40, 40], 2: [200, 200, 40, 40], 3: [300, 20, 60, 60]}
     coco["annotations"] = [
-        {**shape, "id": key, "bbox": box, "category_id": 1 if key < 3 else 2, "iscrowd": int(key == 2)}
+        {
+            **shape,
+            "id": key,
+            "bbox": box,
+            "segmentation": None,
+            "category_id": 1 if key < 3 else 2,
+            "iscrowd": int(key == 2),
+        }
         for key, box in boxes.items()
     ]
     (place / "instances_crowd.json").write_text(json.dumps(coco))

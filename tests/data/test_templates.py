@@ -95,6 +95,7 @@ def test_sentences_are_drawn_by_the_seed() -> None:
 
 def coco(folder: Path, annotations: list[dict[str, Any]]) -> Path:
     (folder / "images").mkdir(exist_ok=True)
+    (folder / "images" / "a.png").touch()
     content = {
         "images": [{"id": 1, "file_name": "a.png", "height": 400, "width": 1000}],
         "categories": [{"id": 1, "name": "storage_tank"}, {"id": 2, "name": "ship"}],

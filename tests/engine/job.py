@@ -1,7 +1,7 @@
 """A fake training job as a process of its own: `python job.py FOLDER '{"max_epochs": 3}' ['{"sleep": 0.1}']`.
 
 The third argument is what shall happen: `sleep` before every step, `kill_at` a step, `kill_save` the how-manieth save,
-`poison` [epoch, batch] with NaN; with `rank` on that rank only.
+`poison` [epoch, batch] with NaN, `ctrl_c_at` a step whose graph compiles or runs; with `rank` on that rank only.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     def slow_step(self: Any, batches: Any, factor: float, number: int, **more: Any) -> dict[str, float]:
         if number == wish.get("kill_at", -1):
             os.kill(os.getpid(), signal.SIGKILL)
+        if number == wish.get("ctrl_c_at", -1):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
         time.sleep(wish.get("sleep", 0))
         return run_step(self, batches, factor, number, **more)
 
@@ -55,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.exit_codes import run_command
 

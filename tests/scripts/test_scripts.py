@@ -19,7 +19,7 @@ case "$*" in
 *eval.py*)
     mkdir -p runs/quickstart
     echo '{{"prec@0.5": 0.9, "mean_iou": 0.7, "shuffled": {{"prec@0.5": 0.3, "mean_iou": 0.2}}}}' \\
-        >runs/quickstart/metrics.json ;;
+        >runs/quickstart/eval.json ;;
 -) exec python3 - ;;
 esac
 """
@@ -66,14 +66,14 @@ def test_quickstart_twice(checkout: Path) -> None:
     assert sum("pip install" in call for call in calls) == 1
     assert any("-r " in call and "requirements.txt" in call and "requirements-test" not in call for call in calls)
     assert "mpirun -n 2 python src/train.py" in calls
-    evaluation = "--ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/metrics.json"
+    evaluation = "--ckpt runs/quickstart/best.ckpt --with-shuffled --out runs/quickstart/eval.json"
     assert f"python src/eval.py {evaluation}" in calls
     assert done.stdout.splitlines()[-1] == "image: runs/quickstart/image.png"
     assert "0.9000" in done.stdout and "0.3000" in done.stdout
     done, calls = run(checkout, "scripts/quickstart.sh")
     assert done.returncode == 0
     assert not any("pip install" in call for call in calls)
-    assert (checkout / "runs" / "quickstart" / "metrics.json").is_file()
+    assert (checkout / "runs" / "quickstart" / "eval.json").is_file()
 
 
 def test_changed_requirements_are_installed_again(checkout: Path) -> None:

@@ -103,3 +103,9 @@ def test_a_model_without_a_task_is_refused_by_what_it_asks() -> None:
         task_of(prompted)
     with pytest.raises(ConfigError, match="harbour holds instances samples, and this family asks for a prompt"):
         task_for("instances", prompted, "harbour")
+
+
+def test_a_box_alone_has_no_score() -> None:
+    assert not ModelInterface("expression", ("box",)).scored
+    assert ModelInterface("expression", ("box", "mask")).scored and ModelInterface("expression", ("mask",)).scored
+    assert ModelInterface("nothing", ("box",), many=True).scored

@@ -98,6 +98,16 @@ def test_wrapper_prefixes() -> None:
     assert strip_wrapper_prefix({"module.a": ONE, "module.b.c": ONE})[0].keys() == {"a", "b.c"}
     kept, prefix = strip_wrapper_prefix({"module.a": ONE, "b": ONE})
     assert kept.keys() == {"module.a", "b"} and prefix == ""
+    assert strip_wrapper_prefix({"model.a": ONE, "model.b": ONE}) == ({"a": ONE, "b": ONE}, "model.")
+    assert strip_wrapper_prefix({"model._orig_mod.a": ONE})[1] == "model._orig_mod."
+    assert strip_wrapper_prefix({"model.model.a": ONE})[1] == "model."
+    assert strip_wrapper_prefix({"model.a": ONE, "head.a": ONE})[1] == ""
+
+
+def test_names_that_a_map_knows_keep_their_prefix() -> None:
+    theirs = WeightMap("theirs", rules=(("model.{path}", "net.{path}"),))
+    assert strip_wrapper_prefix({"model.a": ONE}, [theirs])[1] == ""
+    assert strip_wrapper_prefix({"model.a": ONE}, [identity_map()])[1] == "model."
 
 
 @pytest.mark.parametrize("case", ["vitdet-tiny", "vitdet-b-448", "bert-hf-tiny"])

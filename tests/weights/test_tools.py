@@ -86,7 +86,7 @@ def test_a_whole_model_there_and_back(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     first, second = read_weights(folder / "whole.bin").tensors, read_weights(back).tensors
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
-    done = call(export_file.main, checkpoint, "--family", "resnet", "--out", back)
+    done = call(export_file.main, checkpoint, "--family", "resnet", "--out", back, "--overwrite")
     assert done.returncode == 2 and "--family resnet is unknown to VGLaw" in done.stderr
 
 

@@ -240,5 +240,7 @@ HUGGINGFACE_MAP = WeightMap(
         (r"cls\..*", "heads of the pre-training"),
     ),
     layered=("encoder.layer.",),
+    remark="no tensor tells the number of heads and the epsilon of the norms: those of the configuration are used "
+    "(config.json beside the file would say them)",
     may_miss=((r"pooler\.dense\.(weight|bias)", "some re-saved files carry no pooler; it is not used"),),
 )

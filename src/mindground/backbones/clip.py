@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindground.nn import init
-from mindground.nn.activations import QuickGelu
+from mindground.nn.activations import Gelu, QuickGelu
 from mindground.nn.linear import Linear
 from mindground.nn.norm import LayerNorm
 from mindground.nn.packed_attention import PackedAttention
@@ -28,10 +28,10 @@ _MASKED = -1e4
 
 
 class _Mlp(nn.Cell):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: str) -> None:
         super().__init__()
         self.c_fc = Linear(width, 4 * width)
-        self.act = QuickGelu()
+        self.act = Gelu() if activation == "gelu" else QuickGelu()
         self.c_proj = Linear(4 * width, width)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
@@ -44,13 +44,14 @@ class ResidualBlock(nn.Cell):
     Args:
         width, heads: dimensions.
         depth: number of blocks in the tower; the initial weights are smaller for deeper towers.
+        activation: quick_gelu (OpenAI's weights) or gelu.
     """
 
-    def __init__(self, width: int, heads: int, depth: int) -> None:
+    def __init__(self, width: int, heads: int, depth: int, activation: str = "quick_gelu") -> None:
         super().__init__()
         self.attn = PackedAttention(width, heads)
         self.ln_1 = LayerNorm(width, _EPS)
-        self.mlp = _Mlp(width)
+        self.mlp = _Mlp(width, activation)
         self.ln_2 = LayerNorm(width, _EPS)
         # Deviations of the published code (`initialize_parameters`); a fixed 0.02 is too small for narrow towers.
         inner, outer = width**-0.5, (2 * depth * width) ** -0.5
@@ -69,9 +70,9 @@ class ResidualBlock(nn.Cell):
 
 
 class _Transformer(nn.Cell):
-    def __init__(self, width: int, layers: int, heads: int) -> None:
+    def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
         super().__init__()
-        self.resblocks = nn.CellList([ResidualBlock(width, heads, layers) for _ in range(layers)])
+        self.resblocks = nn.CellList([ResidualBlock(width, heads, layers, activation) for _ in range(layers)])
 
     def construct(self, x: ms.Tensor, bias: ms.Tensor | None = None) -> ms.Tensor:
         for block in self.resblocks:
@@ -87,9 +88,19 @@ class ClipVision(nn.Cell):
         patch_size: side of a patch.
         width, layers, heads: of the transformer.
         embed_dim: width of the space that image and text share; only `project` uses it.
+        activation: quick_gelu (OpenAI's weights) or gelu.
     """
 
-    def __init__(self, image_size: int, patch_size: int, width: int, layers: int, heads: int, embed_dim: int) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        activation: str = "quick_gelu",
+    ) -> None:
         super().__init__()
         if image_size % patch_size:
             raise ValueError(f"image size {image_size} is not a multiple of the patch size {patch_size}")
@@ -102,7 +113,7 @@ class ClipVision(nn.Cell):
             init.normal((self.grid**2 + 1, width), scale), "positional_embedding"
         )
         self.ln_pre = LayerNorm(width, _EPS)
-        self.transformer = _Transformer(width, layers, heads)
+        self.transformer = _Transformer(width, layers, heads, activation)
         self.ln_post = LayerNorm(width, _EPS)
         self.proj = init.parameter(init.normal((width, embed_dim), scale), "proj")
 
@@ -153,15 +164,23 @@ class ClipText(nn.Cell):
     Args:
         context_length: rows of the position table; sentences may be shorter, not longer.
         vocab_size, width, layers, heads, embed_dim: dimensions.
+        activation: quick_gelu (OpenAI's weights) or gelu.
     """
 
     def __init__(
-        self, context_length: int, vocab_size: int, width: int, layers: int, heads: int, embed_dim: int
+        self,
+        context_length: int,
+        vocab_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        activation: str = "quick_gelu",
     ) -> None:
         super().__init__()
         self.width = width
         self.context_length = context_length
-        self.transformer = _Transformer(width, layers, heads)
+        self.transformer = _Transformer(width, layers, heads, activation)
         self.token_embedding = init.parameter(init.normal((vocab_size, width), 0.02), "token_embedding")
         self.positional_embedding = init.parameter(init.normal((context_length, width), 0.01), "positional_embedding")
         self.ln_final = LayerNorm(width, _EPS)

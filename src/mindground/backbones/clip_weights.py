@@ -126,7 +126,13 @@ OPENAI_MAP = WeightMap(
     "OpenAI CLIP",
     backbone="clip",
     rules=_openai_rules(),
-    ignored=((r"(input_resolution|context_length|vocab_size)", "sizes, part of our configuration"),),
+    ignored=(
+        (r"(input_resolution|context_length|vocab_size)", "sizes, part of our configuration"),
+        (r"(text\.)?attn_mask", "the causal mask, computed here"),
+        (r"logit_bias", "of another loss of the pre-training"),
+    ),
+    remark="no tensor tells the activation: OpenAI's weights have quick_gelu, LAION's and most of open_clip's gelu "
+    "(model.clip.activation)",
     adapters=_ADAPTERS,
     layered=("visual.transformer.resblocks.", "text.transformer.resblocks."),
 )

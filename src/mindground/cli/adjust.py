@@ -25,6 +25,7 @@ SAMPLES_KEYS = ("model.", "data.", "eval.mask_threshold", *_NEVER, "-data.num_wo
 PREDICTION_KEYS = (
     "model.",
     "eval.mask_threshold",
+    "data.bands",
     "data.img_size",
     "data.max_len",
     "data.mean",

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Parse, then evaluate."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.adjust import EVALUATION_KEYS, adjustment
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, add_overwrite
     from mindground.config import parse_command_line
 
     parser = VerbParser(prog, __doc__)
@@ -35,10 +36,15 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
         help="also evaluate the control: exchanged sentences, or objects of another image",
     )
     parser.add_argument("--with-constant", action="store_true", help="also say what the best fixed box reaches")
+    add_overwrite(parser)
     line = parse_command_line(argv, parser)
     from mindground.engine.scoring import score
+    from mindground.files.outputs import check_outputs
+    from mindground.runtime.launcher import launched_rank
 
     options = line.options
+    if launched_rank() == 0:  # which writes, perhaps before the others have come here
+        check_outputs(filter(None, (options.out, options.records)), [options.ckpt], overwrite=options.overwrite)
     score(
         options.ckpt,
         adjustment(line, "evaluation", EVALUATION_KEYS, split=options.split),

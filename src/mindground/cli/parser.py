@@ -9,7 +9,12 @@ from typing import Any, NoReturn
 
 from mindground.errors import ConfigError
 
-__all__ = ["VerbParser", "at_least", "share"]
+__all__ = ["VerbParser", "add_overwrite", "at_least", "band_list", "share"]
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that writes files; see `files.outputs`."""
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results (inputs are never replaced)")
 
 
 def share(text: str) -> float:
@@ -30,6 +35,14 @@ def at_least(low: int) -> Callable[[str], int]:
         return value
 
     return count
+
+
+def band_list(text: str) -> list[int]:
+    """Type of an option that names bands of an image: three numbers from 1 between commas, or one."""
+    bands = [_number(part, int, "a band number") for part in text.split(",")]
+    if len(bands) not in (1, 3) or min(bands) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be three band numbers from 1, such as 4,3,2, or one")
+    return bands
 
 
 def _number(text: str, kind: type, called: str) -> Any:

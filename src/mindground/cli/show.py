@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mindground.errors import DataError
-from mindground.runtime import device
+from mindground.runtime import device, interrupts
 
 if TYPE_CHECKING:
     from mindground.cli.parser import VerbParser
@@ -37,7 +37,7 @@ def parse_indexes(text: str) -> list[int]:
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser, at_least
+    from mindground.cli.parser import VerbParser, add_overwrite, at_least, share
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -45,9 +45,10 @@ def _parser(prog: str | None) -> VerbParser:
     parser.add_argument("--sheet", type=at_least(1), metavar="N", help="contact sheet of N samples (default: 12)")
     parser.add_argument("--split", help="split of the data set; by default the first one that is evaluated")
     parser.add_argument("--out", metavar="PATH", help=".png file or folder; by default the checkpoint's folder")
+    add_overwrite(parser)
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=share,
         help="below this score nothing is drawn or counted as found (default: 0.3 for models of many instances)",
     )
     parser.add_argument("--device_target", default="auto", help="auto, or the device's name as MindSpore writes it")
@@ -57,6 +58,7 @@ def _parser(prog: str | None) -> VerbParser:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, predict, draw; prints the path of the image."""
+    interrupts.keep_ctrl_c()
     device.prepare()
     from mindground.cli.adjust import SAMPLES_KEYS, adjustment
     from mindground.cli.checkpoints import newest_checkpoint
@@ -65,10 +67,12 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     parser = _parser(prog)
     line = parse_command_line(argv, parser)
     from mindground.data import build_dataset, eval_splits
+    from mindground.files.outputs import check_outputs
+    from mindground.files.text import printable
     from mindground.inference.predictor import Predictor
     from mindground.models import model_interface
     from mindground.tasks import task_for
-    from mindground.visualize.samples import choose_indexes, show_samples
+    from mindground.visualize.samples import choose_indexes, figure_path, show_samples
 
     options = line.options
     name = Path(options.out or "")
@@ -76,6 +80,9 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         parser.error(f"--out {options.out}: images are written as PNG; use {name.with_suffix('.png')}, or a folder")
     indexes = parse_indexes(options.indexes) if options.indexes else None
     checkpoint = Path(options.ckpt or newest_checkpoint())
+    sheet = indexes is None or options.sheet is not None
+    figure = figure_path(options.out or checkpoint.parent, sheet=sheet, indexes=indexes or ())
+    check_outputs([figure], [checkpoint], overwrite=options.overwrite)
     predictor = Predictor.load(
         checkpoint,
         options.device_target,
@@ -89,14 +96,17 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     dataset = build_dataset(data, split)
     task = task_for(dataset.kind, model_interface(config), f"data.dataset={data.dataset!r}")
     categories = dataset.categories or predictor.categories
-    sheet = indexes is None or options.sheet is not None
+    chosen = choose_indexes(len(dataset), options.sheet or 12) if indexes is None else indexes
+    images = [dataset[index].image_path for index in chosen if 0 <= index < len(dataset)]
+    check_outputs([figure], [checkpoint, *images], overwrite=options.overwrite)
     path = show_samples(
         predictor,
         dataset,
-        choose_indexes(len(dataset), 12 if options.sheet is None else options.sheet) if indexes is None else indexes,
-        options.out or checkpoint.parent,
+        chosen,
+        figure,
         describe=lambda sample, found: task.caption(sample, found, categories, options.min_score),
         sheet=sheet,
+        bands=data.bands or None,
         title=f"{checkpoint.parent.name} / {checkpoint.name}  -  {dataset.name} {split}" if sheet else "",
     )
-    print(path)
+    print(printable(path))

@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from mindground.config import registry
+from mindground.config.beside import check_described, described
 from mindground.config.layers import SECTIONS, Layer, Merged, family_of, merge_layers, swaps_of
 from mindground.config.overrides import (
     FLAGS,
@@ -261,10 +262,13 @@ def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Override
 
 
 def _resolved(
-    paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()
+    paths: str | Path | Sequence[str | Path] | None,
+    overrides: Overrides,
+    options: Sequence[str] = (),
+    below: Sequence[Layer] = (),
 ) -> tuple[str, Merged]:
-    """Family, and all layers as one tree and one by one."""
-    layers = _layers(paths, overrides)
+    """Family, and all layers as one tree and one by one; `below` lie under the others."""
+    layers = [*below, *_layers(paths, overrides)]
     family = _DEFAULT_FAMILY
     owner = ""  # whose `model` section a file without `family` of its own continues
     for layer in layers:
@@ -285,7 +289,14 @@ def _command_line(overrides: Overrides, family: str, options: Sequence[str]) -> 
 
 def _load(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides, options: Sequence[str] = ()) -> Config:
     family, merged = _resolved(paths, overrides, options)
-    return _finish(merged.tree, family)
+    config = _finish(merged.tree, family)
+    # What files beside pretrained weights say stands below everything that somebody wrote.
+    said = [layer for source in described(config) if (layer := source.layer(config)) is not None]
+    if said:
+        family, merged = _resolved(paths, overrides, options, said)
+        config = _finish(merged.tree, family)
+    check_described(config)
+    return config
 
 
 def _over(config: Config, layers: Sequence[Layer]) -> Config:

@@ -8,9 +8,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
-from mindground.errors import ConfigError
+from mindground.errors import ConfigError, shown
 
-__all__ = ["AFFECTS", "Affects", "acts_in_training_only", "affected", "choices_of", "flat", "key", "refuse_outside"]
+__all__ = [
+    "AFFECTS",
+    "Affects",
+    "acts_in_training_only",
+    "affected",
+    "check_ranges",
+    "choices_of",
+    "flat",
+    "key",
+    "refuse_outside",
+]
 
 # What is another when a key has another value:
 #   numbers  what a training computes, step by step
@@ -23,12 +33,18 @@ Affects = Literal["numbers", "start", "length", "report", "place", "speed"]
 AFFECTS: tuple[str, ...] = get_args(Affects)
 
 
+# Whole numbers of a family's section that say no range of their own.
+_USUAL_RANGE = (-(1 << 20), 1 << 20)
+
+
 def key(
     default: Any,
     *,
     affects: Affects,
     choices: Callable[[], Iterable[str]] | None = None,
     training_only: bool = False,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Any:
     """A field of a section.
 
@@ -37,8 +53,9 @@ def key(
         affects: what a change of it changes.
         choices: the values that it may have, where other modules say them.
         training_only: a trained network answers the same with any value; verbs that do not train refuse the key.
+        low, high: the range of a number, or of every number of a list, both included (`check_ranges`).
     """
-    metadata = {"affects": affects, "choices": choices, "training_only": training_only}
+    metadata = {"affects": affects, "choices": choices, "training_only": training_only, "low": low, "high": high}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -96,6 +113,28 @@ def refuse_outside(section: Any, prefix: str, names: Iterable[str], low: float, 
         if not low <= value < high:
             span = f"at least {low} and below {high}" if high < math.inf else f"at least {low}, and finite"
             raise ConfigError(f"{prefix}{name}={value} must be {span}")
+
+
+def check_ranges(section: Any, prefix: str) -> None:
+    """Raises ConfigError for a number of a family's section, or of one below it, outside the range of its field.
+
+    Sizes come out of files of strangers (a checkpoint holds its configuration), and are built before any weight is
+    compared: every whole number has an upper end, its own or the usual one.
+    """
+    for field in dataclasses.fields(section):
+        value, name = getattr(section, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            check_ranges(value, f"{name}.")
+            continue
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            usual = _USUAL_RANGE if isinstance(number, int) else (-math.inf, math.inf)
+            least, most = usual[0] if low is None else low, usual[1] if high is None else high
+            if not least <= number <= most:
+                span = f"at least {least}" if number < least else f"at most {most}"
+                raise ConfigError(f"{name}={shown(number)} must be {span}")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

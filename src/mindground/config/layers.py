@@ -23,7 +23,7 @@ from mindground.config.schema import (
     TransformConfig,
 )
 from mindground.config.upgrade import new_names, renew, renew_rates
-from mindground.errors import ConfigError
+from mindground.errors import ConfigError, shown
 
 __all__ = ["SECTIONS", "Layer", "Merged", "family_of", "merge_layers", "swaps_of"]
 
@@ -70,7 +70,7 @@ def family_of(tree: Mapping[str, Any], source: str = "") -> str | None:
     name = tree.get("family")
     if name is None or isinstance(name, str):
         return name
-    raise ConfigError(f"{source + ': ' if source else ''}family={name!r} must be a text")
+    raise ConfigError(f"{source + ': ' if source else ''}family={shown(name)} must be a text")
 
 
 def swaps_of(tree: Mapping[str, Any]) -> Swaps:
@@ -149,7 +149,7 @@ def _keep_keys_of_recipe(tree: dict[str, Any], names: Sequence[str], droppable: 
         owners = [name for name in registry.recipe_names() if key in field_types(registry.transform_class(name))]
         if not owners and key not in droppable:
             raise ConfigError(
-                f"{where}unknown key {f'data.transform.{key}'!r}" + nearest(f"data.transform.{key}", _dotted(own))
+                f"{where}unknown key {shown(f'data.transform.{key}')}" + nearest(f"data.transform.{key}", _dotted(own))
             )
         if key not in droppable and not set(owners) & set(names):
             raise ConfigError(
@@ -172,11 +172,13 @@ def _check(tree: Mapping[str, Any], family: Family, layer: Layer, swaps: Swaps) 
             checked[name] = coerce(section, str, f"{where}family")
             continue
         if name not in SECTIONS and name != "model":
-            raise ConfigError(f"{where}unknown section {name!r}{nearest(str(name), ['family', 'model', *SECTIONS])}")
+            raise ConfigError(
+                f"{where}unknown section {shown(name)}{nearest(str(name), ['family', 'model', *SECTIONS])}"
+            )
         if name == "model" and (family_of(tree, layer.where) or family.name) != family.name:
             continue
         if not isinstance(section, Mapping):
-            raise ConfigError(f"{where}{name} is a section with keys of its own, found {section!r}")
+            raise ConfigError(f"{where}{name} is a section with keys of its own, found {shown(section)}")
         cls = family.config if name == "model" else SECTIONS[name]
         # Rates of older files are no keys of the section, and `renew_rates` takes them out.
         old = family.old_rates if name == "train" and layer.schema == 1 else {}

@@ -20,6 +20,7 @@ __all__ = [
     "DatasetFormat",
     "Family",
     "Recipe",
+    "SourceKeys",
     "Sources",
     "dataset_names",
     "families",
@@ -45,6 +46,19 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class SourceKeys:
+    """What the configuration beside published weights says of keys here.
+
+    Attributes:
+        keys: dotted key -> its one right value.
+        most: dotted key -> the highest value, where a network may use a part of the file.
+    """
+
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    most: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Family:
     """A family as configurations see it.
 
@@ -60,6 +74,7 @@ class Family:
         changes: schema -> what became of `model.` keys between it and the next.
         published_dataset: `data.dataset` of the published weights; empty = `published_file` says it.
         text_layers: dotted key of the number of the text encoder's layers; empty = it cannot be chosen.
+        source_keys: content of a config.json beside weights -> what it says of keys; None = nothing is read from it.
         default_file: trains in minutes on two cores.
         published_file: the published recipe; None = the defaults of the dataclasses are.
     """
@@ -76,6 +91,7 @@ class Family:
     changes: Mapping[int, Changes] = field(default_factory=dict)
     published_dataset: str = ""
     text_layers: str = ""
+    source_keys: Callable[[Mapping[str, Any]], SourceKeys] | None = None
     default_file: Path | None = None
     published_file: Path | None = None
 

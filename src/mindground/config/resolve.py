@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,63 +21,135 @@ from typing import Any
 import yaml
 
 from mindground.config.keys import choices_of
-from mindground.errors import ConfigError
+from mindground.errors import ConfigError, shown
 
-__all__ = ["Swaps", "build", "check_tree", "coerce", "field_types", "keys_of", "merge", "nearest", "read_yaml"]
+__all__ = [
+    "Swaps",
+    "build",
+    "check_tree",
+    "coerce",
+    "field_types",
+    "keys_of",
+    "merge",
+    "nearest",
+    "parse_yaml",
+    "read_yaml",
+]
 
 # Type written in a dataclass -> the one that stands for it in this configuration: a section that another key chooses.
 Swaps = Mapping[type, type]
 
 _MAX_BYTES = 1 << 20
 _MAX_BASES = 8
+_MAX_LAYERS = 32
+# The whole of the published configurations has a few hundred.
+_MAX_NODES = 20_000
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader without anchors (they can blow a small file up) and without repeated keys."""
+    """Safe loader of few nodes without aliases (they can blow a small file up) and without repeated keys."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        line = self.peek_event().start_mark.line + 1
         if self.check_event(yaml.events.AliasEvent):
-            raise ConfigError(f"line {self.peek_event().start_mark.line + 1}: YAML aliases (*name) are not read")
+            raise ConfigError(f"line {line}: YAML aliases (*name) are not read")
+        self.nodes += 1
+        if self.nodes > _MAX_NODES:
+            raise ConfigError(f"line {line}: a configuration holds at most {_MAX_NODES} values")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"line {key.start_mark.line + 1}: a key is a word, not a list or a mapping")
             if key.value in seen:
-                raise ConfigError(f"line {key.start_mark.line + 1}: key {key.value!r} stands twice")
+                raise ConfigError(f"line {key.start_mark.line + 1}: key {shown(key.value)} stands twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
-    """A file and the files it inherits from through `base:`, furthest ancestor first, as (name, mapping)."""
-    path = path.resolve()
-    if path in _seen or len(_seen) >= _MAX_BASES:
-        chain = " -> ".join(p.name for p in (*_seen, path))
+def parse_yaml(text: str | bytes) -> Any:
+    """The value that a YAML text holds.
+
+    Raises:
+        ConfigError: what is wrong and where, in one line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except ConfigError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
+        raise ConfigError(f"{where}{_one_line(error.problem or error.context or 'no YAML')}") from error
+    except RecursionError as error:
+        raise ConfigError("values are nested too deep") from error
+    except Exception as error:
+        # PyYAML's constructors stumble over tagged values (`!!int ''`, `!!timestamp x`) with errors of many kinds.
+        raise ConfigError(f"a value cannot be read ({_one_line(f'{type(error).__name__}: {error}')})") from error
+
+
+def _one_line(text: str) -> str:
+    return shown(" ".join(text.split()), 160)[1:-1]
+
+
+def read_yaml(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """A file and the files it inherits from through `base:`, furthest ancestor first, as (name, mapping).
+
+    A file that several bases share is parsed once, and stands in the list wherever it is inherited.
+
+    Raises:
+        ConfigError: unreadable, circular, too deep, or more than 32 layers.
+    """
+    return _chain(path.resolve(), (), {}, [])
+
+
+def _chain(
+    path: Path, below: tuple[Path, ...], known: dict[Path, dict[str, Any]], made: list[Path]
+) -> list[tuple[str, dict[str, Any]]]:
+    """`read_yaml` of one file; `below` inherit from it, `known` are parsed, `made` are the layers so far."""
+    if path in below or len(below) >= _MAX_BASES:
+        chain = " -> ".join(p.name for p in (*below, path))
         raise ConfigError(f"`base:` goes round in a circle or is more than {_MAX_BASES} files deep: {chain}")
-    if not path.is_file():
-        by = f" (base of {_seen[-1]})" if _seen else ""
-        raise ConfigError(f"configuration file {path} does not exist{by}")
+    if path not in known:
+        known[path] = _read_one(path, below)
+    tree = dict(known[path])
+    bases = tree.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+        raise ConfigError(f"{path}: `base` is a file name or a list of them, found {shown(bases)}")
+    layers: list[tuple[str, dict[str, Any]]] = []
+    for name in bases:
+        if "\0" in name:
+            raise ConfigError(f"{path}: `base` {shown(name)} is no file name")
+        layers += _chain((path.parent / name).resolve(), (*below, path), known, made)
+    made.append(path)
+    if len(made) > _MAX_LAYERS:
+        raise ConfigError(f"{path}: more than {_MAX_LAYERS} files are joined through `base:`")
+    return [*layers, (str(path), tree)]
+
+
+def _read_one(path: Path, below: Sequence[Path]) -> dict[str, Any]:
+    if not os.path.isfile(path):  # which answers False for a name that is too long, too
+        by = f" (base of {below[-1]})" if below else ""
+        raise ConfigError(f"configuration file {shown(str(path), 400)[1:-1]} does not exist{by}")
     try:
         with path.open("rb") as stream:
             text = stream.read(_MAX_BYTES + 1)
         if len(text) > _MAX_BYTES:
             raise ConfigError("a configuration file may hold at most 1 MiB")
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError, TypeError, ValueError, ConfigError) as error:
+        tree = parse_yaml(text)
+    except (OSError, ConfigError) as error:
         raise ConfigError(f"cannot read configuration {path}: {error}") from error
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of sections, found {type(tree).__name__}")
-    bases = tree.pop("base", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
-        raise ConfigError(f"{path}: `base` is a file name or a list of them, found {bases!r}")
-    layers: list[tuple[str, dict[str, Any]]] = []
-    for name in bases:
-        layers += read_yaml(path.parent / name, (*_seen, path))
-    return [*layers, (str(path), tree)]
+    return tree
 
 
 @cache
@@ -98,7 +171,7 @@ def keys_of(cls: type, prefix: str = "", swaps: Swaps = types.MappingProxyType({
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' for a misspelt key, or an empty text."""
-    known = list(known)
+    known, name = list(known), name[:120]  # of a long one no key is near, and comparing takes time
     leaf = name.rsplit(".", 1)[-1]
     same_leaf = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
     # A key is compared whole first, then by its last part, so that both `--batchsize` and `--train.batchsize` work.
@@ -113,7 +186,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _mismatch(key: str, value: Any, wanted: str) -> ConfigError:
-    return ConfigError(f"{key}={value!r} must be {wanted}")
+    return ConfigError(f"{shown(key, 80)[1:-1]}={shown(value)} must be {wanted}")
 
 
 def _bool(value: Any, key: str) -> bool:
@@ -148,7 +221,7 @@ def _str(value: Any, key: str) -> str:
         return value
     if value is None:
         raise _mismatch(key, value, 'a text (write "" for an empty one)')
-    raise _mismatch(key, value, f'a text (write it in quotes: "{value}")')
+    raise _mismatch(key, value, f'a text (write it in quotes: "{shown(value)}")')
 
 
 _SCALARS = {bool: _bool, int: _int, float: _float, str: _str}
@@ -159,8 +232,8 @@ def _parsed(value: Any, key: str, wanted: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return yaml.load(value[:_MAX_BYTES], Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError, ConfigError) as error:
+        return parse_yaml(value[:_MAX_BYTES])
+    except ConfigError as error:
         raise _mismatch(key, value, wanted) from error
 
 
@@ -187,7 +260,7 @@ def _choice(value: Any, choices: Iterable[Any], key: str) -> Any:
     if close:
         return close[0]
     raise ConfigError(
-        f"{key}={value!r} is unknown; choose one of {', '.join(map(str, choices))}"
+        f"{key}={shown(value)} is unknown; choose one of {', '.join(map(str, choices))}"
         + nearest(str(value), [str(choice) for choice in choices])
     )
 
@@ -248,12 +321,12 @@ def check_tree(
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if name not in kinds:
-            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, keys_of(cls, prefix, swaps))}")
+            raise ConfigError(f"{where}unknown key {shown(key)}{nearest(key, keys_of(cls, prefix, swaps))}")
         kind = kinds[name]
         kind = swaps.get(kind, kind) if isinstance(kind, type) else kind
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}{key} is a section with keys of its own, found {value!r}")
+                raise ConfigError(f"{where}{key} is a section with keys of its own, found {shown(value)}")
             section = typing.cast(type, kind)
             checked[name] = check_tree(value, section, source=source, prefix=f"{key}.", swaps=swaps)
             continue

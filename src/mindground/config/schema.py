@@ -89,6 +89,8 @@ class DataConfig:
     # Of RGB in 0..1.
     mean: list[float] = key([0.485, 0.456, 0.406], affects="numbers")
     std: list[float] = key([0.229, 0.224, 0.225], affects="numbers")
+    # Three band numbers from 1 that are red, green and blue, or one that is grey; empty = those that the file names.
+    bands: list[int] = key([], affects="numbers")
     # How images are resized and augmented: a recipe by its name, and the recipe's own keys.
     transform: TransformConfig = field(default_factory=transform_config)
     # Training: 0 = every epoch augments anew; K = the augmentations of K epochs are used in turn, which lets

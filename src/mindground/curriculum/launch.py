@@ -24,7 +24,7 @@ import mindground
 from mindground.curriculum.reliability import FILE, Measured, read_measured
 from mindground.engine.progress import duration
 from mindground.engine.run_folder import RunFolder
-from mindground.engine.signals import RunInterrupted, StopRequest
+from mindground.engine.signals import RunInterrupted, StopRequest, called
 from mindground.errors import CheckpointError, ConfigError, MindGroundError
 from mindground.files.text import split_lines
 from mindground.models import model_interface
@@ -172,7 +172,7 @@ class Launcher:
             code = self._watch(child, log, title)
         if self._stop.signal:
             number = int(self._stop.signal)
-            raise RunInterrupted(f"stopped by signal {number}; the same command continues", 128 + number)
+            raise RunInterrupted(f"stopped by {called(number)}; the same command continues", 128 + number)
         if code:
             raise MindGroundError(
                 f"{title}: the process ended with code {code}. The end of {log}:\n{_last_lines(log, _TAIL)}\n"

@@ -65,6 +65,19 @@ class Dataset(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 
+    def require_referents(self) -> None:
+        """Complain about the first sentence without a box: before a training, not at its first evaluation.
+
+        Raises:
+            DataError: with the sample's id; sets without sentences have nothing to complain about.
+        """
+        for sample in self.samples:
+            if sample.expression is not None and len(sample.boxes_xyxy) == 0:
+                raise DataError(
+                    f"split {self.split!r} of {self.name or 'a data set'}: sample {sample.sample_id!r} "
+                    f"({sample.image_path}) has a sentence and no box; run tools/data_check.py"
+                )
+
     def sentences(self) -> list[str]:
         """Every expression in order; instance samples have none and are left out."""
         return [sample.expression for sample in self.samples if sample.expression is not None]

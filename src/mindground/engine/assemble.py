@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
 from mindground.data.transforms import build_transform
+from mindground.engine.answers import narrow_answers
+from mindground.engine.checkpoint import check_vocabulary
+from mindground.engine.description import Description, read_description
 from mindground.engine.pretrained import load_pretrained
-from mindground.engine.run_folder import check_same_categories
+from mindground.engine.run_folder import RunFolder, check_same_categories, resume_path
+from mindground.engine.vocabulary import choose_vocabulary, digest_of_sentences
 from mindground.errors import ConfigError
 from mindground.models import build_model, model_interface
 from mindground.models.base import GroundingModel
 from mindground.tasks import MetricSettings, Task, task_for
-from mindground.text import build_tokenizer
+from mindground.weights.load import parameter_shapes
 
 if TYPE_CHECKING:
-    from mindground.config import Config
+    from mindground.config import Config, DataConfig
     from mindground.data import Dataset
     from mindground.text import Tokenizer
 
@@ -48,6 +52,7 @@ class RunParts:
         load_initial: called once for a run that starts anew, never on resume.
         eval_name: split of `eval_loader`.
         data_fingerprint: of the training data (`Dataset.fingerprint`); kept in checkpoints.
+        sentences: digest of the training sentences (`engine.vocabulary`); kept in checkpoints.
         categories: id -> name of the training data's classes; kept in checkpoints.
     """
 
@@ -61,16 +66,23 @@ class RunParts:
     load_initial: Callable[[], Any] | None = None
     eval_name: str = ""
     data_fingerprint: str = ""
+    sentences: str = ""
     categories: Mapping[int, str] = field(default_factory=dict)
 
 
-def fill_vocabulary(model_config: Any, size: int) -> None:
-    """Replace every `vocab_size: 0` of a model section, which stands for "as the tokeniser", in place."""
+def fill_vocabulary(model_config: Any, size: int, *, grows: bool = False) -> None:
+    """Replace every `vocab_size: 0` of a model section, which stands for "as the tokeniser", in place.
+
+    Args:
+        model_config: the section.
+        size: entries of the tokeniser.
+        grows: entries were appended to a checkpoint's vocabulary, so a smaller number is that of before.
+    """
     for entry in dataclasses.fields(model_config):
         value = getattr(model_config, entry.name)
         if dataclasses.is_dataclass(value):
-            fill_vocabulary(value, size)
-        elif entry.name == "vocab_size" and value == 0:
+            fill_vocabulary(value, size, grows=grows)
+        elif entry.name == "vocab_size" and (value == 0 or (grows and value < size)):
             model_config.vocab_size = size
 
 
@@ -110,27 +122,52 @@ def make_loader(
     )
 
 
+def _resumed(config: Config, comm: Any) -> Description | None:
+    """What the checkpoint says that this run continues, or None for a fresh start."""
+    source = resume_path(config.train, RunFolder.of(config.train)) if comm.rank == 0 else None
+    source = comm.broadcast_object(str(source) if source else None)
+    return read_description(source) if source else None
+
+
+def _datasets(data: DataConfig) -> tuple[Dataset, Dataset | None, str]:
+    """Training split, evaluated split (or None) and its name; what is wrong in either is told before the first step."""
+    training = build_dataset(data, data.train_split)
+    name = next(iter(eval_splits(data)), "")
+    scored = build_dataset(data, name) if name else None
+    for dataset in filter(None, (training, scored)):
+        dataset.require_referents()
+    if scored is not None and scored.kind != training.kind:
+        raise ConfigError(
+            f"data.dataset={data.dataset!r}: split {data.train_split!r} is of the kind {training.kind}, "
+            f"{name!r} of the kind {scored.kind}; name splits of one kind"
+        )
+    return training, scored, name
+
+
 def assemble(config: Config, comm: Any) -> RunParts:
-    """Read the data, build tokeniser and model; `config` gets its vocabulary size filled in.
+    """Read the data, choose the vocabulary, build the model.
+
+    `config` gets its vocabulary size filled in, and answers that the data cannot teach left out (`narrow_answers`).
 
     Args:
         config: resolved.
         comm: `runtime.distributed.Comm`.
     """
     data = config.data
-    training = build_dataset(data, data.train_split)
-    splits = eval_splits(data)
+    training, scored, eval_name = _datasets(data)
+    narrow_answers(config, training)
     task = task_for(training.kind, model_interface(config), f"data.dataset={data.dataset!r}")
     thresholds = MetricSettings.of(config.eval)
-    tokenizer = None
+    vocabulary = None
     if task.asks_expression:
-        tokenizer = build_tokenizer(data.tokenizer, data.vocab, training.sentences())
-        fill_vocabulary(config.model, tokenizer.vocab_size)
-    scored = build_dataset(data, splits[0]) if splits else None
+        vocabulary = choose_vocabulary(config, training.sentences(), _resumed(config, comm))
+        fill_vocabulary(config.model, vocabulary.tokenizer.vocab_size, grows=bool(vocabulary.source))
+    tokenizer = vocabulary.tokenizer if vocabulary is not None else None
     if scored is not None and task.has_classes:
         check_same_categories(training.categories, scored)
     chooses = task.selecting_metric(config.eval.select_by, thresholds, scored)
     model = build_model(config)
+    check_vocabulary(tokenizer, parameter_shapes(model), "the configuration", error=ConfigError)
     loader = make_loader(config, training, task, model, tokenizer, comm, training=True)
     left = len(training) - len(loader) * config.train.batch_size * comm.size
     _LOG.info(
@@ -138,7 +175,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
         training.name,
         len(training),
         f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
-        f"{len(scored)} in {splits[0]}" if scored else "no split to evaluate",
+        f"{len(scored)} in {eval_name}" if scored else "no split to evaluate",
     )
     return RunParts(
         model=model,
@@ -154,8 +191,10 @@ def assemble(config: Config, comm: Any) -> RunParts:
             partial=config.train.partial,
             random_parts=config.train.random_encoders,
             config=config,
+            built_vocabulary=vocabulary is not None and vocabulary.built,
         ),
-        eval_name=splits[0] if splits else "",
+        eval_name=eval_name,
         data_fingerprint=training.fingerprint,
+        sentences=digest_of_sentences(training.sentences()),
         categories=dict(training.categories),
     )

@@ -9,17 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mindground.config import SCHEMA
-from mindground.errors import CheckpointError, MindGroundError, UnsafeFileError, WeightsError
+from mindground.engine.description import KEY, Description, read_description
+from mindground.errors import (
+    CheckpointError,
+    ConfigError,
+    MindGroundError,
+    NonFiniteWeightsError,
+    WeightsError,
+    shown,
+)
 from mindground.files.safetensors import write_safetensors_atomic
-from mindground.weights.load import load_into, parameter_arrays
+from mindground.nn.init import at_most
+from mindground.weights.load import load_into, parameter_arrays, parameter_shapes
+from mindground.weights.words import table_rows
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -29,28 +40,26 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "Contents",
+    "Description",
     "Loaded",
+    "check_finite",
+    "check_vocabulary",
     "load_checkpoint",
     "read_checkpoint",
+    "read_description",
     "save_checkpoint",
     "stored_config",
     "weights_hash",
 ]
 
 _LOG = logging.getLogger("mindground")
-_KEY = "mindground"
 
 
 @dataclass
-class Contents:
-    """What stands in a checkpoint file, nothing built from it yet."""
+class Contents(Description):
+    """A checkpoint file read whole, nothing built from it yet."""
 
-    path: Path
-    config: dict[str, Any]
-    tokenizer: dict[str, Any] | None
-    state: dict[str, Any]
-    tensors: dict[str, np.ndarray]
-    schema: int = SCHEMA
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
         """Tensors whose names start with `prefix`/, the prefix taken off."""
@@ -104,125 +113,65 @@ def save_checkpoint(
         weights: values that replace the model's own, by parameter name (averaged weights).
 
     Raises:
-        CheckpointError: the disk is full or fails; the earlier file is unchanged.
+        WriteError: the disk is full or fails; the earlier file is unchanged.
+        NonFiniteWeightsError: a tensor holds NaN or an infinity; the earlier file is unchanged.
     """
     from mindground.config import to_dict
 
     tensors = {f"model/{name}": value for name, value in {**parameter_arrays(model), **(weights or {})}.items()}
     tensors.update(extra or {})
+    _check_finite(Path(path), tensors)
     payload = {
         "schema": SCHEMA,
         "config": to_dict(config),
         "tokenizer": tokenizer.to_payload() if tokenizer is not None else None,
         "state": dict(state),
     }
-    return write_safetensors_atomic(path, tensors, {_KEY: json.dumps(payload, ensure_ascii=False)})
+    return write_safetensors_atomic(path, tensors, {KEY: json.dumps(payload, ensure_ascii=False)})
+
+
+def _check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    # The sum of float32 numbers as float64 cannot overflow, and one NaN or infinity is not lost in it.
+    with np.errstate(invalid="ignore"):
+        sums = {name: value.sum(dtype=np.float64) for name, value in tensors.items() if value.dtype.kind == "f"}
+    broken = [name for name, value in sums.items() if not math.isfinite(value)]
+    if broken:
+        kept = "; the one that was there before is unchanged" if path.exists() else ""
+        raise NonFiniteWeightsError(
+            f"{path} was not written{kept}: {len(broken)} of {len(tensors)} tensors hold numbers that are not finite "
+            f"({broken[0]} is the first). In a training the learning rate is too high: lower train.lr or set "
+            "train.clip_max_norm, and start anew or from the checkpoint before"
+        )
 
 
 def read_checkpoint(path: str | Path) -> Contents:
     """Read one of our checkpoints whole.
 
     Raises:
-        CheckpointError: no such file, truncated, not one of ours, or of a newer version.
+        CheckpointError: no such file, truncated, not one of ours, damaged, or of a newer version.
         UnsafeFileError: a pickle that calls for code; nothing of it ran, and the message names what it calls.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; name a checkpoint such as runs/quickstart/best.ckpt")
+    said = read_description(path)
     try:
-        with safe_open(str(path), framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        with safe_open(str(said.path), framework="np") as file:
+            tensors = {name: file.get_tensor(name) for name in said.shapes}
     except (SafetensorError, OSError, ValueError) as error:
-        raise _refusal(path, error) from error
-    if _KEY not in metadata:
-        raise CheckpointError(
-            f"{path} holds tensors but no configuration; convert foreign weights with tools/import_weights.py"
-        )
-    try:
-        payload = json.loads(metadata[_KEY])
-        schema, config, state = payload["schema"], payload["config"], payload["state"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its description is damaged ({error}); take another copy") from error
-    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
-        raise CheckpointError(f"{path} has format {schema!r}; this version reads 1 to {SCHEMA}: update MindGround")
-    _check_description(path, config, payload.get("tokenizer"), state)
-    return Contents(path, config, payload.get("tokenizer"), _upgraded_state(state, schema), tensors, schema)
+        raise CheckpointError(f"{said.path} changed while it was read ({error}); read it again") from error
+    return Contents(**vars(said), tensors=tensors)
 
 
-# Entries of a run's position that are counted, those of older schemas among them.
-_COUNTS = (
-    "step",
-    "epoch",
-    "samples",
-    "best_step",
-    "evaluated_step",
-    "updates",
-    "samples_per_step",
-    "seed",
-    "rows",
-    "rows_per_step",
-)
-
-
-def _check_description(path: Path, config: Any, tokenizer: Any, state: Any) -> None:
-    """Raises CheckpointError for an entry of another type than this code writes, so that no later line stumbles."""
-    tables = {"config": config, "tokenizer": tokenizer if tokenizer is not None else {}, "state": state}
-    for name, value in tables.items():
-        if not isinstance(value, dict):
-            _damaged(path, name, value, "a table")
-    for name in [name for name in _COUNTS if name in state]:
-        if isinstance(state[name], bool) or not isinstance(state[name], int) or state[name] < 0:
-            _damaged(path, f"state.{name}", state[name], "a number that counts")
-    for name in ("best", "loss_scale"):
-        value = state.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            _damaged(path, f"state.{name}", value, "a number")
-    for name in ("metrics", "categories"):
-        if not isinstance(state.get(name) or {}, dict):
-            _damaged(path, f"state.{name}", state[name], "a table")
-    for number in state.get("categories") or {}:
-        if not number.removeprefix("-").isdecimal():
-            _damaged(path, "state.categories", number, "a table of whole numbers and names")
-
-
-def _damaged(path: Path, name: str, value: Any, wanted: str) -> NoReturn:
-    raise CheckpointError(
-        f"{path}: its description is damaged: {name} is {str(value)[:40]!r}, not {wanted}; take another copy"
-    )
-
-
-# What the position of a run was called -> what it is called now, by the schema in which that changed.
-_RENAMED_STATE = {2: {"rows": "samples", "rows_per_step": "samples_per_step"}}
-
-
-def _upgraded_state(state: Mapping[str, Any], schema: int) -> dict[str, Any]:
-    upgraded = dict(state)
-    for since, names in sorted(_RENAMED_STATE.items()):
-        if schema < since:
-            upgraded = {names.get(key, key): value for key, value in upgraded.items()}
-    return upgraded
-
-
-def _refusal(path: Path, error: Exception) -> MindGroundError:
-    """Why a file that is no safetensors container is no checkpoint."""
-    from mindground.files.weights import read_weights
-
-    try:
-        found = read_weights(path)
-    except UnsafeFileError as unsafe:
-        return unsafe
-    except MindGroundError:
-        return CheckpointError(
-            f"{path} is truncated or not a MindGround checkpoint ({error}); take another copy, or convert foreign "
-            "weights with tools/import_weights.py"
-        )
-    return CheckpointError(
-        f"{path} is not a MindGround checkpoint but a file of weights ({found.format}); convert it with "
-        "tools/import_weights.py"
-    )
+def check_finite(contents: Contents) -> None:
+    """Raises CheckpointError that names the first weight of a model that is NaN or infinite."""
+    for name, array in contents.part("model").items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            count = int(array.size - np.isfinite(array).sum())
+            raise CheckpointError(
+                f"{contents.path}: {count} of the {array.size} numbers of {shown(name, 160)} are NaN or infinite, so "
+                "the network gives no answers: its training failed. Take a checkpoint of before that, or train again "
+                "with a lower train.lr"
+            )
 
 
 def load_checkpoint(path: str | Path | Contents, adjust: Callable[[Config], Config] | None = None) -> Loaded:
@@ -236,26 +185,65 @@ def load_checkpoint(path: str | Path | Contents, adjust: Callable[[Config], Conf
         CheckpointError: the file is damaged, foreign, or does not fit the model that it describes.
         ConfigError: an override that cannot work with this checkpoint.
     """
+    from mindground.engine.vocabulary import vocabulary_of
     from mindground.models import build_model
-    from mindground.text import tokenizer_from_payload
 
     contents = path if isinstance(path, Contents) else read_checkpoint(path)
     path = contents.path
     config = stored_config(contents)
     adjusted = adjust(config) if adjust is not None else config
+    changed = "" if adjusted == config else " with the overrides laid over it"
+    check_finite(contents)
     try:
-        tokenizer = tokenizer_from_payload(contents.tokenizer) if contents.tokenizer is not None else None
-        model = build_model(adjusted)
+        tokenizer = vocabulary_of(contents)
+        # Parameters may be drawn twice, and small ones are not all in the file.
+        with at_most(3 * contents.numbers("model") + 1_000_000):
+            model = build_model(adjusted)
         weights = contents.part("model")
         load_into(model, weights, source=str(path))
+        check_vocabulary(tokenizer, parameter_shapes(model), str(path))
     except WeightsError as error:
-        changed = "" if adjusted == config else " with the overrides laid over it"
         raise CheckpointError(f"{path} does not fit the model that it describes{changed}: {error}") from error
+    except _UNBUILDABLE as error:
+        if isinstance(error, MindGroundError) and (changed or not isinstance(error, ConfigError)):
+            raise
+        raise CheckpointError(f"{path} describes a network that cannot be built{changed}: {error}") from error
     model.set_train(False)
     return Loaded(model, adjusted, tokenizer, contents.state, weights_hash(weights))
 
 
-def stored_config(contents: Contents) -> Config:
+# What builders raise for sizes that do not go together.
+_UNBUILDABLE = (MindGroundError, ValueError, ArithmeticError, IndexError, MemoryError)
+
+
+def check_vocabulary(
+    tokenizer: Tokenizer | None,
+    shapes: Mapping[str, Sequence[int]],
+    source: str,
+    error: type[MindGroundError] = CheckpointError,
+) -> None:
+    """Refuses ids for which the word table has no rows, before a network sees them.
+
+    Args:
+        tokenizer: of the network, or None.
+        shapes: of its parameters, by name.
+        source: what brings the two together, for messages.
+        error: what is raised.
+
+    Raises:
+        MindGroundError: the vocabulary has more entries than the table rows; the first without one is named.
+    """
+    rows = table_rows(shapes)
+    if tokenizer is not None and rows and tokenizer.vocab_size > rows:
+        entries = getattr(tokenizer, "tokens", ())
+        first = f" (the first without a row is {shown(entries[rows])})" if rows < len(entries) else ""
+        raise error(
+            f"{source}: the vocabulary has {tokenizer.vocab_size} entries and the word table {rows} rows{first}; they "
+            "belong to different models, take the vocabulary that the network was trained with"
+        )
+
+
+def stored_config(contents: Description) -> Config:
     """The configuration that a checkpoint carries, brought up to the present keys.
 
     Raises:
@@ -267,6 +255,11 @@ def stored_config(contents: Contents) -> Config:
         return from_dict(contents.config, source=str(contents.path), schema=contents.schema)
     except MindGroundError as error:
         raise CheckpointError(f"{contents.path} was written by another version: {error}") from error
+    except (AttributeError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
+        # Values of strangers under keys of ours: whatever a section stumbles over is told as damage.
+        raise CheckpointError(
+            f"{contents.path}: its configuration is damaged ({shown(str(error))}); take another copy"
+        ) from error
 
 
 def weights_hash(weights: Mapping[str, np.ndarray]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ import numpy as np
 from mindground.data.loader import Loader
 from mindground.engine.checkpoint import weights_hash
 from mindground.engine.forward import Runner, evaluating, to_numpy
-from mindground.errors import CheckpointError, ConfigError
+from mindground.errors import CheckpointError, ConfigError, MindGroundError
 from mindground.files.atomic import atomic_file
+from mindground.files.npy import read_npz_arrays
 from mindground.models.base import GroundingModel
 from mindground.structures import Batch, Example
 from mindground.weights.load import parameter_arrays
@@ -80,9 +80,9 @@ class DiskStore:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return tuple(archive[f"arr_{number}"] for number in range(len(archive.files)))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_npz_arrays(path, error=CheckpointError)
+            return tuple(arrays[f"arr_{number}"] for number in range(len(arrays)))
+        except (MindGroundError, KeyError) as error:
             raise CheckpointError(
                 f"{path} is damaged ({error}); remove the folder {self.folder} and run again"
             ) from error

@@ -12,6 +12,7 @@ import numpy as np
 from mindground.errors import DataError
 from mindground.models.base import FromFeatures, GroundingModel
 from mindground.runtime.precision import in_precision
+from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch
 
 __all__ = ["Runner", "batch_tensors", "evaluating", "to_numpy"]
@@ -96,9 +97,10 @@ class Runner:
         return self(f"encode_{encoder}", *_tensors(arrays, part.inputs))
 
     def _run(self, key: Any, build: Callable[[], Callable[..., Any]], inputs: Sequence[Any]) -> tuple[ms.Tensor, ...]:
-        if key not in self._pieces:
-            self._pieces[key] = self._compiled(build())
-        outputs = self._pieces[key](*map(_tensor, inputs))
+        with one_at_a_time():
+            if key not in self._pieces:
+                self._pieces[key] = self._compiled(build())
+            outputs = self._pieces[key](*map(_tensor, inputs))
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,15 +10,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mindground.config import value_of
-from mindground.engine.checkpoint import read_checkpoint
+from mindground.config.beside import check_keys, said_by
+from mindground.engine.checkpoint import check_finite, read_checkpoint
 from mindground.errors import ConfigError, WeightsError
+from mindground.files.model_folder import beside, find_model, weights_file
 from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
 from mindground.weights.facts import refuse_contradiction
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import Adapted, identity_map, strip_wrapper_prefix
+from mindground.weights.words import word_tables
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -41,6 +46,7 @@ def load_pretrained(
     partial: bool = False,
     random_parts: bool = False,
     config: Config | None = None,
+    built_vocabulary: bool = False,
 ) -> list[LoadReport]:
     """Load what `train.pretrained` names.
 
@@ -51,6 +57,8 @@ def load_pretrained(
         partial: a file may leave some of its part as it is; the report names what.
         random_parts: parts that the family wants pretrained may start from random weights.
         config: the whole, where files shall be compared with it in what no shape verifies.
+        built_vocabulary: the vocabulary was built from the training sentences, so no word table of others belongs to
+            it.
 
     Raises:
         WeightsError: a file that no map of the family explains, that fits only in part, or that says about itself
@@ -65,7 +73,14 @@ def load_pretrained(
             f"{', '.join(('model', *parts))}"
         )
     reports = [
-        load_file(model, path, config, prefix="" if name == "model" else parts[name].prefix, partial=partial)
+        load_file(
+            model,
+            path,
+            config,
+            prefix="" if name == "model" else parts[name].prefix,
+            partial=partial,
+            built_vocabulary=built_vocabulary,
+        )
         for name, path in pretrained.items()
         if path
     ]
@@ -81,28 +96,47 @@ def load_pretrained(
 
 
 def load_file(
-    model: GroundingModel, path: str, config: Config | None = None, *, prefix: str = "", partial: bool = False
+    model: GroundingModel,
+    path: str,
+    config: Config | None = None,
+    *,
+    prefix: str = "",
+    partial: bool = False,
+    built_vocabulary: bool = False,
 ) -> LoadReport:
     """Load one file into the part of the model that it is for; the report goes to the log.
 
     Args:
         prefix: of the parameters that it may fill; a file for something else is refused.
         partial: it may leave parameters of its part as they are.
+        built_vocabulary: see `load_pretrained`.
     """
+    path = weights_file(path)
     weights = read_weights(path)
     if config is not None and "mindground" not in weights.metadata:
-        _check_unseen(weights, config)
+        _check_unseen(weights, config, type(model).weight_maps())
     if "mindground" in weights.metadata:
-        tensors = read_checkpoint(path).part("model")
-        if prefix:
-            tensors = {name: array for name, array in tensors.items() if name.startswith(prefix)}
-        adapted, source = Adapted(tensors=dict(tensors)), str(path)
+        contents = read_checkpoint(path)
+        check_finite(contents)
+        tensors = {name: array for name, array in contents.part("model").items() if name.startswith(prefix)}
+        if not prefix and config is not None and not config.data.use_mask:
+            tensors = _without_mask_head(model, tensors, path)
+        adapted, source = _with_new_rows(model, tensors), str(path)
     else:
         maps = type(model).weight_maps()
         if _IMPORTED in weights.metadata:
             maps = _imported_maps(weights, maps)
-        name, adapted = _explained(model, maps, strip_wrapper_prefix(weights.tensors)[0], path)
-        source = f"{path} as {name}"
+        tensors, taken_off = strip_wrapper_prefix(weights.tensors, maps.values())
+        name, adapted = _explained(model, maps, tensors, path)
+        notes = [f"found under {weights.metadata['unwrapped']}"] if "unwrapped" in weights.metadata else []
+        notes += [f"prefix {taken_off!r} taken off"] if taken_off else []
+        source = f"{path} as {name}" + (f" ({', '.join(notes)})" if notes else "")
+        _check_beside(weights, config, maps[name])
+        if built_vocabulary and word_tables(adapted.tensors):
+            raise WeightsError(
+                f"{path} holds a word table, and data.vocab is empty: its rows belong to the vocabulary that it was "
+                "trained with, not to the words of these sentences; name that vocabulary as data.vocab"
+            )
     elsewhere = [ours for ours in adapted.tensors if not ours.startswith(prefix)]
     if elsewhere or not adapted.tensors:
         raise WeightsError(
@@ -122,17 +156,35 @@ def load_file(
     return report
 
 
+def _without_mask_head(model: GroundingModel, tensors: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Tensors of a checkpoint without parts that a model of boxes alone does not have."""
+    tops = {name.split(".", 1)[0] for name in parameter_shapes(model)}
+    kept = {name: array for name, array in tensors.items() if name.split(".", 1)[0] in tops}
+    if len(kept) < len(tensors):
+        parts = sorted({name.split(".", 1)[0] for name in tensors} - tops)
+        _LOG.info("%s: %s is left out (data.use_mask=false)", path, ", ".join(parts))
+    return kept
+
+
+def _with_new_rows(model: GroundingModel, tensors: Mapping[str, np.ndarray]) -> Adapted:
+    """A checkpoint's tensors; a word table gets the initial values of the model in the rows that it lacks."""
+    adapted, parameters = Adapted(tensors=dict(tensors)), dict(model.parameters_and_names())
+    for name in word_tables(tensors):
+        array = tensors[name]
+        fresh = parameters[name].asnumpy() if name in parameters else array
+        if array.ndim == fresh.ndim == 2 and array.shape[1] == fresh.shape[1] and len(array) < len(fresh):
+            adapted.tensors[name] = np.concatenate([array, fresh[len(array) :].astype(array.dtype)])
+            adapted.reshaped[name] = f"{len(array)} rows of the file, {len(fresh) - len(array)} new ones"
+    return adapted
+
+
 def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[str, WeightMap]:
     """Maps for a file that tools/import_weights.py wrote.
 
     A backbone's file names its own source and keeps the backbone's own names; the family's map of that source says
     where the backbone stands here. Earlier versions wrote the family's names.
     """
-    try:
-        origin = json.loads(weights.metadata[_IMPORTED])
-    except ValueError:
-        origin = {}
-    backbone = origin.get("backbone", "")
+    backbone = _origin(weights).get("backbone", "")
     if not backbone:
         return {_OWN: _own_names(maps)}
     places = {name: weight_map for name, weight_map in maps.items() if weight_map.backbone == backbone}
@@ -149,10 +201,34 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
     }
 
 
-def _check_unseen(weights: WeightFile, config: Config) -> None:
+def _check_beside(weights: WeightFile, config: Config | None, chosen: WeightMap) -> None:
+    """Raises ConfigError where a file's own configuration says otherwise; without one, says what nothing tells."""
+    content, source = None, beside(weights.path)
+    if _IMPORTED in weights.metadata:
+        content, source = _origin(weights).get("config"), weights.path
+    elif source is not None:
+        content = find_model(weights.path).config
+    said = said_by(config.family, content if isinstance(content, dict) else None) if config is not None else None
+    if config is not None and said is not None and (said.keys or said.most):
+        check_keys(config, said, str(source))
+    elif chosen.remark and weights.format != "torchscript":
+        _LOG.info("%s: %s", weights.path, chosen.remark)
+
+
+def _origin(weights: WeightFile) -> dict[str, Any]:
+    """What tools/import_weights.py wrote of the source of a file."""
+    try:
+        found = json.loads(weights.metadata[_IMPORTED])
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_unseen(weights: WeightFile, config: Config, maps: Mapping[str, WeightMap]) -> None:
     """Raises WeightsError where a file says something about its network, and it is set otherwise."""
     describe = getattr(family_module(config.family), "describe_source", None)
-    facts = describe(replace(weights, tensors=strip_wrapper_prefix(weights.tensors)[0])) if describe else None
+    tensors = strip_wrapper_prefix(weights.tensors, maps.values())[0]
+    facts = describe(replace(weights, tensors=tensors)) if describe else None
     if facts is None:
         return
     refuse_contradiction(facts, partial(value_of, config), str(weights.path), "model.")

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mindground.data.dataset import Dataset
 from mindground.errors import CheckpointError, ConfigError, DataError
+from mindground.files.text import printable
+
+try:
+    import fcntl
+except ImportError:  # systems without such locks
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from mindground.config import Config
@@ -71,20 +79,79 @@ class RunFolder:
     def curve(self) -> Path:
         return self.path / "curve.png"
 
+    @property
+    def lock(self) -> Path:
+        """The file that a running training holds: beside the folder, which may be moved aside or deleted."""
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside the block no other process trains in this folder. The lock ends with the process, however it ends.
+
+        Raises:
+            CheckpointError: another process trains here, or the folder of the runs cannot be written.
+        """
+        if fcntl is None:
+            yield
+            return
+        with self._told():
+            self.lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = self._own_lock()
+        try:
+            yield
+        finally:
+            # Whoever waits for it notices that the file is another one.
+            self.lock.unlink(missing_ok=True)
+            stream.close()
+
+    def _own_lock(self) -> BinaryIO:
+        while True:
+            stream = self.lock.open("ab")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                stream.close()
+                raise CheckpointError(
+                    f"another process trains in {printable(self.path, 300)}; wait for its end, or choose another "
+                    "folder with --train.short_comment"
+                ) from error
+            except OSError as error:
+                _LOG.warning("%s: this file system has no locks (%s); start no second training here", self.lock, error)
+                return stream
+            if os.path.exists(self.lock) and os.path.samestat(os.fstat(stream.fileno()), os.stat(self.lock)):
+                return stream
+            # The former owner has removed the file between our opening and our locking it.
+            stream.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the file system refuses, in one sentence."""
+        try:
+            yield
+        except OSError as error:
+            place = printable(error.filename or self.path, 300)
+            raise CheckpointError(
+                f"run folder {printable(self.path, 300)} cannot be used ({place}: {error.strerror or error}); choose "
+                "another with --train.output_dir or --train.experiment_name"
+            ) from error
+
     def open(self, *, fresh: bool) -> None:
-        """Make the folder; a fresh start moves an earlier run of the same name aside instead of mixing with it."""
+        """Make the folder; a fresh start moves an earlier run of the same name aside instead of mixing with it.
+
+        Raises:
+            CheckpointError: the file system refuses it.
+        """
+        with self._told():
+            self._open(fresh)
+
+    def _open(self, fresh: bool) -> None:
         if fresh and (self.last.exists() or self.best.exists() or self.log.exists()):
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
                 number += 1
             self.path.rename(aside)
             _LOG.warning("an earlier run was moved to %s; --train.resume=auto would have continued it", aside)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"run folder {self.path} cannot be made ({error.strerror}); choose another with --train.output_dir"
-            ) from error
+        self.path.mkdir(parents=True, exist_ok=True)
 
 
 def resume_path(train: Any, folder: RunFolder) -> Path | None:

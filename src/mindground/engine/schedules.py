@@ -6,12 +6,15 @@ micro-batches and then never used the result).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
 from mindground.config.schedule import Segment, segments_of
 
-__all__ = ["Segment", "lr_factor", "schedule_list", "segments_of"]
+__all__ = ["Segment", "lr_factor", "name_long_warm_up", "schedule_list", "segments_of", "warm_up_steps"]
+
+_LOG = logging.getLogger("mindground")
 
 
 def lr_factor(segments: Sequence[Segment], step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -36,6 +39,30 @@ def lr_factor(segments: Sequence[Segment], step: int, steps_per_epoch: int, tota
         else:
             begin += length
     return factor
+
+
+def warm_up_steps(segments: Sequence[Segment], steps_per_epoch: int) -> int:
+    """Steps until the rising segments at the start of a schedule end; 0 without one, or where it has no length."""
+    steps = 0
+    for segment in segments:
+        if segment.kind != "linear" or segment.start >= segment.last:
+            break
+        steps = (0 if segment.beside else steps) + (segment.steps or segment.epochs * steps_per_epoch)
+        if segment.beside:
+            break
+    return steps
+
+
+def name_long_warm_up(segments: Sequence[Segment], steps_per_epoch: int, total_steps: int) -> None:
+    """Warns where the warm-up is not over when the run ends."""
+    steps = warm_up_steps(segments, steps_per_epoch)
+    if steps >= total_steps:
+        _LOG.warning(
+            "the warm-up lasts %d steps and the run %d: the full learning rate is never reached; lower "
+            "train.warmup_steps, or train longer",
+            steps,
+            total_steps,
+        )
 
 
 def _factor(segment: Segment, step: int, begin: int, length: int, steps_per_epoch: int, total_steps: int) -> float:

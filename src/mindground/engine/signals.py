@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["RunInterrupted", "StopRequest"]
+__all__ = ["RunInterrupted", "StopRequest", "called"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -19,6 +19,11 @@ class RunInterrupted(Exception):  # noqa: N818 - an orderly end, not an error
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+def called(number: int) -> str:
+    """What a signal is called in a message."""
+    return "Ctrl-C" if number == signal.SIGINT else f"signal {number}"
 
 
 class StopRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import mindspore as ms
 import numpy as np
 
 from mindground.engine.assemble import RunParts, assemble
-from mindground.engine.checkpoint import Contents, read_checkpoint, save_checkpoint
+from mindground.engine.checkpoint import Contents, check_finite, read_checkpoint, save_checkpoint
 from mindground.engine.ema import averaged_weights
 from mindground.engine.evaluator import evaluate
 from mindground.engine.features import FeatureLoader, open_stores
@@ -21,10 +22,11 @@ from mindground.engine.logs import RunLog
 from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rate
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
-from mindground.engine.schedules import lr_factor, segments_of
-from mindground.engine.signals import RunInterrupted, StopRequest
+from mindground.engine.schedules import lr_factor, name_long_warm_up, segments_of
+from mindground.engine.signals import RunInterrupted, StopRequest, called
 from mindground.engine.step import TrainStep
 from mindground.engine.train_state import TrainState, continued
+from mindground.engine.vocabulary import check_same_sentences
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
 from mindground.metrics import is_better
@@ -78,6 +80,7 @@ class Trainer:
             )
         self.total_steps = self.settings.max_steps or self.settings.max_epochs * self.steps_per_epoch
         self.segments = segments_of(self.settings)
+        name_long_warm_up(self.segments, self.steps_per_epoch, self.total_steps)
         self.folder = RunFolder.of(self.settings)
         self.state = TrainState(
             samples_per_step=self.micro * self.settings.batch_size * comm.size,
@@ -89,7 +92,16 @@ class Trainer:
     # ---- start -------------------------------------------------------------------------------------------------
 
     def run(self) -> Path:
-        """Train to the end and return the run folder; at once if the run is complete already."""
+        """Train to the end and return the run folder; at once if the run is complete already.
+
+        Raises:
+            CheckpointError: another process trains in the folder, or the file system refuses it.
+        """
+        with self.folder.locked() if self.leads else nullcontext():
+            return self._run()
+
+    def _run(self) -> Path:
+        self.comm.barrier()  # no rank looks for a checkpoint before the first one has the folder
         resumed = self._start()
         if self.state.step >= self.total_steps and not self._owes_evaluation():
             _LOG.info("the run in %s is complete (%d steps)", self.folder.path, self.state.step)
@@ -117,6 +129,8 @@ class Trainer:
         if contents is not None:
             check_same_run(contents.config, self.config, contents.path, contents.schema)
             check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
+            check_same_sentences(contents.state, self.parts.sentences, contents.path)
+            check_finite(contents)
             self.state = continued(self.state, contents.state, self.settings.batch_size * self.comm.size)
             if self.state.step >= self.total_steps and not self._owes_evaluation():
                 return True
@@ -215,7 +229,9 @@ class Trainer:
         self.comm.barrier()
         curves = self.parts.task.curve_names(self.parts.metrics)
         since = self.state.step if resumed else None
-        self.log = RunLog(self.folder, writes=self.leads, curves=curves, since=since)
+        self.log = RunLog(
+            self.folder, writes=self.leads, curves=curves, since=since, evaluated=self.state.evaluated_step
+        )
         self._name_what_is_left_out()
         for name, (rate, decay) in self.step.optimizer.groups_by_name.items():
             _LOG.info("group %s: learning rate %g, weight decay %g", name, rate, decay)
@@ -358,8 +374,9 @@ class Trainer:
             self.parts.tokenizer,
             {
                 **asdict(self.state),
-                "complete": self.state.step >= self.total_steps,
+                "complete": self.state.step >= self.total_steps and not self._owes_evaluation(),
                 "data_fingerprint": self.parts.data_fingerprint,
+                "sentences": self.parts.sentences,
                 "categories": {str(number): name for number, name in self.parts.categories.items()},
             },
             extra=extra,
@@ -371,7 +388,7 @@ class Trainer:
         self._save_last()
         number = self.comm.broadcast_object(self.stop.signal) or 15
         raise RunInterrupted(
-            f"stopped by signal {number} after step {self.state.step}, saved {self.folder.last}; "
+            f"stopped by {called(int(number))} after step {self.state.step}, saved {self.folder.last}; "
             "continue with --train.resume=auto",
             128 + int(number),
         )

@@ -1,18 +1,35 @@
-"""The names that a weight file may use, and the function that handles each of them. No name is ever imported."""
+"""What names in a pickle become: names, objects kept as data, and arrays under construction. Nothing is imported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindground.errors import WeightsError
-from mindground.files._tensors import BFLOAT16, TORCH_DTYPES, StorageRef, TensorRef
+from mindground.files._budget import Budget
+from mindground.files._sizes import checked_count, checked_sizes
+from mindground.files._tensors import BFLOAT16
+from mindground.files.short import short
 
-__all__ = ["ALLOWED", "Buildable", "Call", "Global", "Instance", "NumpyArray", "canonical", "storage_kind"]
+if TYPE_CHECKING:
+    from mindground.files._keys import Keys
+
+__all__ = [
+    "Buildable",
+    "Call",
+    "Global",
+    "Instance",
+    "NumpyArray",
+    "NumpyType",
+    "STORAGES",
+    "array_from_bytes",
+    "canonical",
+    "named",
+    "storage_kind",
+]
 
 
 @dataclass(frozen=True)
@@ -31,8 +48,8 @@ class Global:
 class Buildable:
     """A value whose state follows in the pickle after its construction."""
 
-    def build(self, state: Any) -> None:
-        """Take the state."""
+    def build(self, state: Any, budget: Budget) -> None:
+        """Take the state; copies of what it holds are counted in `budget`."""
         raise TypeError(f"{type(self).__name__} takes no state")
 
 
@@ -46,17 +63,17 @@ class Instance(Buildable):
     items: list[Any] = field(default_factory=list)
     mapping: dict[Any, Any] = field(default_factory=dict)
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any, budget: Budget) -> None:
         self.state = state
 
 
 @dataclass(eq=False)
-class _NumpyType(Buildable):
+class NumpyType(Buildable):
     """A numpy type; its state may only set the byte order."""
 
     dtype: np.dtype
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any, budget: Budget) -> None:
         order, parts, names = state[1], state[2], state[3]
         if parts is not None or names is not None:
             raise ValueError("a numpy type with fields")
@@ -70,9 +87,9 @@ class NumpyArray(Buildable):
 
     value: np.ndarray | None = None
 
-    def build(self, state: Any) -> None:
+    def build(self, state: Any, budget: Budget) -> None:
         _, shape, kind, fortran, raw = state
-        self.value = _from_bytes(raw, kind, shape, "F" if fortran else "C")
+        self.value = array_from_bytes(raw, kind, shape, "F" if fortran else "C", budget)
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,8 @@ class Call:
         path: the file, for messages.
         again: calls another allowed name.
         nested: reads a torch file stored as bytes.
+        budget: counts copies.
+        keys: verifies keys and members before they are hashed.
     """
 
     target: Global
@@ -92,6 +111,12 @@ class Call:
     path: Path
     again: Callable[[Any, Any], Any]
     nested: Callable[[bytes], Any] | None
+    budget: Budget
+    keys: Keys
+
+    def copied(self, size: int) -> None:
+        """Count a copy of `size` bytes."""
+        self.budget.spend(size, f"a call of {self.target.full}")
 
 
 def canonical(module: str, name: str) -> tuple[str, str]:
@@ -102,7 +127,7 @@ def canonical(module: str, name: str) -> tuple[str, str]:
     return module, name
 
 
-_STORAGES = {
+STORAGES: dict[str, str] = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
     "HalfStorage": "float16",
@@ -118,6 +143,7 @@ _STORAGES = {
     "UntypedStorage": "untyped",
     "_UntypedStorage": "untyped",
 }
+"""Class of a torch storage -> its kind of number."""
 
 
 def storage_kind(storage: Any) -> str:
@@ -126,218 +152,40 @@ def storage_kind(storage: Any) -> str:
     Raises:
         ValueError: not a storage class.
     """
-    if not isinstance(storage, Global) or storage.name not in _STORAGES:
-        raise ValueError(f"unknown storage class {storage!r}")
-    return _STORAGES[storage.name]
+    if type(storage) is not Global or storage.name not in STORAGES:
+        raise ValueError(f"unknown storage class {named(storage)}")
+    return STORAGES[storage.name]
 
 
-def _from_bytes(raw: Any, kind: Any, shape: Any, order: str) -> np.ndarray:
-    if not isinstance(kind, _NumpyType) or kind.dtype.hasobject:
+def named(value: Any) -> str:
+    """A value in a message, where a name is expected."""
+    return value.full if type(value) is Global else short(value)
+
+
+def array_from_bytes(raw: Any, kind: Any, shape: Any, order: str, budget: Budget) -> np.ndarray:
+    """A numpy array of the shape and type that a pickle states, as a view of its bytes where that is possible.
+
+    Raises:
+        ValueError: bytes, shape and type do not agree, or the type holds Python objects.
+        WeightsError: the copies exceed the budget.
+    """
+    if not isinstance(kind, NumpyType) or kind.dtype.hasobject:
         raise ValueError("a numpy array of Python objects")
-    # Python 2 wrote raw bytes as text; read as latin1, each character is one byte again.
-    data = raw.encode("latin1") if isinstance(raw, str) else raw
-    if not isinstance(data, bytes):
+    if type(raw) is str:
+        # Python 2 wrote raw bytes as text; read as latin1, each character is one byte again.
+        budget.spend(len(raw), "an array's bytes")
+        raw = raw.encode("latin1")
+    if type(raw) is not bytes:
         raise ValueError(f"array data of type {type(raw).__name__}")
-    sizes = tuple(int(n) for n in shape)
-    count = int(np.prod(sizes, dtype=object)) if sizes else 1
-    if min(sizes, default=0) < 0 or count * kind.dtype.itemsize != len(data):
-        raise ValueError(f"array {sizes} of {kind.dtype} with {len(data)} bytes")
-    array = np.frombuffer(data, dtype=kind.dtype).reshape(sizes, order="F" if order == "F" else "C")
+    sizes = checked_sizes(shape)
+    count = checked_count(sizes)
+    if count * kind.dtype.itemsize != len(raw):
+        raise ValueError(f"array {sizes} of {kind.dtype} with {len(raw)} bytes")
+    if not raw:
+        return np.zeros(sizes, kind.dtype.newbyteorder("="))
+    array = np.frombuffer(raw, dtype=kind.dtype).reshape(sizes, order="F" if order == "F" else "C")
+    if not array.dtype.isnative:
+        budget.spend(len(raw), "an array's bytes")
     # A type without an explicit byte order: MindSpore refuses an explicit native one.
     native = np.dtype(array.dtype.newbyteorder("=").str)
     return array.view(native) if array.dtype.isnative else array.astype(native)
-
-
-# -- torch ---------------------------------------------------------------------------------------------------------
-
-
-def _tensor(call: Call) -> TensorRef:
-    storage, offset, size, stride = call.args[:4]
-    return _window(storage, offset, size, stride, None)
-
-
-def _tensor_v3(call: Call) -> TensorRef:
-    storage, offset, size, stride = call.args[:4]
-    kind = call.args[6]
-    if not isinstance(kind, Global) or kind.name not in TORCH_DTYPES:
-        raise WeightsError(f"{call.path}: tensors of type {getattr(kind, 'full', kind)} cannot be read; convert them")
-    return _window(storage, offset, size, stride, TORCH_DTYPES[kind.name])
-
-
-def _window(storage: Any, offset: Any, size: Any, stride: Any, kind: str | None) -> TensorRef:
-    if not isinstance(storage, StorageRef):
-        raise ValueError("a tensor without a storage")
-    kind = kind or storage.kind
-    if kind == "untyped":
-        raise ValueError("a tensor without a type")
-    return TensorRef(storage, int(offset), tuple(int(n) for n in size), tuple(int(n) for n in stride), kind)
-
-
-def _parameter(call: Call) -> Any:
-    return call.args[0]
-
-
-def _from_type(call: Call) -> Any:
-    return call.again(call.args[0], call.args[2])
-
-
-def _storage_from_bytes(call: Call) -> Any:
-    (data,) = call.args
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if call.nested is None or not isinstance(raw, bytes):
-        raise ValueError("a torch file inside another one, too deep")
-    return call.nested(raw)
-
-
-def _torch_array(call: Call) -> Any:
-    return call.args[0]
-
-
-# -- numpy and Python ----------------------------------------------------------------------------------------------
-
-
-def _numpy_reconstruct(call: Call) -> NumpyArray:
-    return NumpyArray()
-
-
-def _numpy_dtype(call: Call) -> _NumpyType:
-    code = call.args[0]
-    code = code.name if isinstance(code, Global) else code
-    if not isinstance(code, str) or len(code) > 16 or "," in code:
-        raise ValueError(f"numpy type {code!r}")
-    return _NumpyType(np.dtype(code))
-
-
-def _numpy_scalar(call: Call) -> Any:
-    kind, raw = call.args
-    return _from_bytes(raw, kind, (), "C").item()
-
-
-def _numpy_frombuffer(call: Call) -> NumpyArray:
-    raw, kind, shape, order = call.args
-    return NumpyArray(_from_bytes(raw, kind, shape, order))
-
-
-def _mapping(call: Call) -> dict[Any, Any]:
-    return dict(call.args[0]) if call.args else {}
-
-
-def _default_mapping(call: Call) -> dict[Any, Any]:
-    return {}
-
-
-def _list(call: Call) -> list[Any]:
-    return list(call.args[0]) if call.args else []
-
-
-def _tuple(call: Call) -> tuple[Any, ...]:
-    return tuple(call.args[0]) if call.args else ()
-
-
-def _set(call: Call) -> set[Any]:
-    return set(call.args[0]) if call.args else set()
-
-
-def _encode(call: Call) -> bytes:
-    text, encoding = call.args
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes written as {encoding!r}")
-    return str(text).encode("latin1")
-
-
-def _bytes(call: Call) -> bytes:
-    if not call.args:
-        return b""
-    data = call.args[0]
-    if not isinstance(data, (bytes, str)):
-        raise ValueError("bytes made from something else than bytes")
-    return data.encode("latin1") if isinstance(data, str) else data
-
-
-def _reconstructor(call: Call) -> Any:
-    return call.again(call.args[0], ())
-
-
-def _instance(call: Call) -> Instance:
-    return Instance(call.target.full, call.args)
-
-
-def _first(call: Call) -> Any:
-    return call.args[0]
-
-
-def _name_only(call: Call) -> Any:
-    raise ValueError(f"{call.target.full} is called, although weight files only mention it")
-
-
-_INERT = (
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    "collections.deque",
-    "datetime.date",
-    "datetime.datetime",
-    "datetime.timedelta",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
-    "pathlib.PurePosixPath",
-    "pathlib.PureWindowsPath",
-    "torch.device",
-    "torch.optim.lr_scheduler.LambdaLR",
-    "torch.optim.lr_scheduler.MultiStepLR",
-    "torch.optim.lr_scheduler.StepLR",
-    "easydict.EasyDict",
-    "yacs.config.CfgNode",
-    "detectron2.config.config.CfgNode",
-    "addict.addict.Dict",
-    "mmcv.utils.config.ConfigDict",
-    "mmengine.config.config.ConfigDict",
-    "mmengine.logging.history_buffer.HistoryBuffer",
-)
-
-ALLOWED: dict[str, Callable[[Call], Any]] = {
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_v3,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch._utils._rebuild_device_tensor_from_numpy": _torch_array,
-    "torch._tensor._rebuild_from_type_v2": _from_type,
-    "torch.storage._load_from_bytes": _storage_from_bytes,
-    "torch.Size": _tuple,
-    "torch.Tensor": _name_only,
-    "torch.nn.parameter.Parameter": _name_only,
-    "torch.jit._pickle.build_intlist": _list,
-    "torch.jit._pickle.build_doublelist": _list,
-    "torch.jit._pickle.build_boollist": _list,
-    "torch.jit._pickle.build_tensorlist": _list,
-    "torch.jit._pickle.restore_type_tag": _first,
-    "numpy.core.multiarray._reconstruct": _numpy_reconstruct,
-    "numpy.core.multiarray.scalar": _numpy_scalar,
-    "numpy.core.numeric._frombuffer": _numpy_frombuffer,
-    "numpy.dtype": _numpy_dtype,
-    "numpy.ndarray": _name_only,
-    "collections.OrderedDict": _mapping,
-    "collections.Counter": _mapping,
-    "collections.defaultdict": _default_mapping,
-    "builtins.dict": _mapping,
-    "builtins.list": _list,
-    "builtins.tuple": _tuple,
-    "builtins.set": _set,
-    "builtins.frozenset": _set,
-    "builtins.bytearray": _bytes,
-    "builtins.bytes": _bytes,
-    "builtins.int": _name_only,
-    "builtins.float": _name_only,
-    "builtins.str": _name_only,
-    "builtins.object": _name_only,
-    "_codecs.encode": _encode,
-    "copyreg._reconstructor": _reconstructor,
-    **{f"torch.{name}": _name_only for name in _STORAGES},
-    **{f"torch.cuda.{name}": _name_only for name in _STORAGES},
-    **{f"torch.storage.{name}": _name_only for name in ("UntypedStorage", "_UntypedStorage")},
-    **{f"torch.{name}": _name_only for name in TORCH_DTYPES},
-    **{f"numpy.{name}": _name_only for name in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool_")},
-    **{name: _instance for name in _INERT},
-}
-"""Full name -> the function to run where the pickle calls it; a listed name may also appear uncalled."""

@@ -9,13 +9,17 @@ A tensor above the writer's slice size is stored as several values with the same
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mindground.errors import WeightsError
+from mindground.files._budget import why
+from mindground.files._sizes import MOST_DIMENSIONS, checked_count
 from mindground.files._tensors import widen_bfloat16
+from mindground.files.short import short
 
 __all__ = ["starts_like_ckpt", "read_mindspore_ckpt"]
 
@@ -38,6 +42,9 @@ _DTYPES = {
 }
 
 
+_LONGEST_TAG = 4096
+
+
 class _CutOffError(ValueError):
     """The bytes end inside a field."""
 
@@ -55,16 +62,15 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _fields(data: memoryview) -> list[tuple[int, Any]]:
-    """(field number, value) pairs of one message; nested messages are views."""
-    found: list[tuple[int, Any]] = []
+def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
+    """(field number, value) pairs of one message, one by one; nested messages are views."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(data, at)
-            found.append((number, value))
+            yield number, value
             continue
         if wire == 2:
             length, at = _varint(data, at)
@@ -74,9 +80,8 @@ def _fields(data: memoryview) -> list[tuple[int, Any]]:
             raise ValueError(f"wire type {wire}")
         if number == 0 or at + length > len(data):
             raise _CutOffError("a field extends beyond the end")
-        found.append((number, data[at : at + length]))
+        yield number, data[at : at + length]
         at += length
-    return found
 
 
 def _dims(values: list[Any]) -> tuple[int, ...]:
@@ -86,9 +91,10 @@ def _dims(values: list[Any]) -> tuple[int, ...]:
             dims.append(value)
             continue
         at = 0
-        while at < len(value):  # packed form
+        while at < len(value) and len(dims) <= MOST_DIMENSIONS:  # packed form
             number, at = _varint(value, at)
             dims.append(number)
+    checked_count(dims)
     return tuple(dims)
 
 
@@ -126,7 +132,8 @@ def read_mindspore_ckpt(path: Path) -> tuple[dict[str, np.ndarray], dict[str, An
             parts.setdefault(tag, []).append(content)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise WeightsError(
-            f"{path}: not a whole MindSpore checkpoint of {len(data)} bytes ({error}); cut off, damaged or encrypted"
+            f"{path}: not a whole MindSpore checkpoint of {len(data)} bytes ({why(error)}); it is cut off, "
+            "damaged or encrypted"
         ) from error
     tensors: dict[str, np.ndarray] = {}
     metadata: dict[str, Any] = {}
@@ -148,30 +155,50 @@ def _text(raw: bytes) -> str:
 
 
 def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
-    fields = _fields(message)
-    tag = bytes(dict(fields)[1]).decode("utf-8")
-    inner = dict(fields).get(2)
-    if inner is None:
-        raise ValueError(f"{tag!r} is a hash table, which is not supported")
-    tensor = _fields(inner)
-    single = dict(tensor)
-    dims = _dims([value for number, value in tensor if number == 1])
-    content = single.get(3, memoryview(b""))
-    return tag, bytes(single[2]).decode("utf-8"), dims, content
+    fields = dict(_fields(message))
+    tag = _bytes(fields, 1).decode("utf-8")
+    if not 0 < len(tag) <= _LONGEST_TAG:
+        raise ValueError(f"a name of {len(tag)} characters")
+    if 2 not in fields:
+        raise ValueError(f"{short(tag)} is a hash table, which is not supported")
+    single: dict[int, Any] = {}
+    sizes: list[Any] = []
+    for number, value in _fields(_view(fields, 2)):
+        single[number] = value
+        if number == 1:
+            sizes.append(value)
+        if len(sizes) > MOST_DIMENSIONS:
+            raise ValueError(f"{short(tag)} has more than {MOST_DIMENSIONS} dimensions")
+    dims = _dims(sizes)
+    content = _view(single, 3) if 3 in single else memoryview(b"")
+    return tag, _bytes(single, 2).decode("utf-8"), dims, content
+
+
+def _view(fields: dict[int, Any], number: int) -> memoryview:
+    """A field that holds bytes; a number in its place would be a length for `bytes`."""
+    value = fields[number]
+    if not isinstance(value, memoryview):
+        raise ValueError(f"field {number} is a number")
+    return value
+
+
+def _bytes(fields: dict[int, Any], number: int) -> bytes:
+    return bytes(_view(fields, number))
 
 
 def _array(path: Path, tag: str, kind: str, dims: tuple[int, ...], data: memoryview) -> np.ndarray:
     if kind not in _DTYPES:
-        raise WeightsError(f"{path}: tensor {tag!r} is of type {kind}, which is not supported; re-save it as Float32")
+        raise WeightsError(
+            f"{path}: tensor {short(tag)} is of type {short(kind)}, which is not supported; re-save it as Float32"
+        )
     dtype = np.dtype(_DTYPES[kind])
     if dims == (0,) and len(data) == dtype.itemsize:
         dims = ()  # how MindSpore writes scalars
-    count = int(np.prod(dims, dtype=object)) if dims else 1
-    if count * dtype.itemsize != len(data):
+    if checked_count(dims) * dtype.itemsize != len(data):
         raise WeightsError(
-            f"{path}: tensor {tag!r} {dims} of {kind} has {len(data)} bytes; the file is cut off or damaged"
+            f"{path}: tensor {short(tag)} {dims} of {kind} has {len(data)} bytes; the file is cut off or damaged"
         )
     array = np.frombuffer(data, dtype=dtype).reshape(dims)
     if kind == "BFloat16":
-        return widen_bfloat16(array.astype(np.uint16))
+        return widen_bfloat16(array)
     return array.astype(dtype.newbyteorder("="), copy=False)

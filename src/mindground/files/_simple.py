@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mindground.errors import UnsafeFileError, WeightsError
-from mindground.files._pickle import BROKEN
+from mindground.errors import WeightsError
+from mindground.files._budget import BROKEN, why
+from mindground.files._sizes import checked_count, checked_sizes
 from mindground.files._tensors import widen_bfloat16
 from mindground.files._torch_zip import check_sizes
+from mindground.files.npy import NPY_DAMAGE, read_npy_stream
+from mindground.files.short import short
 
 __all__ = ["read_npz", "read_safetensors", "safetensors_header"]
 
@@ -48,33 +50,15 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         if part.is_dir():
             continue
         name = part.filename.removesuffix(".npy")
+        where = f"{path}: array {short(name)}"
         try:
             with archive.open(part) as stream:
-                tensors[name] = _read_npy(path, name, stream, part.file_size)
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, *BROKEN) as error:
-            raise WeightsError(f"{path}: array {name!r} is damaged or cut off ({error}); download it again") from error
+                tensors[name] = read_npy_stream(
+                    stream, part.file_size, kinds="biufcSU", max_bytes=part.file_size, name=where
+                )
+        except NPY_DAMAGE as error:
+            raise WeightsError(f"{where} is damaged or cut off ({why(error)}); download it again") from error
     return tensors
-
-
-def _read_npy(path: Path, name: str, stream: Any, size: int) -> np.ndarray:
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"numpy format {version}")
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
-    if dtype.hasobject:
-        raise UnsafeFileError(
-            f"{path}: refused, because array {name!r} holds Python objects, which are a numpy.object pickle; "
-            "re-save it with numbers only"
-        )
-    count = int(np.prod(shape, dtype=object)) if shape else 1
-    if count * dtype.itemsize > size:
-        raise ValueError(f"{shape} of {dtype} in {size} bytes")
-    data = stream.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{len(data)} of {count * dtype.itemsize} bytes")
-    array = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-    return np.ascontiguousarray(array, dtype=dtype.newbyteorder("=")).reshape(shape)
 
 
 def safetensors_header(path: Path) -> tuple[dict[str, Any], int] | None:
@@ -96,7 +80,7 @@ def safetensors_header(path: Path) -> tuple[dict[str, Any], int] | None:
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: the safetensors header is damaged ({error}); download it again") from error
+        raise WeightsError(f"{path}: the safetensors header is damaged ({why(error)}); download it again") from error
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: the safetensors header is not a table; download it again")
     return header, length + 8
@@ -110,6 +94,8 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
     """
     size = path.stat().st_size - start
     metadata = header.get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise WeightsError(f"{path}: the safetensors metadata {short(metadata)} is no table of texts; get it again")
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     tensors: dict[str, np.ndarray] = {}
     position = 0
@@ -119,33 +105,33 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
             stream.seek(start)
             for name, entry in ordered:
                 first, last = entry["data_offsets"]
-                if first != position or last < first or last > size:
+                if type(first) is not int or type(last) is not int or first != position or not first <= last <= size:
                     raise WeightsError(
-                        f"{path}: tensor {name!r} should be at {first}:{last} of {size} bytes; "
+                        f"{path}: tensor {short(name)} should be at {short(first)}:{short(last)} of {size} bytes; "
                         "the file is cut off or damaged, download it again"
                     )
                 tensors[name] = _plain_array(path, name, entry, stream.read(last - first))
                 position = last
     except BROKEN as error:
-        raise WeightsError(f"{path}: the safetensors header is damaged ({error}); download it again") from error
+        raise WeightsError(f"{path}: the safetensors header is damaged ({why(error)}); download it again") from error
     if position != size:
         raise WeightsError(f"{path}: {size - position} bytes belong to no tensor; the file is damaged")
     return {name: tensors[name] for name in entries}, dict(metadata)
 
 
 def _plain_array(path: Path, name: str, entry: dict[str, Any], data: bytes) -> np.ndarray:
-    code, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
-    if code not in _DTYPES:
+    code, shape = entry["dtype"], checked_sizes(entry["shape"])
+    if type(code) is not str or code not in _DTYPES:
+        kind = code if type(code) is str and code.isalnum() else short(code)
         raise WeightsError(
-            f"{path}: tensor {name!r} is of type {code}, which is not supported; convert it to F16 or F32"
+            f"{path}: tensor {short(name)} is of type {kind}, which is not supported; convert it to F16 or F32"
         )
     dtype = np.dtype(_DTYPES[code])
-    count = int(np.prod(shape, dtype=object)) if shape else 1
-    if min(shape, default=0) < 0 or count * dtype.itemsize != len(data):
+    if checked_count(shape) * dtype.itemsize != len(data):
         raise WeightsError(
-            f"{path}: tensor {name!r} {shape} of {code} does not fit into {len(data)} bytes; file damaged"
+            f"{path}: tensor {short(name)} {shape} of {code} does not fit into {len(data)} bytes; file damaged"
         )
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
     if code == "BF16":
-        return widen_bfloat16(array.astype(np.uint16))
+        return widen_bfloat16(array)
     return array.astype(dtype.newbyteorder("="), copy=False)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from mindground.errors import WeightsError
+from mindground.files._budget import Budget
+from mindground.files._sizes import checked_count
+from mindground.files.short import short
 
-__all__ = ["BFLOAT16", "Budget", "StorageRef", "TORCH_DTYPES", "TensorRef", "as_array", "widen_bfloat16"]
+__all__ = ["BFLOAT16", "StorageRef", "TORCH_DTYPES", "TensorRef", "as_array", "widen_bfloat16"]
 
 BFLOAT16 = "bfloat16"
 """numpy has no such type; its values are read as float32, which represents them exactly."""
@@ -49,36 +51,6 @@ def item_size(kind: str) -> int:
 
 
 @dataclass
-class Budget:
-    """The bytes that a file may take in memory, so that a small file cannot exhaust it.
-
-    Views of what was read cost nothing; only copies (transposed, expanded, bfloat16) are counted.
-    """
-
-    path: Path
-    limit: int
-    used: int = 0
-
-    def spend(self, size: int, what: str) -> None:
-        """Count `size` bytes for `what`.
-
-        Raises:
-            WeightsError: the file asks for far more memory than its own size explains.
-        """
-        self.used += size
-        if self.used > self.limit:
-            raise WeightsError(
-                f"{self.path}: {what} would make this file grow to more than {self.limit} bytes in memory, "
-                "far beyond its size on disk; the file is damaged or hostile, do not use it"
-            )
-
-    @classmethod
-    def for_file(cls, path: Path, size: int) -> Budget:
-        """Sixteen times the file's size and one GiB: more than undamaged files need, less than a decompression bomb."""
-        return cls(path, 16 * size + (1 << 30))
-
-
-@dataclass
 class StorageRef:
     """One flat block of numbers; several tensors may share it.
 
@@ -108,7 +80,7 @@ class StorageRef:
         if self.data is None and self.read is not None:
             self.data = self.read()
         if self.data is None:
-            raise WeightsError(f"storage {self.key!r} is named but not in the file")
+            raise WeightsError(f"storage {short(self.key)} is named but not in the file")
         return self.data
 
 
@@ -125,12 +97,14 @@ class TensorRef:
     @property
     def count(self) -> int:
         """Numbers in the tensor."""
-        return int(np.prod(self.size, dtype=object)) if self.size else 1
+        return checked_count(self.size)
 
 
 def widen_bfloat16(raw: np.ndarray) -> np.ndarray:
-    """uint16 bit patterns of bfloat16 -> the same values as float32."""
-    return (raw.reshape(-1).astype(np.uint32) << 16).view(np.float32).reshape(raw.shape)
+    """uint16 bit patterns of bfloat16 -> the same values as float32, in one copy; any layout."""
+    wide = np.empty(raw.shape, np.uint32)
+    np.left_shift(raw, 16, out=wide, dtype=np.uint32)
+    return wide.view(np.float32)
 
 
 def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
@@ -139,12 +113,13 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     Raises:
         WeightsError: the view reaches outside its storage, or the storage is shorter than stated.
     """
-    size, stride, offset = ref.size, ref.stride, ref.offset
-    if len(size) != len(stride) or offset < 0 or min((*size, *stride), default=0) < 0:
-        raise WeightsError(f"{budget.path}: tensor {name!r} has an impossible layout {size}, {stride}; file damaged")
-    carrier = np.dtype(np.uint16) if ref.kind == BFLOAT16 else np.dtype(ref.kind)
+    size, stride, offset, shown = ref.size, ref.stride, ref.offset, short(name)
+    if len(size) != len(stride):
+        raise WeightsError(f"{budget.path}: tensor {shown} has an impossible layout {size}, {stride}; file damaged")
+    bfloat16 = ref.kind == BFLOAT16
+    carrier = np.dtype(np.uint16) if bfloat16 else np.dtype(ref.kind)
     if not ref.count:  # PyTorch allows any offset for an empty tensor
-        return np.zeros(size, np.float32 if ref.kind == BFLOAT16 else carrier)
+        return np.zeros(size, np.float32 if bfloat16 else carrier)
     data = ref.storage.bytes()
     width = item_size(ref.kind)
     start = ref.storage.start * item_size(ref.storage.kind)
@@ -152,16 +127,16 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= available:
         raise WeightsError(
-            f"{budget.path}: tensor {name!r} {size} reaches number {last} of a storage with {available}; "
+            f"{budget.path}: tensor {shown} {size} reaches number {last} of a storage with {available}; "
             "the file is cut off or damaged, download it again"
         )
     stored = carrier.newbyteorder(">" if ref.storage.big_endian else "<")
     flat = np.frombuffer(data, dtype=stored, count=last - offset + 1, offset=start + offset * width)
     view = np.lib.stride_tricks.as_strided(flat, size, [step * width for step in stride], writeable=False)
-    if ref.kind == BFLOAT16:
-        budget.spend(ref.count * 6, f"tensor {name!r} {size}")
-        return widen_bfloat16(np.ascontiguousarray(view).astype(np.uint16, copy=False).reshape(size))
+    if bfloat16:
+        budget.spend(ref.count * 4, f"tensor {shown} {size}")
+        return widen_bfloat16(view)
     if view.flags.c_contiguous and stored.isnative:
         return view.view(carrier)  # MindSpore refuses a type with an explicit native byte order
-    budget.spend(ref.count * width, f"tensor {name!r} {size}")
-    return np.ascontiguousarray(view).astype(carrier).view(carrier).reshape(size)
+    budget.spend(ref.count * width, f"tensor {shown} {size}")
+    return view.astype(carrier, order="C").view(carrier)

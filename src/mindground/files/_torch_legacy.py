@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mindground.errors import WeightsError
-from mindground.files._globals import storage_kind
-from mindground.files._pickle import ByteStream, Machine
+from mindground.files._budget import Budget
+from mindground.files._opcodes import Source
+from mindground.files._pickle import Machine
+from mindground.files._references import storage_reference
 from mindground.files._tensors import StorageRef, item_size
+from mindground.files.short import short
 
-__all__ = ["LEGACY_MAGIC", "read_torch_legacy"]
+__all__ = ["LEGACY_MAGIC", "is_legacy", "nested_reader", "read_torch_legacy"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_INNER_GROWTH = 16
+_INNER_START = 8192
 
 
 class _Storages:
@@ -28,51 +31,63 @@ class _Storages:
         self._views: list[tuple[StorageRef, StorageRef]] = []
 
     def __call__(self, reference: Any) -> StorageRef:
-        if type(reference) is not tuple or len(reference) < 5 or reference[0] != "storage":
-            kind = reference[0] if type(reference) is tuple and reference else reference
-            raise WeightsError(
-                f"{self._path}: holds a whole pickled module ({str(kind)[:40]}), not a dictionary of tensors; "
-                "save its state_dict() instead"
-            )
-        _, storage, key, _, count = reference[:5]
-        view = reference[5] if len(reference) > 5 else None
-        key = str(key)
+        kind, key, count, view = storage_reference(self._path, reference)
         root = self.roots.get(key)
         if root is None:
-            root = self.roots[key] = StorageRef(key, storage_kind(storage), int(count))
+            root = self.roots[key] = StorageRef(key, kind, count)
         if view is None:
             return root
-        part = StorageRef(key, root.kind, int(view[2]), start=int(view[1]))
-        if part.start < 0 or part.count < 0 or part.start + part.count > root.count:
-            raise WeightsError(f"{self._path}: a view reaches outside storage {key!r}; the file is damaged")
+        start, length = view
+        if start + length > root.count:
+            raise WeightsError(f"{self._path}: a view reaches outside storage {short(key)}; the file is damaged")
+        part = StorageRef(key, root.kind, length, start=start)
         self._views.append((part, root))
         return part
 
-    def fill(self, keys: Any, stream: ByteStream) -> None:
-        """Read the raw bytes in the order of `keys`."""
-        if type(keys) is not list or len(set(map(str, keys))) != len(keys):
+    def fill(self, keys: Any, data: Source, at: int) -> None:
+        """Take the raw bytes, which start at `at`, in the order of `keys`."""
+        if type(keys) is not list or not all(type(key) in (str, int) for key in keys):
             raise WeightsError(f"{self._path}: the list of storages is damaged; download the file again")
-        for key in map(str, keys):
-            head = stream.read(8)
+        names = [key if type(key) is str else short(key) for key in keys]
+        if len(set(names)) != len(names):
+            raise WeightsError(f"{self._path}: the list of storages is damaged; download the file again")
+        for key in names:
+            shown, head = short(key), data[at : at + 8]
             if len(head) < 8:
-                raise WeightsError(f"{self._path}: cut off before storage {key!r}; download it again")
-            (count,) = struct.unpack("<q", head)
+                raise WeightsError(f"{self._path}: cut off before storage {shown}; download it again")
+            count = int.from_bytes(head, "little", signed=True)
             root = self.roots.get(key)
             if root is None or root.count != count:
-                raise WeightsError(f"{self._path}: storage {key!r} of {count} numbers does not match the pickle")
+                raise WeightsError(f"{self._path}: storage {shown} of {count} numbers does not match the pickle")
             wanted = count * item_size(root.kind)
-            root.data = stream.read(wanted) if wanted else b""
+            root.data = data[at + 8 : at + 8 + wanted]
             if len(root.data) < wanted:
                 raise WeightsError(
-                    f"{self._path}: cut off inside storage {key!r} ({len(root.data)} of {wanted} bytes); "
+                    f"{self._path}: cut off inside storage {shown} ({len(root.data)} of {wanted} bytes); "
                     "download it again"
                 )
+            at += 8 + wanted
         for part, root in self._views:
             part.data = root.data
 
 
-def read_torch_legacy(stream: ByteStream, path: Path, depth: int = 0) -> tuple[Any, set[str]]:
-    """Contents of a legacy file; `stream` is positioned at its start.
+def is_legacy(head: bytes, path: Path) -> bool:
+    """Whether the first 32 bytes are those of a legacy torch file."""
+    try:
+        magic = Machine(head[:32], path, Budget(path, 32)).load()
+    except WeightsError:
+        return False
+    return type(magic) is int and magic == LEGACY_MAGIC
+
+
+def read_torch_legacy(data: Source, path: Path, budget: Budget, depth: int = 0) -> tuple[Any, set[str]]:
+    """Contents of a legacy file.
+
+    Args:
+        data: the whole file.
+        path: it, or the file that holds it, for messages.
+        budget: what the file may still take in memory.
+        depth: 1 for a file inside a pickle; one inside that is refused.
 
     Returns:
         The top object with tensors as references, and names of inert objects.
@@ -81,19 +96,29 @@ def read_torch_legacy(stream: ByteStream, path: Path, depth: int = 0) -> tuple[A
         UnsafeFileError: it names something that is not allowed.
         WeightsError: damaged, cut off, or not such a file.
     """
-    magic = Machine(stream, path).load()
-    protocol = Machine(stream, path).load() if magic == LEGACY_MAGIC else None
-    if magic != LEGACY_MAGIC or protocol != _PROTOCOL:
-        raise WeightsError(f"{path}: not a PyTorch file (magic number {str(magic)[:40]}, protocol {protocol})")
-    Machine(stream, path).load()  # the writer's byte order and integer sizes; storages are always little-endian
+    # An inner file gets what its own bytes explain, and not 64 MiB each time.
+    most = _INNER_GROWTH * len(data) + _INNER_START if depth else 0
+    head: list[Any] = []
+    at = 0
+    for _ in range(3):  # magic number, protocol, the writer's integer sizes; storages are always little-endian
+        machine = Machine(data, path, budget, start=at, most=most)
+        head.append(machine.load())
+        at = machine.at
+        if type(head[0]) is not int or head[0] != LEGACY_MAGIC:
+            break
+    if len(head) < 3 or type(head[1]) is not int or head[1] != _PROTOCOL:
+        raise WeightsError(f"{path}: not a PyTorch file (it starts with {', '.join(short(v) for v in head[:2])})")
     storages = _Storages(path)
-    machine = Machine(stream, path, storages, nested=nested_reader(path, depth + 1))
+    nested = nested_reader(path, budget, depth + 1)
+    machine = Machine(data, path, budget, start=at, most=most, persistent=storages, nested=nested)
     top = machine.load()
-    storages.fill(Machine(stream, path).load(), stream)
+    keys = Machine(data, path, budget, start=machine.at, most=most)
+    names = keys.load()
+    storages.fill(names, data, keys.at)
     return top, machine.inert
 
 
-def nested_reader(path: Path, depth: int = 0) -> Callable[[bytes], Any] | None:
+def nested_reader(path: Path, budget: Budget, depth: int = 0) -> Callable[[bytes], Any] | None:
     """Reads a torch file stored as bytes inside a pickle (tensors pickled without torch.save); one level deep."""
     if depth > 1:
         return None
@@ -101,6 +126,6 @@ def nested_reader(path: Path, depth: int = 0) -> Callable[[bytes], Any] | None:
     def read(data: bytes) -> Any:
         if data[:2] == b"PK":
             raise WeightsError(f"{path}: holds a zip archive inside a pickle; re-save it with torch.save")
-        return read_torch_legacy(io.BytesIO(data), path, depth)[0]
+        return read_torch_legacy(data, path, budget, depth)[0]
 
     return read

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 from mindground.errors import WeightsError
-from mindground.files._globals import storage_kind
+from mindground.files._budget import Budget, expanded, why
 from mindground.files._pickle import Machine
+from mindground.files._references import storage_reference
 from mindground.files._tensors import StorageRef, item_size
+from mindground.files.short import short
 
 __all__ = ["check_sizes", "main_pickle", "open_archive", "read_torch_zip"]
 
-_MOST_GROWTH = 64
-_SMALL = 256 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
@@ -29,19 +29,25 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     # zipfile raises the last one for a version of the format that it cannot read.
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
-        raise WeightsError(f"{path}: the archive is damaged or cut off ({error}); download it again") from error
+        raise WeightsError(f"{path}: the archive is damaged or cut off ({why(error)}); download it again") from error
 
 
 def check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse an archive whose parts state more bytes than the file can hold.
+    """Refuse an archive whose parts state more bytes than the file can hold, or that PyTorch and numpy do not write.
 
     Raises:
-        WeightsError: the parts are far larger than the file, or overlap.
+        WeightsError: the parts are far larger than the file, overlap, or are compressed by another method than deflate.
     """
     size = path.stat().st_size
+    for part in archive.infolist():
+        if part.compress_type not in _METHODS:
+            raise WeightsError(
+                f"{path}: part {short(part.filename)} is compressed by method {part.compress_type}, which files of "
+                "weights do not use; pack it again without compression"
+            )
     stored = sum(part.file_size for part in archive.infolist() if part.compress_type == zipfile.ZIP_STORED)
     whole = sum(part.file_size for part in archive.infolist())
-    if stored > size or whole > max(_SMALL, _MOST_GROWTH * size):
+    if stored > size or whole > expanded(size):
         raise WeightsError(
             f"{path}: an archive of {size} bytes claims to hold {whole}; it is damaged or hostile, do not use it"
         )
@@ -51,9 +57,9 @@ def _read_part(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except KeyError as error:
-        raise WeightsError(f"{path}: part {name!r} is missing from the archive; download it again") from error
+        raise WeightsError(f"{path}: part {short(name)} is missing from the archive; download it again") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"{path}: part {name!r} is damaged ({error}); download the file again") from error
+        raise WeightsError(f"{path}: part {short(name)} is damaged ({why(error)}); download the file again") from error
 
 
 class _Storages:
@@ -67,23 +73,22 @@ class _Storages:
         self._known: dict[str, StorageRef] = {}
 
     def __call__(self, reference: Any) -> StorageRef:
-        if type(reference) is not tuple or len(reference) < 5 or reference[0] != "storage":
-            raise WeightsError(f"{self._path}: unknown kind of reference {str(reference)[:80]}; not a file of weights")
-        _, storage, key, _, count = reference[:5]
-        kind, key = storage_kind(storage), str(key)
+        kind, key, count, view = storage_reference(self._path, reference)
+        if view is not None:
+            raise ValueError("a view of a storage, which only files from before 1.6 have")
         if key in self._known:
             return self._known[key]
         part = f"{self._folder}{key}"
         try:
             held = self._archive.getinfo(part).file_size
         except KeyError as error:
-            raise WeightsError(f"{self._path}: storage {part!r} is missing; download the file again") from error
+            raise WeightsError(f"{self._path}: storage {short(part)} is missing; download the file again") from error
         if held != count * item_size(kind):
             raise WeightsError(
-                f"{self._path}: storage {part!r} should hold {count} numbers of {kind} but has {held} bytes; "
+                f"{self._path}: storage {short(part)} should hold {count} numbers of {kind} but has {held} bytes; "
                 "the file is damaged, download it again"
             )
-        found = StorageRef(key, kind, int(count), read=self._reader(part), big_endian=self._big_endian)
+        found = StorageRef(key, kind, count, read=self._reader(part), big_endian=self._big_endian)
         self._known[key] = found
         return found
 
@@ -117,7 +122,7 @@ def _top(path: Path, names: set[str]) -> str:
     return tops[0]
 
 
-def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str], bool]:
+def read_torch_zip(path: Path, archive: zipfile.ZipFile, budget: Budget) -> tuple[Any, set[str], bool]:
     """Contents of an archive, with tensors as references into it (keep it open until they are read).
 
     Returns:
@@ -136,6 +141,5 @@ def read_torch_zip(path: Path, archive: zipfile.ZipFile) -> tuple[Any, set[str],
     if order not in (b"little", b"big"):
         raise WeightsError(f"{path}: unknown byte order {order[:20]!r}; the file is damaged")
     storages = _Storages(path, archive, f"{root}data/", order == b"big")
-    stream = io.BytesIO(_read_part(path, archive, top))
-    machine = Machine(stream, path, storages, scripted=scripted)
+    machine = Machine(_read_part(path, archive, top), path, budget, persistent=storages, scripted=scripted)
     return machine.load(), machine.inert, scripted

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mindground.errors import WeightsError
+from mindground.files._budget import Budget
 from mindground.files._globals import Global, Instance, NumpyArray
-from mindground.files._tensors import Budget, StorageRef, TensorRef, as_array
+from mindground.files._tensors import StorageRef, TensorRef, as_array
+from mindground.files.short import short
 
 __all__ = ["unpack"]
 
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "module", "weights", "blobs")
+# Averages come last: where a file holds both, the weights themselves are read.
+_WRAPPERS = tuple(
+    "model state_dict model_state_dict model_state net network module weights blobs params "
+    "model_ema ema_state_dict state_dict_ema model_ema_state_dict ema_model ema params_ema".split()
+)
 # State dicts that some programs keep beside that of the network; their tensors come under this name.
 _BESIDE = ("bert_model",)
 _DATA_PARALLEL = "module."
 _MODULE_STATE = ("training", "_is_full_backward_hook")
-_MOST_NODES = 2_000_000
+_MOST_NODES = 200_000
+_MOST_DESCRIBED = 20_000
 _DEEPEST = 64
+_MOST_WRAPPERS = 8
+_LONGEST_NAME = 4096
 
 
 def unpack(
@@ -35,7 +45,7 @@ def unpack(
         WeightsError: no tensors anywhere, or the object is not a dictionary.
     """
     if scripted:
-        refs, rest = _flatten(top, path)
+        refs, rest = _flatten(top, path, budget)
         if not refs:
             raise WeightsError(
                 f"{path}: a TorchScript archive without parameters; give the file that holds the weights"
@@ -53,17 +63,25 @@ def unpack(
         inner = _wrapper(state)
         if inner is None:
             break
+        if len(wrapped_by) == _MOST_WRAPPERS:
+            raise WeightsError(
+                f"{path}: {'.'.join(wrapped_by)} is wrapped more than {_MOST_WRAPPERS} times, or holds itself; it is "
+                "damaged or hostile, do not use it"
+            )
         wrapped_by.append(inner)
         beside.update({key: state[key] for key in _BESIDE if key in state and _is_state_dict(state[key])})
         metadata.update(_describe({key: value for key, value in state.items() if key != inner and key not in beside}))
         state = state[inner]
-    refs, rest = _flatten(state, path)
+    refs, rest = _flatten(state, path, budget)
     if not refs:
-        keys = ", ".join(str(key)[:40] for key in list(top)[:10])
+        keys = ", ".join(_text(key, 40) for key in islice(top, 10))
         raise WeightsError(f"{path}: no tensors found (keys: {keys or 'none'}); give the file that holds the weights")
     for name, second in beside.items():
-        found, _ = _flatten(second, path)
-        refs.update(_as_part(name, found, refs))
+        part = _as_part(name, _flatten(second, path, budget)[0], refs)
+        twice = next((key for key in part if key in refs), None)
+        if twice is not None:
+            raise WeightsError(f"{path}: two tensors are called {short(twice)}")
+        refs.update(part)
     metadata.update(_describe(rest))
     if wrapped_by:
         metadata["unwrapped"] = ".".join(wrapped_by)
@@ -86,11 +104,19 @@ def _wrapper(state: dict[Any, Any]) -> str | None:
     return None
 
 
-def _holds_tensors(value: Any, depth: int = 0) -> bool:
-    if _is_tensor(value):
-        return True
-    if isinstance(value, dict) and depth < 4:
-        return any(_holds_tensors(item, depth + 1) for item in value.values())
+def _holds_tensors(top: dict[Any, Any]) -> bool:
+    """Whether a dictionary holds a tensor, at most four dictionaries down; shared ones are visited once."""
+    level: list[dict[Any, Any]] = [top]
+    seen = {id(top)}
+    for _ in range(5):
+        below: list[dict[Any, Any]] = []
+        for value in (item for held in level for item in held.values()):
+            if _is_tensor(value):
+                return True
+            if isinstance(value, dict) and id(value) not in seen:
+                seen.add(id(value))
+                below.append(value)
+        level = below
     return False
 
 
@@ -109,7 +135,14 @@ def _as_part(name: str, second: Mapping[str, Any], whole: Mapping[str, Any]) -> 
     return {f"{wrapper}{name}.{key}": value for key, value in second.items()}
 
 
-def _flatten(top: Any, path: Path) -> tuple[dict[str, TensorRef | NumpyArray], dict[str, Any]]:
+def _text(key: Any, characters: int = 80) -> str:
+    """A key as part of a name or a message; only text may be long."""
+    if type(key) is str:
+        return key if len(key) <= characters else short(key, characters)
+    return key.full if isinstance(key, Global) else short(key, characters)
+
+
+def _flatten(top: Any, path: Path, budget: Budget) -> tuple[dict[str, TensorRef | NumpyArray], dict[str, Any]]:
     """Tensors by dotted name, and the other values by dotted name."""
     refs: dict[str, TensorRef | NumpyArray] = {}
     rest: dict[str, Any] = {}
@@ -120,14 +153,20 @@ def _flatten(top: Any, path: Path) -> tuple[dict[str, TensorRef | NumpyArray], d
         nodes += 1
         if nodes > _MOST_NODES or depth > _DEEPEST:
             raise WeightsError(f"{path}: nested too deeply or too often to be a file of weights")
+        if len(prefix) > _LONGEST_NAME:
+            raise WeightsError(
+                f"{path}: the name {short(prefix)} has {len(prefix)} characters; at most {_LONGEST_NAME} are read"
+            )
+        budget.spend(len(prefix), "the sum of its names")
         if _is_tensor(value):
             if prefix in refs:
-                raise WeightsError(f"{path}: two tensors are called {prefix!r}")
+                raise WeightsError(f"{path}: two tensors are called {short(prefix)}")
             refs[prefix] = value
         elif isinstance(value, dict) or (isinstance(value, Instance) and isinstance(value.state, dict)):
             inner = value if isinstance(value, dict) else value.state
             for key, item in inner.items():
-                visit(f"{prefix}.{key}" if prefix else str(key), item, depth + 1)
+                name = _text(key, _LONGEST_NAME)
+                visit(f"{prefix}.{name}" if prefix else name, item, depth + 1)
         elif prefix:
             rest[prefix] = value
 
@@ -140,7 +179,7 @@ def _read(refs: Mapping[str, TensorRef | NumpyArray], path: Path, budget: Budget
     for name, ref in refs.items():
         if isinstance(ref, NumpyArray):
             if ref.value is None:
-                raise WeightsError(f"{path}: array {name!r} has no data; the file is damaged")
+                raise WeightsError(f"{path}: array {short(name)} has no data; the file is damaged")
             tensors[name] = ref.value
         else:
             tensors[name] = as_array(name, ref, budget)
@@ -150,53 +189,78 @@ def _read(refs: Mapping[str, TensorRef | NumpyArray], path: Path, budget: Budget
 def _describe(values: Mapping[Any, Any]) -> dict[str, Any]:
     """Metadata as plain Python values; tensors are counted, not kept."""
     left_out: dict[str, int] = {}
-    budget = [20_000]
+    described_values = _Described()
     described: dict[str, Any] = {}
+    known: dict[int, int] = {}
     for key, value in values.items():
-        before = _count(value, 0, [200_000])
+        before = _count(value, 0, known)
         if before and not isinstance(value, (int, float, str)):
-            left_out[str(key)] = before
+            left_out[_text(key)] = before
         else:
-            described[str(key)] = _plain(value, budget, 0)
+            described[_text(key)] = described_values.plain(value, 0)
     if left_out:
         described["left_out"] = {key: f"{count} tensors" for key, count in left_out.items()}
     return described
 
 
-def _children(value: Any) -> list[Any]:
+def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
-        return list(value.values())
+        return value.values()
     if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
+        return value
     if isinstance(value, Instance):
-        return [*value.args, value.state, *value.items, *value.mapping.values()]
-    return []
+        return (value.args, value.state, value.items, value.mapping)
+    return ()
 
 
-def _count(value: Any, depth: int, budget: list[int]) -> int:
-    budget[0] -= 1
-    if budget[0] < 0 or depth > _DEEPEST:
-        return 0
+def _count(value: Any, depth: int, known: dict[int, int]) -> int:
+    """Tensors inside a value; what is inside a shared or self-referring container is visited once."""
     if _is_tensor(value):
         return 1
-    return sum(_count(item, depth + 1, budget) for item in _children(value))
+    if depth > _DEEPEST or not isinstance(value, (dict, list, tuple, set, frozenset, Instance)):
+        return 0
+    if id(value) not in known:
+        known[id(value)] = 0
+        known[id(value)] = sum(_count(item, depth + 1, known) for item in _children(value))
+    return known[id(value)]
 
 
-def _plain(value: Any, budget: list[int], depth: int) -> Any:
-    budget[0] -= 1
-    if budget[0] < 0 or depth > _DEEPEST:
-        return "..."
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if isinstance(value, dict):
-        return {str(key): _plain(item, budget, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, budget, depth + 1) for item in value]
-    if isinstance(value, Instance):
-        inner = value.state if value.state is not None else (value.mapping or value.items or value.args)
-        return _plain(inner, budget, depth + 1)
-    if isinstance(value, Global):
-        return value.full
-    if isinstance(value, (TensorRef, StorageRef, NumpyArray)):
-        return "<tensor>"
-    return str(value)
+class _Described:
+    """Values as plain Python containers, at most `_MOST_DESCRIBED` of one file."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_DESCRIBED
+        self._open: set[int] = set()
+
+    def plain(self, value: Any, depth: int) -> Any:
+        """One value; what is beyond the limit, or holds itself, is left out."""
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST or id(value) in self._open:
+            return "..."
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
+        if isinstance(value, Global):
+            return value.full
+        if isinstance(value, (TensorRef, StorageRef, NumpyArray)):
+            return "<tensor>"
+        self._open.add(id(value))
+        found = self._container(value, depth + 1)
+        self._open.discard(id(value))
+        return found
+
+    def _container(self, value: Any, depth: int) -> Any:
+        most = max(self._left, 0) + 1
+        if isinstance(value, dict):
+            return {_text(key): self.plain(item, depth) for key, item in islice(value.items(), most)}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self.plain(item, depth) for item in islice(value, most)]
+        if isinstance(value, Instance):
+            return self.plain(_content(value), depth)
+        return short(value)
+
+
+def _content(value: Instance) -> Any:
+    """What an object of an unknown class holds; of OmegaConf's, the setting without its links to the parents."""
+    if value.name.startswith("omegaconf.") and isinstance(value.state, dict):
+        return value.state.get("_content", value.state.get("_val"))
+    return value.state if value.state is not None else (value.mapping or value.items or value.args)

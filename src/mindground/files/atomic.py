@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from mindground.errors import WriteError
+from mindground.files.outputs import note_output, refuse_output
+from mindground.files.text import printable
 
-__all__ = ["atomic_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_file", "json_text", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -22,16 +25,21 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 
     It is written beside its destination under a temporary name, flushed to disk and then renamed, so that readers see
     the old file or the complete new one, also with several writers. After an error the earlier file is unchanged and
-    the unfinished one is removed.
+    the unfinished one is removed. A link at `path` is replaced itself; what it points at is not touched. Inside
+    `outputs.guarded` it replaces no input and no earlier result.
 
     Raises:
-        WriteError: the folder cannot be made, or the disk is full or fails.
+        WriteError: the folder cannot be made, the disk is full or fails, or the file must not be replaced.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise WriteError(f"{printable(path)}: a file name cannot hold the character 0; choose another name")
+    refuse_output(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=".tmp")
+        # Names are limited in bytes; a letter has up to four.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=".tmp")
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             yield cast(BinaryIO, stream)
@@ -40,14 +48,16 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         # `mkstemp` makes private files; ours get the permissions of the user's mask.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        note_output(path)
         _sync_folder(path.parent)
     except OSError as error:
         _remove(temporary)
-        kept = "; the file that was there before is unchanged" if path.exists() else ""
+        name = printable(path, 300)
+        kept = "; the file that was there before is unchanged" if os.path.isfile(path) else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WriteError(f"{path}: the disk is full{kept}; free space or choose another folder") from error
+            raise WriteError(f"{name}: the disk is full{kept}; free space or choose another folder") from error
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}){kept}; choose another folder"
+            f"{name}: cannot be written ({printable(error.strerror or error, 300)}){kept}; choose another folder"
         ) from error
     except BaseException:
         _remove(temporary)
@@ -62,13 +72,29 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a whole file as UTF-8 and return its path. Raises WriteError."""
-    return write_bytes(path, text.encode("utf-8"))
+    """Write a whole file as UTF-8 and return its path; half a surrogate pair becomes \\udXXX. Raises WriteError."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> Path:
-    """Write a JSON file and return its path. Raises WriteError."""
-    return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    """Write a JSON file, see `json_text`, and return its path. Raises WriteError."""
+    return write_text(path, json_text(value, indent=indent) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: numbers that are not finite, which JSON does not have, become null."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _umask() -> int:

@@ -1,53 +1,81 @@
-"""Any image file to RGB bytes: grey, alpha, 16-bit, CMYK, palette, rotated by EXIF.
+"""Any image file to RGB bytes: the one decoder of training, `Predictor(path)`, `predict` and `data_check`.
 
-OpenCV decodes what it decodes exactly (8-bit grey, RGB, RGBA of JPEG, PNG, BMP), Pillow the rest.
-Files are read as bytes first, because OpenCV cannot open paths with non-ASCII letters everywhere.
+JPEG, PNG, BMP, WebP, GIF and PPM are read by Pillow (8-bit JPEG by OpenCV, which is exact and faster), TIFF by rasterio
+where the extra `geo` is installed (`files.rasters` has its rules) and otherwise by Pillow or OpenCV where they read it
+right. Other formats are refused: some decoders of Pillow start other programs (EPS) or have crashed (JPEG 2000).
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image
 
 from mindground.errors import ImageError
+from mindground.files import rasters
+from mindground.files._png import pixel_chunks
+from mindground.files._tiff import TIFF_MAGIC, decode_without_rasterio, read_header
+from mindground.files.pixels import (
+    MAX_PIXELS,
+    band_numbers,
+    check_size,
+    orient,
+    stretch,
+    stretch_range,
+    strips,
+    to_rgb8,
+)
+from mindground.files.rasters import read_geotiff
+from mindground.files.regular import check_regular, one_line, read_regular, shown
 
 __all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "read_image", "to_rgb8"]
 
-# Protects against small files that decode to more memory than the machine has; below Pillow's own limit of 178 million.
-MAX_PIXELS = 170_000_000
-
-# JPEG modes; Pillow has already decoded all other formats when they are found complete.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "PPM")
 _OPENCV_MODES = {"L", "RGB"}
-_DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}
-_EXIF_ORIENTATION, _TIFF_BITS = 0x0112, 258
+_DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+_EXIF_ORIENTATION = 0x0112
+# A progressive JPEG repeats its pixels in scans; so many pixels times scans take seconds and no more.
+_MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
 
 
-def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
+def read_image(path: str | Path, *, apply_exif: bool = True, bands: Sequence[int] | None = None) -> np.ndarray:
     """The image file as (H, W, 3) uint8 RGB.
 
-    Transparent pixels keep their colour. Images of more than 8 bits are scaled by `to_rgb8`.
+    Transparent pixels keep their colour. Images of more than 8 bits are stretched by the rule of `files.pixels`.
 
     Args:
-        path: any file that OpenCV or Pillow can read.
-        apply_exif: rotate the image as its EXIF orientation says.
+        path: a regular file: JPEG, PNG, TIFF, BMP, WebP, GIF or PPM.
+        apply_exif: rotate the image as its EXIF orientation says; a georeferenced TIFF is never rotated.
+        bands: three band numbers from 1 that are red, green and blue, or one that is grey; of the file's bands for
+            TIFF, of red, green and blue for the other formats. None takes those that the file names.
 
     Raises:
-        ImageError: no such file, not an image, cut short, or larger than `MAX_PIXELS`.
+        ImageError: no such file, not an image, cut short, or larger than `MAX_PIXELS` (a quarter of it for more than
+            8 bits).
     """
+    if rasters.has_rasterio() and _is_tiff(path):
+        with open(path, "rb") as file:
+            header = read_header(file)
+        image = read_geotiff(path, bands).image
+        turned = apply_exif and header is not None and not header.georeferenced
+        return orient(image, header.orientation if header is not None and turned else 1)
+    return decode_image(read_regular(path), shown(path), apply_exif=apply_exif, bands=bands)
+
+
+def _is_tiff(path: str | Path) -> bool:
+    check_regular(path, limit=None)
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(4) in TIFF_MAGIC
     except OSError as error:
-        raise ImageError(f"{path} cannot be opened ({error.strerror}); check data.image_root") from error
-    return decode_image(data, str(path), apply_exif=apply_exif)
+        raise ImageError(f"{shown(path)} cannot be opened ({error.strerror}); check data.image_root") from error
 
 
 class ImageCache:
@@ -57,10 +85,11 @@ class ImageCache:
 
     Args:
         megabytes: of decoded images in the cache; 0 keeps none.
+        bands: as `read_image`.
     """
 
-    def __init__(self, megabytes: int = 0) -> None:
-        self.limit = megabytes * 2**20
+    def __init__(self, megabytes: int = 0, bands: Sequence[int] | None = None) -> None:
+        self.limit, self.bands = megabytes * 2**20, bands
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -72,7 +101,7 @@ class ImageCache:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        image = read_image(path)
+        image = read_image(path, bands=self.bands)
         image.flags.writeable = False
         with self._lock:
             if key not in self._kept and image.nbytes <= self.limit:
@@ -83,8 +112,8 @@ class ImageCache:
         return image
 
 
-def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarray:
-    """Bytes of an image file -> (H, W, 3) uint8 RGB; errors call it `name`.
+def decode_image(data: bytes, name: str, *, apply_exif: bool = True, bands: Sequence[int] | None = None) -> np.ndarray:
+    """Bytes of an image file -> (H, W, 3) uint8 RGB, without rasterio; errors call it `name`.
 
     Raises:
         ImageError: see `read_image`.
@@ -92,105 +121,88 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
     if not data:
         raise ImageError(f"{name} is empty; fetch it again")
     try:
+        if data[:4] in TIFF_MAGIC:
+            return _decode_tiff(data, name, apply_exif, bands)
+        with _opened(data, name) as image:
+            pixels = _decode(data, image, name, apply_exif)
+    except ImageError:
+        raise
+    except Exception as error:  # plugins of Pillow raise what they like, KeyError and NotImplementedError included
+        raise ImageError(f"{name} is damaged or cut short ({one_line(error)}); fetch it again") from error
+    return pixels if bands is None else pixels[..., [band - 1 for band in band_numbers(bands, 3, name)]]
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    try:
         with warnings.catch_warnings():
             # Pillow only warns about suspicious sizes; our own limit below decides.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is larger than {MAX_PIXELS} pixels; cut it into tiles first") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
-        deep = _decode_deep(data)  # OpenCV knows some that Pillow does not, such as float TIFF of three bands
-        if deep is None:
-            raise ImageError(f"{name} is not an image that can be read; give JPEG, PNG, TIFF, BMP or WebP") from error
-        return deep
-    with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS}; cut it into tiles first")
-        try:
-            return _decode(data, image, apply_exif)
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error, MemoryError) as error:
-            raise ImageError(f"{name} is damaged or cut short ({error}); fetch it again") from error
+    except Exception as error:  # as in `decode_image`
+        raise ImageError(f"{name} is not an image that can be read; give JPEG, PNG, TIFF, BMP or WebP") from error
+    check_size(name, *image.size, deep=_is_deep(data, image))
+    return image
 
 
-def _decode(data: bytes, image: Image.Image, apply_exif: bool) -> np.ndarray:
+def _decode(data: bytes, image: Image.Image, name: str, apply_exif: bool) -> np.ndarray:
+    if image.format in ("JPEG", "MPO"):
+        scans = data.count(b"\xff\xda")
+        if scans * image.width * image.height > _MAX_SCANNED_PIXELS:
+            raise ImageError(f"{name} is a JPEG of {scans} scans, more than such a file needs; save it anew")
     # OpenCV fills the missing part of a damaged file with grey without an error, so Pillow decodes first. A JPEG with
     # its end marker is not decoded twice, which would double the cost of loading.
     if not (image.format == "JPEG" and data[-2:] == b"\xff\xd9"):
         image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if apply_exif else 1
-    if _is_deep(data, image):
-        deep = _decode_deep(data)
-        if deep is not None:
-            return _orient(deep, orientation)
-    elif image.format == "JPEG" and image.mode in _OPENCV_MODES:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if decoded is not None:
-            return _orient(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
-    return _decode_pillow(image, orientation)
+    if image.format == "PNG" and _is_deep(data, image) and image.mode not in _DEEP_MODES:
+        # Pillow cuts colours of 16 bits to the upper 8; libpng of OpenCV gets the chunks that hold pixels and no other.
+        return orient(to_rgb8(_by_opencv(pixel_chunks(data), cv2.IMREAD_UNCHANGED, name)), orientation)
+    if image.format == "JPEG" and image.mode in _OPENCV_MODES:
+        return orient(_by_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, name), orientation)
+    return orient(_by_strips(image), orientation)
 
 
-def to_rgb8(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C >= 3) numbers of any type -> (H, W, 3) uint8 RGB.
+def _by_opencv(data: bytes, flags: int, name: str) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if decoded is None:
+        raise ImageError(f"{name} is damaged or cut short; fetch it again")
+    if decoded.ndim == 2:
+        return decoded
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB if decoded.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
 
-    8-bit values stay. Other values are scaled linearly from [min, max] of this image to [0, 255]:
-    sensors of 10, 11 or 12 bits fill only a part of 16 bits, so the type's own range would give a black image.
-    Three channels share one range, so that hues are kept. A constant image is scaled by the type's range.
-    NaN and infinity become the minimum.
-    """
-    pixels = np.asarray(pixels)
-    pixels = np.repeat(pixels[..., None], 3, -1) if pixels.ndim == 2 else pixels[..., :3]
-    if pixels.dtype == np.uint8:
-        return np.ascontiguousarray(pixels)
-    values = pixels.astype(np.float64)
-    finite = np.isfinite(values)
-    low = float(values[finite].min()) if finite.any() else 0.0
-    high = float(values[finite].max()) if finite.any() else 0.0
-    values = np.where(finite, values, low)
-    if high > low:
-        values = (values - low) * (255.0 / (high - low))
-    else:
-        full = float(np.iinfo(pixels.dtype).max) if np.issubdtype(pixels.dtype, np.integer) else 1.0
-        values = values * (255.0 / full)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+def _by_strips(image: Image.Image) -> np.ndarray:
+    """Pillow's pixels as RGB; beside them and the result there are a few megabytes."""
+    width, height = image.size
+    rows = list(strips(height, width))
+
+    def part(wanted: slice) -> Image.Image:
+        return image.crop((0, wanted.start, width, wanted.stop))
+
+    pixels = np.empty((height, width, 3), np.uint8)
+    if image.mode in _DEEP_MODES:
+        low, high = stretch_range(np.asarray(part(wanted)) for wanted in rows)
+        for wanted in rows:
+            pixels[wanted] = stretch(np.asarray(part(wanted)), low, high)[..., None]
+        return pixels
+    # Without a colour behind it, Pillow blends a palette's transparent entries into black.
+    mode = "RGBA" if image.mode == "P" and "transparency" in image.info else "RGB"
+    for wanted in rows:
+        pixels[wanted] = np.asarray(part(wanted).convert(mode))[..., :3]
+    return pixels
 
 
 def _is_deep(data: bytes, image: Image.Image) -> bool:
     """True for more than 8 bits a channel, which Pillow would cut to the upper 8 when it has colours."""
-    if image.mode in _DEEP_MODES:
-        return True
-    if image.format == "PNG":
-        return len(data) > 24 and data[24] == 16
-    if isinstance(image, TiffImageFile):
-        return any(bits > 8 for bits in image.tag_v2.get(_TIFF_BITS, ()))
-    return False
+    return image.mode in _DEEP_MODES or (image.format == "PNG" and len(data) > 24 and data[24] == 16)
 
 
-def _decode_deep(data: bytes) -> np.ndarray | None:
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        return None
-    if decoded is None:
-        return None
-    if decoded.ndim == 3 and decoded.shape[2] in (3, 4):
-        decoded = decoded[..., 2::-1]
-    elif decoded.ndim == 3:
-        decoded = decoded[..., 0]
-    return to_rgb8(decoded)
-
-
-def _decode_pillow(image: Image.Image, orientation: int) -> np.ndarray:
-    if image.mode in _DEEP_MODES:
-        return _orient(to_rgb8(np.asarray(image)), orientation)
-    if image.mode == "P" and "transparency" in image.info:
-        return _orient(np.asarray(image.convert("RGBA"))[..., :3], orientation)
-    return _orient(np.asarray(image.convert("RGB")), orientation)
-
-
-def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation (1..8); unknown values change nothing."""
-    if orientation in (2, 4, 5, 7):
-        pixels = pixels[:, ::-1] if orientation in (2, 5, 7) else pixels[::-1]
-    turns = {3: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
-    return np.ascontiguousarray(np.rot90(pixels, turns))
+def _decode_tiff(data: bytes, name: str, apply_exif: bool, bands: Sequence[int] | None) -> np.ndarray:
+    header = read_header(io.BytesIO(data))
+    if header is not None:
+        check_size(name, header.width, header.height, deep=header.bits > 8)
+    pixels = decode_without_rasterio(data, header, name, bands)
+    turned = apply_exif and header is not None and not header.georeferenced
+    return orient(pixels, header.orientation if header is not None and turned else 1)

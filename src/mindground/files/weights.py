@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import mmap
 import pickle
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from mindground.errors import MindGroundError, WeightsError
+from mindground.files._budget import BROKEN, Budget, why
 from mindground.files._mindspore_ckpt import read_mindspore_ckpt, starts_like_ckpt
-from mindground.files._pickle import BROKEN, ByteStream, Machine
+from mindground.files._pickle import Machine
+from mindground.files._shards import check_whole, is_index, read_sharded
 from mindground.files._simple import read_npz, read_safetensors, safetensors_header
-from mindground.files._tensors import Budget
-from mindground.files._torch_legacy import LEGACY_MAGIC, nested_reader, read_torch_legacy
+from mindground.files._torch_legacy import is_legacy, nested_reader, read_torch_legacy
 from mindground.files._torch_zip import open_archive, read_torch_zip
 from mindground.files._unpack import unpack
 
@@ -37,7 +37,9 @@ class WeightFile:
         metadata: everything else in the file, as plain Python values. `inert` lists objects that were kept as data
             and not constructed, `left_out` counts tensors outside the state dict (an optimiser's), `unwrapped` is the
             key the state dict was found under.
-        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors or mindspore-ckpt.
+            `shards` are the files that an index named.
+        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors, mindspore-ckpt, or `sharded` and that of
+            the parts.
         path: the file.
     """
 
@@ -50,11 +52,20 @@ class WeightFile:
 def read_weights(path: str | Path) -> WeightFile:
     """Read a weight file; the content decides the format, never the name.
 
+    An index of a sharded file (`model.safetensors.index.json`) gives the tensors of all files that it names, which have
+    to be beside it.
+
     Raises:
         UnsafeFileError: it would run code (the message names it); nothing was run.
-        WeightsError: it is missing, empty, cut off, damaged or of an unknown format.
+        WeightsError: it is missing, empty, cut off, damaged, of an unknown format, one of several files of a model, or
+            asks for far more memory than its size explains.
     """
     path = Path(path)
+    check_whole(path)
+    return _read_file(path, sharded=True)
+
+
+def _read_file(path: Path, *, sharded: bool = False) -> WeightFile:
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -63,20 +74,18 @@ def read_weights(path: str | Path) -> WeightFile:
             head = stream.read(4096)
         if not head:
             raise WeightsError(f"{path}: the file is empty; download it again")
-        found = _read(path, head, size)
+        found = _read(path, head, size, sharded)
     except MindGroundError:
         raise
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except BROKEN as error:
-        raise WeightsError(
-            f"{path}: damaged or cut off ({type(error).__name__}: {error}); download it again"
-        ) from error
+        raise WeightsError(f"{path}: damaged or cut off ({why(error)}); download it again") from error
     _LOG.debug("%s: %d tensors (%s)", path, len(found.tensors), found.format)
     return found
 
 
-def _read(path: Path, head: bytes, size: int) -> WeightFile:
+def _read(path: Path, head: bytes, size: int, sharded: bool) -> WeightFile:
     if head[:4] == b"PK\x03\x04" or head[:4] == b"PK\x05\x06":
         return _read_zip(path, size)
     header = safetensors_header(path)
@@ -88,6 +97,9 @@ def _read(path: Path, head: bytes, size: int) -> WeightFile:
     if starts_like_ckpt(head):
         tensors, metadata = read_mindspore_ckpt(path)
         return WeightFile(tensors, metadata, "mindspore-ckpt", path)
+    if sharded and is_index(head):
+        tensors, metadata, kind = read_sharded(path, _read_file)
+        return WeightFile(tensors, metadata, kind, path)
     raise WeightsError(f"{path}: {_guess(head)}")
 
 
@@ -120,33 +132,24 @@ def _read_zip(path: Path, size: int) -> WeightFile:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         if names and all(name.endswith(".npy") for name in names):
             return WeightFile(read_npz(path, archive), {}, "npz", path)
-        top, inert, scripted = read_torch_zip(path, archive)
-        tensors, metadata = unpack(top, path, Budget.for_file(path, size), scripted=scripted)
+        budget = Budget(path, size)
+        top, inert, scripted = read_torch_zip(path, archive, budget)
+        tensors, metadata = unpack(top, path, budget, scripted=scripted)
     kind = "torchscript" if scripted else "torch-zip"
     return WeightFile(tensors, _with_inert(metadata, inert), kind, path)
 
 
 def _read_pickle(path: Path, size: int) -> WeightFile:
+    budget = Budget(path, size)
     with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        legacy = _first_value(mapped, path) == LEGACY_MAGIC
-        mapped.seek(0)
+        legacy = is_legacy(mapped[:32], path)
         if legacy:
-            top, inert = read_torch_legacy(mapped, path)
+            top, inert = read_torch_legacy(mapped, path, budget)
         else:
-            machine = Machine(mapped, path, nested=nested_reader(path))
-            top = machine.load()
-            inert = machine.inert
-    tensors, metadata = unpack(top, path, Budget.for_file(path, size))
+            machine = Machine(mapped, path, budget, nested=nested_reader(path, budget))
+            top, inert = machine.load(), machine.inert
+    tensors, metadata = unpack(top, path, budget)
     return WeightFile(tensors, _with_inert(metadata, inert), "torch-legacy" if legacy else "pickle", path)
-
-
-def _first_value(stream: ByteStream, path: Path) -> Any:
-    """The number that a legacy torch file starts with; None for anything else."""
-    head = stream.read(32)
-    try:
-        return Machine(io.BytesIO(head), path).load()
-    except WeightsError:
-        return None
 
 
 def _with_inert(metadata: dict[str, Any], inert: set[str]) -> dict[str, Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mindground.errors import ImageError
-from mindground.files.atomic import write_json
+from mindground.errors import GeoError, ImageError
+from mindground.files import rasters
 from mindground.files.images import read_image
+from mindground.files.jpegs import warn_of_damage
+from mindground.files.outputs import check_outputs, guarded
 from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
+from mindground.files.text import printable
 from mindground.geo.geojson import to_geojson, write_geojson
-from mindground.inference.predictor import check_sentence
+from mindground.inference.predictor import check_min_score, check_sentence
+from mindground.inference.results import ResultFile, Results, finite
 from mindground.structures import Prediction
 from mindground.visualize.caption import Caption, plain_caption
 from mindground.visualize.drawing import contact_sheet, draw, save_png
@@ -25,22 +28,10 @@ __all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary
 _LOG = logging.getLogger("mindground")
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+# Panels of one figure; more of them make further pages, so that the memory does not grow with the sentences.
+_PANELS = 64
+
 Ask = Callable[[np.ndarray, Sequence[str] | None, float], Prediction | list[Prediction]]
-
-
-@dataclass
-class Results:
-    """The predictions for a set of images.
-
-    Attributes:
-        document: the content of `predictions.json`.
-        files: paths that were written, in order.
-        failures: path of an image -> why it could not be read.
-    """
-
-    document: dict[str, Any]
-    files: list[Path] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
 
 
 def summary(results: Results) -> list[str]:
@@ -51,29 +42,44 @@ def summary(results: Results) -> list[str]:
         found = f"{query['found']} found" if query["found"] else "nothing found"
         if query["found"] and query["best_score"] < 1:  # exactly 1 stands for a network without a confidence
             found += f", score {query['best_score']:.2f}"
+        # Every character of a sentence that would steer the terminal is escaped by `repr`.
         sentence = "" if query["text"] is None else f"{query['text']!r}: "
         lines.append(f"{names[query['image_id']]}: {sentence}{found}")
     return lines
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The given files, and the images of every given folder in the order of their names; each once.
+    """The given files, and the images of every given folder in the order of their names; each file once.
+
+    Hidden files of a folder (`._scene.jpg`, which macOS writes beside images) are left out. A file that is given by
+    two names, or by a link and its own name, is taken under the first.
 
     Raises:
-        ImageError: a path does not exist, or a folder holds no image.
+        ImageError: a path does not exist, or a folder cannot be read or holds no image.
     """
-    found: list[Path] = []
+    found: dict[str, Path] = {}
     for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise ImageError(f"the folder {path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-            found += inside
-        elif path.is_file():
-            found.append(path)
+        # The functions of `os.path` answer False for a name that is too long or holds the character 0.
+        if os.path.isdir(path):
+            inside = _images_in(path)
+        elif os.path.isfile(path):
+            inside = [path]
         else:
-            raise ImageError(f"there is no image or folder {path}; check the path after --image")
-    return list(dict.fromkeys(found))
+            raise ImageError(f"there is no image or folder {printable(path, 300)}; check the path after --image")
+        for one in inside:
+            found.setdefault(os.path.realpath(one), one)
+    return list(found.values())
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageError(f"the folder {printable(folder, 300)} cannot be read ({error.strerror})") from error
+    images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." and os.path.isfile(p)]
+    if not images:
+        raise ImageError(f"the folder {printable(folder, 300)} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return images
 
 
 def predict_files(
@@ -83,14 +89,18 @@ def predict_files(
     out: str | Path,
     *,
     min_score: float = 0.0,
+    bands: Sequence[int] | None = None,
     model: str = "",
     categories: Mapping[int, str] | None = None,
     caption: Callable[[Prediction], Caption] = plain_caption,
+    overwrite: bool = False,
+    inputs: Sequence[str | Path] = (),
 ) -> Results:
     """Predict every sentence on every image, or every image without a sentence, and write the results to `out`.
 
-    `<image>.png` shows one panel per sentence, `<image>.geojson` is written for rasters with a georeference,
-    `predictions.json` holds everything as COCO-style records. An image that cannot be read is listed in
+    `<image>.png` shows one panel per sentence (`<image>-page2.png` and so on where there are more than 64),
+    `<image>.geojson` is written for rasters with a georeference, `predictions.json` holds everything as COCO-style
+    records. Results are written as they come, see `ResultFile`. An image that cannot be read is listed in
     `predictions.json` and in the result, and the other images are processed.
 
     Args:
@@ -100,72 +110,111 @@ def predict_files(
         texts: sentences; empty for a network that reads none.
         out: folder of the results.
         min_score: predictions below it are left out.
+        bands: of the files, as `files.images.read_image`; empty or None takes those that a file names.
         model: name of the model, for the results.
         categories: label -> name, for `predictions.json`.
         caption: prediction -> the words of its figure, as `Task.caption` gives them.
+        overwrite: replace earlier results. The images, and `inputs`, are not replaced all the same.
+        inputs: further files that this call reads, such as the checkpoint.
 
     Raises:
         DataError: an empty sentence, or sentences that the network does not read or lacks.
-        WriteError: a result cannot be written.
+        WriteError: a result cannot be written, or must not replace what is there.
     """
     sentences = [check_sentence(text) for text in texts]
+    check_min_score(min_score)
     out = Path(out)
-    document: dict[str, Any] = {"model": model, "min_score": min_score, "images": [], "queries": [], "annotations": []}
-    if categories:
-        document["categories"] = [{"id": number, "name": name} for number, name in categories.items()]
-    results, names = Results(document), _unique_names(images)
-    for number, path in enumerate(images, 1):
-        try:
-            pixels, raster = _read(path)
-            answer = ask(pixels, sentences or None, min_score)
-            found = [answer] if isinstance(answer, Prediction) else answer
-        except ImageError as error:
-            results.failures[str(path)] = str(error)
-            _LOG.error("%s", error)
-            continue
-        _record(document, number, path, pixels, found)
-        panels = [draw(pixels, one, caption=caption(one)) for one in found]
-        figure = panels[0] if len(panels) == 1 else contact_sheet(panels)
-        results.files.append(save_png(out / f"{names[path]}.png", figure))
-        if raster is not None and raster.crs:
-            collection = to_geojson(found, raster, image=path.name, model=model)
-            results.files.append(write_geojson(out / f"{names[path]}.geojson", collection))
-        elif raster is not None:
-            _LOG.warning("%s has no coordinate system; no GeoJSON is written for it", path)
-    if results.failures:
-        document["failures"] = dict(results.failures)
-    results.files.append(write_json(out / "predictions.json", document, indent=1))
+    names = _unique_names(images, -(-max(1, len(sentences)) // _PANELS))
+    with guarded([*images, *inputs], overwrite=overwrite):
+        check_outputs(_outputs(out, names))
+        with ResultFile(out, model, min_score, categories) as record:
+            results = Results(record.document)
+            for number, path in enumerate(images, 1):
+                try:
+                    pixels, raster, found = _answer(ask, path, bands, sentences, min_score)
+                except ImageError as error:
+                    results.failures[printable(path)] = reason = printable(str(error))
+                    record.fail(path, reason)
+                    _LOG.error("%s", reason)
+                    continue
+                record.add(number, path, (pixels.shape[0], pixels.shape[1]), found)
+                results.files += _draw(out, names[path], pixels, found, caption)
+                if raster is not None:
+                    results.files += _write_geojson(out / f"{names[path][0]}.geojson", found, raster, path, model)
+        results.files.append(record.path)
     return results
 
 
-def _read(path: Path) -> tuple[np.ndarray, GeoImage | None]:
+def _outputs(out: Path, names: Mapping[Path, Sequence[str]]) -> list[Path]:
+    """Every file that may be written."""
+    figures = [out / f"{name}.png" for pages in names.values() for name in pages]
+    return [*ResultFile.paths(out), *figures, *(out / f"{pages[0]}.geojson" for pages in names.values())]
+
+
+def _answer(
+    ask: Ask, path: Path, bands: Sequence[int] | None, sentences: Sequence[str], min_score: float
+) -> tuple[np.ndarray, GeoImage | None, list[Prediction]]:
+    """The pixels of one image, its georeference and the predictions; ImageError for what costs this image alone."""
+    try:
+        pixels, raster = _read(path, bands)
+        answer = ask(pixels, sentences or None, min_score)
+    except MemoryError as error:
+        raise ImageError(f"{path}: there is not enough memory for this image; cut it into tiles") from error
+    found = [answer] if isinstance(answer, Prediction) else answer
+    if not finite(found):
+        raise ImageError(
+            f"{path}: the network's answer holds numbers that are not finite; take another checkpoint, or float32"
+        )
+    return pixels, raster, found
+
+
+def _draw(
+    out: Path, names: Sequence[str], pixels: np.ndarray, found: Sequence[Prediction], caption: Callable[..., Caption]
+) -> list[Path]:
+    """Write the figures of one image, each of them before the next is drawn."""
+    files = []
+    for page, name in enumerate(names):
+        panels = [draw(pixels, one, caption=caption(one)) for one in found[page * _PANELS : (page + 1) * _PANELS]]
+        if panels:
+            files.append(save_png(out / f"{name}.png", panels[0] if len(panels) == 1 else contact_sheet(panels)))
+    return files
+
+
+def _write_geojson(target: Path, found: Sequence[Prediction], raster: GeoImage, path: Path, model: str) -> list[Path]:
+    """The file, or nothing and a warning where the raster has no place on earth."""
+    try:
+        collection = to_geojson(found, raster, image=printable(path.name), model=printable(model))
+    except GeoError as error:
+        _LOG.warning("%s; no GeoJSON is written for it", printable(str(error)))
+        return []
+    return [write_geojson(target, collection)]
+
+
+def _read(path: Path, bands: Sequence[int] | None) -> tuple[np.ndarray, GeoImage | None]:
+    """The pixels as `read_image` gives them, and the georeference where there is one and it can be used."""
+    bands = bands or None
     if is_geotiff(path):
-        raster = read_geotiff(path)
-        return raster.image, raster
-    return read_image(path), None
+        if rasters.has_rasterio():
+            raster = read_geotiff(path, bands)
+            return raster.image, raster
+        _LOG.warning("%s: its georeference needs pip install -r requirements-geo.txt; no GeoJSON is written", path)
+    pixels = read_image(path, bands=bands)
+    warn_of_damage(path)
+    return pixels, None
 
 
-def _unique_names(images: Sequence[Path]) -> dict[Path, str]:
-    """Name of every image's results without extension; `a.jpg` and `b/a.png` must not overwrite each other."""
-    names: dict[Path, str] = {}
+def _unique_names(images: Sequence[Path], pages: int) -> dict[Path, list[str]]:
+    """Names of every image's figures without extension; `a.jpg` and `b/a.png` must not overwrite each other."""
+    names: dict[Path, list[str]] = {}
     taken: set[str] = set()
     for path in images:
         name, number = path.stem, 2
-        while name in taken:
+        while taken.intersection(made := _pages(name, pages)):
             name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name)
-        names[path] = name
+        taken.update(made)
+        names[path] = made
     return names
 
 
-def _record(document: dict[str, Any], number: int, path: Path, pixels: np.ndarray, found: Sequence[Prediction]) -> None:
-    height, width = pixels.shape[:2]
-    document["images"].append({"id": number, "file_name": str(path), "width": width, "height": height})
-    for prediction in found:
-        records = prediction.to_coco(number)
-        best = max((record["score"] for record in records), default=None)
-        document["queries"].append(
-            {"image_id": number, "text": prediction.expression, "found": len(records), "best_score": best}
-        )
-        for record in records:
-            document["annotations"].append({"id": len(document["annotations"]) + 1, **record})
+def _pages(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}-page{page}" for page in range(2, count + 1))]

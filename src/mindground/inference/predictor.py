@@ -11,14 +11,18 @@ Nothing here depends on a family: a network says what it takes in `input_names`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
 from mindground.errors import CheckpointError, DataError, ImageError
-from mindground.files.images import read_image, to_rgb8
+from mindground.files.images import read_image
+from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
+from mindground.files.regular import one_line
+from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction
 from mindground.visualize.caption import plain_caption
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from mindground.tasks import Task
     from mindground.visualize.caption import Caption
 
-__all__ = ["Predictor", "as_rgb", "check_sentence"]
+__all__ = ["Predictor", "as_rgb", "check_min_score", "check_sentence"]
 
 
 class _Transform(Protocol):
@@ -50,6 +54,9 @@ _TEXT_ARRAYS = frozenset({"token_ids", "token_mask"})
 
 class Predictor:
     """A network, its transforms and its vocabulary, ready for images and, where the network reads them, sentences.
+
+    Any number of threads may call any number of predictors: images are read and prepared at the same time, networks
+    run one after another, because MindSpore compiles and runs one graph at a time in a process.
 
     Args:
         model: the network, with its weights.
@@ -85,6 +92,7 @@ class Predictor:
 
         self.model, self.transform, self.asks_expression = model, transform, asks_expression
         self.name, self.config, self.categories = name, config, dict(categories or {})
+        self._bands = (config.data.bands or None) if config is not None else None
         # Of a checkpoint; a network that is handed in alone has none.
         self._task: Task | None = None
         self.model.set_train(False)
@@ -119,6 +127,20 @@ class Predictor:
             CheckpointError: there is no such file, or it is not a checkpoint of MindGround.
             DeviceError: this machine does not have that device.
         """
+        with one_at_a_time():
+            return cls._load(path, device, mode=mode, precision=precision, batch_size=batch_size, adjust=adjust)
+
+    @classmethod
+    def _load(
+        cls,
+        path: str | Path,
+        device: Literal["auto", "Ascend", "GPU", "CPU"],
+        *,
+        mode: Literal["GRAPH", "PYNATIVE"],
+        precision: Literal["float32", "float16", "bfloat16"],
+        batch_size: int | None,
+        adjust: Callable[[Config], Config] | None,
+    ) -> Predictor:
         from mindground.runtime import device as devices
 
         devices.prepare()  # before anything imports MindSpore
@@ -162,36 +184,70 @@ class Predictor:
         return self._task.caption(None, prediction, self.categories, min_score)
 
     @overload
-    def __call__(self, image: Any, text: str | None = None, min_score: float = 0.0) -> Prediction: ...
+    def __call__(
+        self,
+        image: Any,
+        text: str | None = None,
+        min_score: float = 0.0,
+        *,
+        bgr: bool = False,
+        bands: Sequence[int] | None = None,
+    ) -> Prediction: ...
 
     @overload
-    def __call__(self, image: Any, text: Sequence[str], min_score: float = 0.0) -> list[Prediction]: ...
+    def __call__(
+        self,
+        image: Any,
+        text: Sequence[str],
+        min_score: float = 0.0,
+        *,
+        bgr: bool = False,
+        bands: Sequence[int] | None = None,
+    ) -> list[Prediction]: ...
 
     def __call__(
-        self, image: Any, text: str | Sequence[str] | None = None, min_score: float = 0.0
+        self,
+        image: Any,
+        text: str | Sequence[str] | None = None,
+        min_score: float = 0.0,
+        *,
+        bgr: bool = False,
+        bands: Sequence[int] | None = None,
     ) -> Prediction | list[Prediction]:
         """Find what a sentence, or each of several sentences, refers to; without a sentence, every instance.
 
         Args:
-            image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) array.
+            image: a path, a Pillow image, or an (H, W), (H, W, 3) RGB or (H, W, 4) RGBA array; which numbers mean
+                what is said in `files.pixels.array_to_rgb8`.
             text: one sentence gives one prediction, a list gives a list in its order. None for a network that reads
                 no sentence.
             min_score: boxes with a lower score are left out; a prediction without boxes then says that
-                nothing was found. A network for one referent always gives a box, so only this threshold
-                can tell that the referent is not in the image.
+                nothing was found. A network for one referent always gives a box; a threshold leaves out
+                weak answers, and is no test of presence.
+            bgr: the array's channels are blue, green, red, as OpenCV reads files.
+            bands: three band numbers from 1 that are red, green and blue, or one that is grey; of a TIFF, or of an
+                array (H, W, C). None takes `data.bands` of the checkpoint for files, and else what the file names.
 
         Raises:
-            ImageError: not an image.
-            DataError: an empty sentence, no sentence where the network needs one, or one where it reads none.
+            ImageError: not an image, or one without these bands.
+            DataError: `min_score` for a network that gives no score, an empty sentence, one that is no text, no
+                sentence where the network needs one, or one where it reads none.
         """
-        pixels = as_rgb(image)
+        check_min_score(min_score)
+        if min_score > 0 and not self.gives_scores:
+            raise DataError(
+                f"min_score={min_score} does nothing: this network gives a box without a score; leave it out"
+            )
+        if bands is None and isinstance(image, (str, Path)):
+            bands = self._bands
+        pixels = as_rgb(image, bgr=bgr, bands=bands)
         if not self.asks_expression:
             if text is not None:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
             return self._predict([self.transform.from_image(pixels)], {}, 1)[0].at_least(min_score)
         if text is None:
             raise DataError("this network finds what a sentence names; give a sentence")
-        sentences = [text] if isinstance(text, str) else list(text)
+        sentences = list(text) if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
         checked = [check_sentence(sentence) for sentence in sentences]
         if not checked:
             return []
@@ -204,23 +260,36 @@ class Predictor:
             found += self._predict(examples[start : start + size], features, size)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
+            prediction.extras["unknown_words"] = self.unknown_words(sentence)
         found = [prediction.at_least(min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
+
+    @property
+    def gives_scores(self) -> bool:
+        """Whether predictions carry a confidence; without one `min_score` is refused."""
+        return self._task is None or self._task.interface.scored
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Words of a sentence that the vocabulary does not know; the answer does not depend on what they mean."""
+        tokenizer = getattr(self.transform, "tokenizer", None)
+        return [] if tokenizer is None else list(tokenizer.unread(sentence))
 
     def _image_features(self, example: Example) -> dict[str, Any]:
         """The features of one image that do not depend on the sentence."""
         features: dict[str, Any] = {}
-        for name in self._shared:
-            encoder = self.model.encoders[name]
-            arrays = {key: example.arrays[key][None] for key in encoder.inputs}
-            features.update(zip(encoder.outputs, self._runner.features(name, arrays), strict=True))
+        with one_at_a_time():
+            for name in self._shared:
+                encoder = self.model.encoders[name]
+                arrays = {key: example.arrays[key][None] for key in encoder.inputs}
+                features.update(zip(encoder.outputs, self._runner.features(name, arrays), strict=True))
         return features
 
     def _predict(self, examples: Sequence[Example], features: Mapping[str, Any], size: int) -> list[Prediction]:
         """Predictions for at most `size` examples; `features` of their image where it is already encoded."""
         batch = self._batch(examples, 1 if len(examples) == 1 and not features else size)
-        outputs = self.model.infer(self._runner, {**batch.arrays, **features})
-        return self.model.decode(outputs, batch)
+        with one_at_a_time():
+            outputs = self.model.infer(self._runner, {**batch.arrays, **features})
+            return self.model.decode(outputs, batch)
 
     def _batch(self, examples: Sequence[Example], size: int) -> Batch:
         """Examples as a batch of a fixed size, with less padding of the sentences where the network allows it."""
@@ -238,6 +307,13 @@ class Predictor:
         return Batch(arrays, [e.sample for e in padded], [e.geometry for e in padded], len(examples))
 
 
+def check_min_score(value: float) -> float:
+    """The threshold itself. Raises DataError when it is no finite number; nothing would ever be below it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise DataError(f"min_score is {value!r}; give a number, usually from 0 to 1")
+    return float(value)
+
+
 def check_sentence(sentence: str) -> str:
     """The sentence without leading and trailing white space. Raises DataError when it is empty or not text."""
     if not isinstance(sentence, str):
@@ -245,38 +321,40 @@ def check_sentence(sentence: str) -> str:
     stripped = sentence.strip()
     if not any(character.isprintable() and not character.isspace() for character in stripped):
         raise DataError("the sentence is empty; write what to find")
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"the sentence {ascii(stripped[:60])} is no valid Unicode; write it as UTF-8") from error
     return stripped
 
 
-def as_rgb(image: Any) -> np.ndarray:
+def as_rgb(image: Any, *, bgr: bool = False, bands: Sequence[int] | None = None) -> np.ndarray:
     """A path, a Pillow image or an array -> (H, W, 3) uint8 RGB; the input is not changed.
 
-    Arrays: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA without its alpha channel. Values
-    of other types than uint8 are scaled as in `files.images.to_rgb8`.
+    Args:
+        image: a path as `files.images.read_image`, a Pillow image, or an array as `files.pixels.array_to_rgb8`.
+        bgr: the array's channels are blue, green, red.
+        bands: of a file or an array, the numbers from 1 of those that are red, green and blue.
 
     Raises:
-        ImageError: not an image, or an array of another shape.
+        ImageError: not an image, an array of another shape, or `bgr` or `bands` where they mean nothing.
     """
     if isinstance(image, (str, Path)):
-        return read_image(image)
+        if bgr:
+            raise ImageError("bgr=True is for arrays; the colours of a file are known, or given as bands")
+        return read_image(image, bands=bands)
     if not isinstance(image, np.ndarray) and hasattr(image, "getexif"):
+        if bgr or bands is not None:
+            raise ImageError("a Pillow image knows its colours; leave bgr and bands out, or hand over an array")
         return _from_pillow(image)
-    pixels = np.asarray(image)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    right_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
-    if not right_shape or 0 in pixels.shape or pixels.dtype.kind not in "buif":
-        raise ImageError(
-            "an image array must be numbers of shape (height, width), (height, width, 3) or (height, width, 4); "
-            f"this one is {pixels.shape} {pixels.dtype}"
-        )
-    return to_rgb8(pixels.astype(np.uint8) * 255 if pixels.dtype == np.bool_ else pixels)
+    return array_to_rgb8(image, bgr=bgr, bands=bands)
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
     """A Pillow image, rotated by its EXIF orientation, as (H, W, 3) uint8 RGB."""
     from PIL import ImageOps
 
+    check_size("the image", *image.size, deep=image.mode.startswith("I") or image.mode == "F")
     try:
         upright = ImageOps.exif_transpose(image)
         deep = upright.mode.startswith("I") or upright.mode == "F"
@@ -284,5 +362,5 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
             has_alpha = upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info
             upright = upright.convert("RGBA" if has_alpha else "RGB")
         return to_rgb8(np.asarray(upright))
-    except (OSError, ValueError) as error:
-        raise ImageError(f"the image cannot be decoded: {error}; check that its file is complete") from error
+    except Exception as error:  # a lazily opened file: plugins of Pillow raise what they like
+        raise ImageError(f"the image cannot be decoded: {one_line(error)}; check that its file is complete") from error

@@ -86,6 +86,7 @@ def family_facts(name: str) -> Family:
         changes=getattr(module, "CHANGES", {}),
         published_dataset=getattr(module, "PUBLISHED_DATASET", ""),
         text_layers=getattr(module, "TEXT_LAYERS", ""),
+        source_keys=getattr(module, "source_keys", None),
         default_file=_file(module, "default.yaml"),
         published_file=_file(module, "published.yaml"),
     )

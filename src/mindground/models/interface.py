@@ -22,6 +22,11 @@ class ModelInterface:
     answers: tuple[Literal["box", "mask"], ...]
     many: bool = False
 
+    @property
+    def scored(self) -> bool:
+        """Predictions carry a confidence: a mask's, or that of one detection among many. A box alone has none."""
+        return self.many or "mask" in self.answers
+
 
 @dataclass(frozen=True)
 class PretrainedPart:

@@ -3,42 +3,86 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import mindspore as ms
 import numpy as np
 from mindspore.common import initializer as msinit
 
-__all__ = ["constant", "kaiming_uniform", "normal", "parameter", "sincos_positions", "trunc_normal", "xavier_uniform"]
+from mindground.errors import WeightsError
+
+__all__ = [
+    "at_most",
+    "constant",
+    "kaiming_uniform",
+    "normal",
+    "parameter",
+    "sincos_positions",
+    "trunc_normal",
+    "xavier_uniform",
+]
+
+_left: ContextVar[int | None] = ContextVar("numbers that may still be made", default=None)
+
+
+@contextmanager
+def at_most(numbers: int) -> Iterator[None]:
+    """Inside it the initial values of parameters may be so many numbers together.
+
+    For a network that a file describes: its sizes are compared with what the file holds before memory is taken.
+
+    Raises:
+        WeightsError: from the function that would make the first number too many.
+    """
+    token = _left.set(numbers)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _counted(shape: Sequence[int]) -> tuple[int, ...]:
+    left = _left.get()
+    if left is not None:
+        left -= math.prod(shape)
+        if left < 0:
+            raise WeightsError(
+                f"the network has a tensor of shape {tuple(shape)}, which the file has no weights for; sizes in the "
+                "configuration are not those of the weights"
+            )
+        _left.set(left)
+    return tuple(shape)
 
 
 def trunc_normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
     """Normal of deviation `std`, truncated to [-2, 2] as PyTorch's `trunc_normal_` does."""
     # Below a tenth of the bound no value reaches it, and the plain generator is three times as fast.
     kind = msinit.Normal(std) if std < 0.2 else msinit.TruncatedNormal(std)
-    return msinit.initializer(kind, tuple(shape), ms.float32).init_data()
+    return msinit.initializer(kind, _counted(shape), ms.float32).init_data()
 
 
 def normal(shape: Sequence[int], std: float = 0.02) -> ms.Tensor:
     """Normal of deviation `std`."""
-    return msinit.initializer(msinit.Normal(std), tuple(shape), ms.float32).init_data()
+    return msinit.initializer(msinit.Normal(std), _counted(shape), ms.float32).init_data()
 
 
 def kaiming_uniform(shape: Sequence[int], fan_in: int) -> ms.Tensor:
     """Uniform in +-1/sqrt(fan_in): Kaiming with a=sqrt(5), the default of PyTorch's Linear and Conv."""
     bound = 1.0 / math.sqrt(max(1, fan_in))
-    return msinit.initializer(msinit.Uniform(bound), tuple(shape), ms.float32).init_data()
+    return msinit.initializer(msinit.Uniform(bound), _counted(shape), ms.float32).init_data()
 
 
 def xavier_uniform(shape: Sequence[int]) -> ms.Tensor:
     """Uniform in +-sqrt(6 / (rows + columns)) of a matrix (Glorot and Bengio 2010)."""
     bound = math.sqrt(6.0 / (shape[0] + shape[1]))
-    return msinit.initializer(msinit.Uniform(bound), tuple(shape), ms.float32).init_data()
+    return msinit.initializer(msinit.Uniform(bound), _counted(shape), ms.float32).init_data()
 
 
 def constant(shape: Sequence[int], value: float = 0.0) -> ms.Tensor:
     """Every entry equal to `value`."""
-    return ms.Tensor(np.full(tuple(shape), value, np.float32))
+    return ms.Tensor(np.full(_counted(shape), value, np.float32))
 
 
 def parameter(tensor: ms.Tensor, name: str, requires_grad: bool = True) -> ms.Parameter:

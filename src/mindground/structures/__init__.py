@@ -14,6 +14,7 @@ from mindground.structures.boxes import (
 )
 from mindground.structures.geometry import Geometry
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask, mask_box
+from mindground.structures.outlines import Outline, check_outline, check_size, outline_box
 from mindground.structures.prediction import Prediction
 from mindground.structures.sample import IgnoredRegion, Sample
 from mindground.structures.truth import Truth, instance_truth, referent_box, referent_mask, referent_truth
@@ -23,11 +24,14 @@ __all__ = [
     "Example",
     "Geometry",
     "IgnoredRegion",
+    "Outline",
     "Prediction",
     "Sample",
     "Segmentation",
     "Truth",
     "box_iou",
+    "check_outline",
+    "check_size",
     "clip_boxes",
     "cxcywh_to_xyxy",
     "decode_segmentation",
@@ -35,6 +39,7 @@ __all__ = [
     "instance_truth",
     "intersection_and_union",
     "mask_box",
+    "outline_box",
     "referent_box",
     "referent_mask",
     "referent_truth",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from mindground.errors import DataError
+from mindground.structures.outlines import Segmentation, check_outline, run_lengths
 
 __all__ = ["Segmentation", "decode_segmentation", "encode_mask", "mask_box"]
-
-# One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing.
-Segmentation = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | None
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
@@ -25,34 +23,36 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 def decode_segmentation(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
     """One object's outline -> (H, W) uint8 of 0 and 1. `size` is the image's (height, width).
 
-    Overlapping polygons of one object are united, never summed.
+    Overlapping polygons of one object are united, never summed. Parts of fewer than three points enclose nothing and
+    are left out where others remain. The outline is checked first (`outlines.check_outline`), whoever made it.
 
     Raises:
-        DataError: the outline is neither polygons nor RLE, or an RLE of another size.
+        DataError: the outline is neither polygons nor RLE, encloses nothing, or is an RLE of another size.
     """
     height, width = size
-    if segmentation is None or (not isinstance(segmentation, Mapping) and len(segmentation) == 0):
+    outline, dropped = check_outline(segmentation, size)
+    if outline is None:
+        if dropped:
+            raise DataError("a polygon needs at least three (x, y) pairs; run tools/data_check.py to list such objects")
         return np.zeros((height, width), np.uint8)
-    parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation
-    rles = [_as_rle(part, size) if isinstance(part, Mapping) else _polygon_rle(part, size) for part in parts]
-    return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(rles)), np.uint8)
+    parts = [outline] if isinstance(outline, Mapping) else outline
+    polygons = [part for part in parts if not isinstance(part, Mapping)]
+    masks = [_from_runs(part, size) for part in parts if isinstance(part, Mapping)]
+    if polygons:
+        rles = [coco_mask.frPyObjects([points], height, width)[0] for points in polygons]
+        masks.append(np.ascontiguousarray(coco_mask.decode(coco_mask.merge(rles)), np.uint8))
+    united = masks[0]
+    for mask in masks[1:]:
+        united |= mask
+    return united
 
 
-def _as_rle(part: Mapping[str, Any], size: tuple[int, int]) -> Mapping[str, Any]:
-    if "counts" not in part or "size" not in part:
-        raise DataError(f"an RLE needs 'size' and 'counts'; this one has {sorted(part)}")
-    if tuple(part["size"]) != tuple(size):
-        raise DataError(f"an RLE of size {tuple(part['size'])} belongs to an image of size {tuple(size)}")
-    if isinstance(part["counts"], list):
-        return coco_mask.frPyObjects(dict(part), *size)
-    return part
-
-
-def _polygon_rle(part: Sequence[float], size: tuple[int, int]) -> Mapping[str, Any]:
-    points = [float(value) for value in part]
-    if len(points) < 6 or len(points) % 2:
-        raise DataError("a polygon needs at least three (x, y) pairs; run tools/data_check.py to list such objects")
-    return coco_mask.frPyObjects([points], *size)[0]
+def _from_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 of a checked RLE; run lengths of strangers never reach C code."""
+    counts = run_lengths(rle)
+    values = np.zeros(counts.size, np.uint8)
+    values[1::2] = 1
+    return np.ascontiguousarray(np.repeat(values, counts).reshape(size[1], size[0]).T)
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:

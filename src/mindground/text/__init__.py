@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import CheckpointError, ConfigError
+from mindground.errors import CheckpointError, ConfigError, shown
 from mindground.text.base import Tokenizer
 from mindground.text.bpe import ClipTokenizer
 from mindground.text.directions import LEGACY_DIRECTIONS, directions, has_direction
@@ -62,16 +62,22 @@ def build_tokenizer(kind: str, vocab: str = "", sentences: Iterable[str] | None 
     return build_wordpiece(sentences)
 
 
-def tokenizer_from_payload(payload: dict[str, Any]) -> Tokenizer:
+def tokenizer_from_payload(payload: Any) -> Tokenizer:
     """The tokeniser that `Tokenizer.to_payload` described (a checkpoint carries this dict).
 
     Raises:
-        CheckpointError: the payload's kind is unknown or a part of it is missing.
+        CheckpointError: the payload's kind is unknown, or a part of it is missing or damaged.
     """
+    if not isinstance(payload, Mapping):
+        raise CheckpointError(f"the checkpoint's tokeniser is {shown(payload)}, not a table; take another copy")
     kind = payload.get("kind")
-    if kind not in _KINDS:
-        raise CheckpointError(f"the checkpoint's tokeniser is of kind {kind!r}; this version knows {sorted(_KINDS)}")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise CheckpointError(
+            f"the checkpoint's tokeniser is of kind {shown(kind)}; this version knows {sorted(_KINDS)}"
+        )
     try:
-        return _KINDS[kind].from_payload(payload)
+        return _KINDS[kind].from_payload(dict(payload))
     except KeyError as error:
         raise CheckpointError(f"the checkpoint's tokeniser lacks {error.args[0]!r}; the file is incomplete") from error
+    except ConfigError as error:
+        raise CheckpointError(f"the checkpoint's tokeniser is damaged: {error}; take another copy") from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["Tokenizer"]
+from mindground.errors import DataError, shown
+
+__all__ = ["Tokenizer", "checked_text"]
 
 _log = logging.getLogger("mindground")
 
@@ -21,12 +23,14 @@ class Tokenizer:
         pad_id: id of padding behind the last real token.
         vocab_size: number of ids, for the embedding table.
         truncated: number of sentences that were truncated so far.
+        grows: the vocabulary was built from sentences, so words of further ones may be appended to it.
     """
 
     kind: ClassVar[str] = ""
     pad_id: int = 0
     vocab_size: int = 0
     truncated: int = 0
+    grows: bool = False
 
     def ids(self, sentence: str) -> list[int]:
         """All ids of one sentence, with its start and end tokens."""
@@ -35,6 +39,21 @@ class Tokenizer:
     def unknown(self, sentence: str) -> list[str]:
         """Words of the sentence that the vocabulary cannot express; empty for byte-level kinds."""
         raise TypeError(f"{type(self).__name__} does not define unknown")
+
+    def unread(self, sentence: str) -> list[str]:
+        """Words of which the network cannot know what they mean: no training sentence of its vocabulary had them.
+
+        A vocabulary of published files knows every word by its pieces, and has none but those of `unknown`.
+        """
+        return self.unknown(sentence)
+
+    def new_entries(self, sentences: Iterable[str]) -> list[str]:
+        """Entries that a growing vocabulary lacks for these sentences, most frequent words first; else none."""
+        return []
+
+    def extended(self, entries: Sequence[str]) -> Tokenizer:
+        """This vocabulary with `entries` behind its own, which keep their ids."""
+        raise TypeError(f"{type(self).__name__} has a fixed vocabulary")
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-able description from which `text.tokenizer_from_payload` makes an equal tokeniser."""
@@ -49,6 +68,7 @@ class Tokenizer:
 
         Raises:
             ValueError: `max_len` leaves no room for start and end token, or a bare string was given.
+            DataError: a sentence holds half of a character (a lone surrogate), which no UTF-8 file can.
         """
         if isinstance(sentences, str):
             raise ValueError("a tokeniser takes a list of sentences; put the single sentence into a list")
@@ -57,7 +77,7 @@ class Tokenizer:
         token_ids = np.full((len(sentences), max_len), self.pad_id, np.int32)
         token_mask = np.zeros((len(sentences), max_len), np.int32)
         for index, sentence in enumerate(sentences):
-            ids = self.ids(sentence)
+            ids = self.ids(checked_text(sentence))
             if len(ids) > max_len:
                 self._count_truncated(sentence, len(ids), max_len)
                 ids = self.cut(ids, max_len)
@@ -75,3 +95,14 @@ class Tokenizer:
                 max_len,
                 sentence,
             )
+
+
+def checked_text(sentence: str) -> str:
+    """The sentence. Raises DataError where it cannot be written as UTF-8."""
+    try:
+        sentence.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the sentence {shown(sentence)} holds half of a character at {error.start}; write it as UTF-8"
+        ) from error
+    return sentence

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import base64
 import functools
-import gzip
 import html
 import importlib
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
 
-from mindground.errors import ConfigError
+from mindground.errors import ConfigError, MindGroundError, shown
+from mindground.files.compressed import decompress_bounded
 from mindground.files.text import split_lines
 from mindground.text.base import Tokenizer
 
@@ -28,6 +28,7 @@ __all__ = ["ClipTokenizer"]
 
 _log = logging.getLogger("mindground")
 
+_MOST_BYTES = 16 << 20
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 # The file holds more merges than CLIP was trained with: 49408 ids less 2 x 256 bytes and 2 specials.
 _MERGES = 49152 - 256 - 2
@@ -40,6 +41,9 @@ class ClipTokenizer(Tokenizer):
     Args:
         merges: pairs of symbols, in the order of their priority.
         repair: repair broken Unicode with ftfy, as the original does.
+
+    Raises:
+        ConfigError: a merge of a symbol that nothing before it makes.
     """
 
     kind: ClassVar[str] = "clip_bpe"
@@ -54,6 +58,7 @@ class ClipTokenizer(Tokenizer):
         self.start_id, self.end_id = vocabulary[_START], vocabulary[_END]
         self.vocab_size = len(symbols) + 2
         self.truncated = 0
+        _check_merges(self.merges, vocabulary)
         engine = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=self.merges, end_of_word_suffix="</w>"))
         engine.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -73,8 +78,8 @@ class ClipTokenizer(Tokenizer):
         """
         data = Path(path).read_bytes()
         try:
-            text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            text = (_unpacked(data, "gzip", str(path)) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+        except (OSError, EOFError, zlib.error, ValueError) as error:
             raise ConfigError(f"{path} is not a readable BPE vocabulary ({error}); fetch it again") from error
         lines = split_lines(text)[1 : _MERGES + 1]  # the first line is a version
         pairs = [tuple(line.split()) for line in lines]
@@ -85,9 +90,21 @@ class ClipTokenizer(Tokenizer):
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> ClipTokenizer:
         """From what `to_payload` gave."""
-        lines = zlib.decompress(base64.b64decode(payload["merges"])).decode("utf-8").split("\n")
-        pairs = [line.split(" ") for line in lines]
-        return cls([(first, second) for first, second in pairs], repair=bool(payload["repair"]))
+        merges, repair = payload["merges"], payload["repair"]
+        if not isinstance(repair, bool):
+            raise ConfigError(f"repair is {shown(repair)}, not true or false")
+        if not isinstance(merges, str):
+            raise ConfigError(f"merges is {shown(merges)}, not text")
+        try:
+            packed = base64.b64decode(merges, validate=True)
+            text = _unpacked(packed, "zlib", "merges").decode("utf-8")
+        except (ValueError, EOFError, zlib.error) as error:
+            raise ConfigError(f"merges cannot be unpacked ({error})") from error
+        pairs = [line.split(" ") for line in text.split("\n")]
+        wrong = [pair for pair in pairs if len(pair) != 2 or not all(pair)]
+        if wrong:
+            raise ConfigError(f"merges holds {shown(' '.join(wrong[0]))}, which is no pair of symbols")
+        return cls([(first, second) for first, second in pairs], repair=repair)
 
     def to_payload(self) -> dict[str, Any]:
         """See `Tokenizer.to_payload`; the merges are packed, about 300 kB."""
@@ -107,6 +124,30 @@ class ClipTokenizer(Tokenizer):
         """Repaired, HTML-unescaped twice, white space collapsed, lower case."""
         text = _repairer()(sentence) if self.repair else sentence
         return " ".join(html.unescape(html.unescape(text)).split()).lower()
+
+
+def _unpacked(data: bytes, kind: Literal["gzip", "zlib"], name: str) -> bytes:
+    """At most 16 MiB: OpenAI's file holds 3 MB.
+
+    Raises:
+        ConfigError: more.
+        ValueError, zlib.error, OSError, EOFError: damaged.
+    """
+    try:
+        return decompress_bounded(data, kind, limit=_MOST_BYTES, name=name)
+    except MindGroundError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_merges(merges: Sequence[tuple[str, str]], vocabulary: Mapping[str, int]) -> None:
+    """Raises ConfigError for a merge whose parts are neither bytes nor made by another merge."""
+    for number, pair in enumerate(merges):
+        strange = [symbol for symbol in pair if symbol not in vocabulary]
+        if strange:
+            raise ConfigError(
+                f"merge {number} of the BPE vocabulary takes {shown(strange[0])}, which is no symbol of it; give "
+                "bpe_simple_vocab_16e6.txt.gz"
+            )
 
 
 def _byte_letters() -> list[str]:

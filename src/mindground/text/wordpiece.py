@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from mindground.errors import ConfigError
+from mindground.errors import ConfigError, shown
 from mindground.files.text import read_lines
-from mindground.text.base import Tokenizer
+from mindground.text.base import Tokenizer, checked_text
 
 __all__ = ["SPECIAL_TOKENS", "WordPieceTokenizer", "build_wordpiece"]
 
@@ -33,23 +33,35 @@ class WordPieceTokenizer(Tokenizer):
         keep_end: a truncated sentence still ends with [SEP] (Hugging Face, VG-LAW). With False long sentences
             lose [SEP] (LAVT, RMSIN).
         clean: remove control characters first (Hugging Face).
+        grows: see `Tokenizer`.
 
     Raises:
-        ConfigError: a needed special token is missing or a token occurs twice.
+        ConfigError: a token that is no text, a needed special token is missing, or a token occurs twice.
     """
 
     kind: ClassVar[str] = "wordpiece"
 
-    def __init__(self, tokens: Sequence[str], *, lower: bool = True, keep_end: bool = True, clean: bool = True) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        *,
+        lower: bool = True,
+        keep_end: bool = True,
+        clean: bool = True,
+        grows: bool = False,
+    ) -> None:
         self.tokens = list(tokens)
-        self.lower, self.keep_end, self.clean = lower, keep_end, clean
+        self.lower, self.keep_end, self.clean, self.grows = lower, keep_end, clean, grows
+        _check_tokens(self.tokens)
         vocabulary = {token: place for place, token in enumerate(self.tokens)}
         missing = [token for token in _NEEDED if token not in vocabulary]
         if missing:
             raise ConfigError(f"a WordPiece vocabulary needs {', '.join(missing)}; this one has {len(tokens)} tokens")
         if len(vocabulary) != len(self.tokens):
             twice = [token for token, count in Counter(self.tokens).items() if count > 1]
-            raise ConfigError(f"the vocabulary lists {twice[0]!r} and {len(twice) - 1} more tokens twice; remove them")
+            raise ConfigError(
+                f"the vocabulary lists {shown(twice[0])} and {len(twice) - 1} more tokens twice; remove them"
+            )
         self.pad_id, self.unknown_id = vocabulary["[PAD]"], vocabulary["[UNK]"]
         self.start_id, self.end_id = vocabulary["[CLS]"], vocabulary["[SEP]"]
         self.vocab_size = len(self.tokens)
@@ -82,7 +94,14 @@ class WordPieceTokenizer(Tokenizer):
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> WordPieceTokenizer:
         """From what `to_payload` gave."""
-        options = {name: bool(payload[name]) for name in ("lower", "keep_end", "clean")}
+        options = {name: payload[name] for name in ("lower", "keep_end", "clean")}
+        # Checkpoints of before this entry do not say it; `engine.vocabulary` knows where theirs came from.
+        options["grows"] = payload.get("grows", False)
+        for name, value in options.items():
+            if not isinstance(value, bool):
+                raise ConfigError(f"{name} is {shown(value)}, not true or false")
+        if not isinstance(payload["tokens"], list):
+            raise ConfigError(f"tokens is {shown(payload['tokens'])}, not a list")
         return cls(payload["tokens"], **options)
 
     def to_payload(self) -> dict[str, Any]:
@@ -93,7 +112,20 @@ class WordPieceTokenizer(Tokenizer):
             "lower": self.lower,
             "keep_end": self.keep_end,
             "clean": self.clean,
+            "grows": self.grows,
         }
+
+    def new_entries(self, sentences: Iterable[str]) -> list[str]:
+        """See `Tokenizer.new_entries`."""
+        if not self.grows:
+            return []
+        known = set(self.tokens)
+        return [token for token in build_wordpiece(sentences, lower=self.lower).tokens if token not in known]
+
+    def extended(self, entries: Sequence[str]) -> WordPieceTokenizer:
+        """See `Tokenizer.extended`."""
+        options = {name: getattr(self, name) for name in ("lower", "keep_end", "clean", "grows")}
+        return WordPieceTokenizer([*self.tokens, *entries], **options)
 
     def ids(self, sentence: str) -> list[int]:
         """See `Tokenizer.ids`."""
@@ -112,9 +144,30 @@ class WordPieceTokenizer(Tokenizer):
             if token == self.unknown_id
         ]
 
+    def unread(self, sentence: str) -> list[str]:
+        """See `Tokenizer.unread`: a vocabulary of sentences spells a new word by characters, which nothing trained."""
+        if not self.grows:
+            return super().unread(sentence)
+        normaliser, splitter = _normaliser(self.lower, self.clean), pre_tokenizers.BertPreTokenizer()
+        words = [word for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(checked_text(sentence)))]
+        known = set(self.tokens)
+        # Punctuation that no sentence had takes part in no meaning.
+        return list(dict.fromkeys(w for w in words if w not in known and any(c.isalnum() for c in w)))
+
     def cut(self, ids: list[int], max_len: int) -> list[int]:
         """See `Tokenizer.cut`; without `keep_end` the end token is lost."""
         return super().cut(ids, max_len) if self.keep_end else ids[:max_len]
+
+
+def _check_tokens(tokens: Sequence[Any]) -> None:
+    """Raises ConfigError for a token that is no text, or none that UTF-8 can hold."""
+    for token in tokens:
+        if not isinstance(token, str):
+            raise ConfigError(f"the vocabulary holds {shown(token)}, which is no text")
+        try:
+            token.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"the vocabulary holds {shown(token)}, which is half of a character") from error
 
 
 def _normaliser(lower: bool, clean: bool) -> normalizers.Normalizer:
@@ -147,11 +200,12 @@ def build_wordpiece(sentences: Iterable[str], *, max_words: int = 30_000, lower:
     normaliser, splitter = _normaliser(lower, True), pre_tokenizers.BertPreTokenizer()
     counts: Counter[str] = Counter()
     for sentence in sentences:
-        counts.update(word for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(sentence)))
+        counts.update(word for word, _ in splitter.pre_tokenize_str(normaliser.normalize_str(checked_text(sentence))))
     ascii_characters = set(string.digits + string.punctuation + string.ascii_lowercase)
     if not lower:
         ascii_characters |= set(string.ascii_uppercase)
     characters = sorted(ascii_characters | {character for word in counts for character in word})
     by_frequency = sorted(counts, key=lambda word: (-counts[word], word))[:max_words]
     words = [word for word in by_frequency if len(word) > 1]
-    return WordPieceTokenizer([*SPECIAL_TOKENS, *characters, *(f"##{c}" for c in characters), *words], lower=lower)
+    tokens = [*SPECIAL_TOKENS, *characters, *(f"##{c}" for c in characters), *words]
+    return WordPieceTokenizer(tokens, lower=lower, grows=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from mindground.data import Dataset
+from mindground.data.orientation import read_as_annotated
 from mindground.errors import DataError
-from mindground.files.images import read_image
 from mindground.structures import Prediction, Sample, instance_truth
 from mindground.visualize.caption import Caption
 from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
 
-__all__ = ["choose_indexes", "show_samples"]
+__all__ = ["choose_indexes", "figure_path", "show_samples"]
 
 _SHEET_PANEL_WIDTH = 420
 
@@ -42,6 +42,7 @@ def show_samples(
     describe: Describe,
     sheet: bool = False,
     title: str = "",
+    bands: Sequence[int] | None = None,
 ) -> Path:
     """Draw samples of a data set and return the path of the image file.
 
@@ -54,6 +55,7 @@ def show_samples(
         sheet: True draws truth and prediction into one small panel per sample; False draws truth, prediction
             and the family's attention maps of every sample side by side.
         title: one line above the panels.
+        bands: of the image files, as `data.bands` says.
 
     Raises:
         DataError: an index that the split does not have.
@@ -66,7 +68,7 @@ def show_samples(
     panels = []
     for index in indexes:
         sample = dataset[index]
-        image = read_image(sample.image_path)
+        image = read_as_annotated(sample.image_path, sample.size, bands)
         prediction = ask(image, sample.expression)
         words, truth = describe(sample, prediction), instance_truth(sample)
         if sheet:
@@ -74,6 +76,11 @@ def show_samples(
         else:
             panels.append(side_by_side(image, prediction, truth, caption=words))
     figure = contact_sheet(panels, None if sheet else 1, title=title) if sheet or len(panels) > 1 else panels[0]
+    return save_png(figure_path(out, sheet=sheet, indexes=indexes), figure)
+
+
+def figure_path(out: str | Path, *, sheet: bool, indexes: Sequence[int]) -> Path:
+    """Where the figure of these samples is written: `out` itself where it names a .png file, else a file in it."""
     name = "contact_sheet.png" if sheet else f"samples_{'_'.join(map(str, indexes[:8]))}.png"
     out = Path(out)
-    return save_png(out if out.suffix.lower() == ".png" else out / name, figure)
+    return out if out.suffix.lower() == ".png" else out / name

@@ -105,6 +105,7 @@ class WeightMap:
             is read, after a check that the two are equal; only the second is written.
         backbone: name of the backbone that this source is for ("bert"), or empty for a whole network.
         prefix: prefix of that backbone in our network ("text_encoder.").
+        remark: what such files leave open, said when one is loaded without a configuration beside it.
     """
 
     name: str
@@ -118,6 +119,7 @@ class WeightMap:
     aliases: tuple[tuple[str, str], ...] = ()
     backbone: str = ""
     prefix: str = ""
+    remark: str = ""
 
     def our_name(self, theirs: str) -> str | None:
         """Our name of one of their tensors, None when no rule fits. A part of a packed tensor has the whole's name."""
@@ -328,15 +330,23 @@ def best_map(
     return min(ranked, key=lambda item: item[:3])[3]
 
 
-def strip_wrapper_prefix(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """Remove `module.` or `_orig_mod.` where every name starts with it (data-parallel and compiled wrappers).
+def strip_wrapper_prefix(
+    tensors: Mapping[str, np.ndarray], maps: Iterable[WeightMap] = ()
+) -> tuple[dict[str, np.ndarray], str]:
+    """Remove `module.`, `_orig_mod.` or one `model.` where every name starts with it.
+
+    Data-parallel, compiled and training wrappers write them. Names that one of `maps` translates as they are stay.
 
     Returns the tensors and the prefix that was removed ("" when there was none).
     """
     removed = ""
     result = dict(tensors)
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if result and all(name.startswith(prefix) for name in result):
-            result = {name[len(prefix) :]: array for name, array in result.items()}
-            removed += prefix
+    maps = tuple(maps)
+    for prefix in ("module.", "_orig_mod.", "module.", "model.", "module.", "_orig_mod."):
+        if not result or not all(name.startswith(prefix) for name in result):
+            continue
+        if prefix == "model." and any(known.our_name(name) not in (None, name) for known in maps for name in result):
+            continue
+        result = {name[len(prefix) :]: array for name, array in result.items()}
+        removed += prefix
     return result, removed

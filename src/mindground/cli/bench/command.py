@@ -23,9 +23,10 @@ from typing import Any
 from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, prepare, run_pair, run_sentences
 from mindground.cli.bench.report import machine, sentence_table, table
-from mindground.cli.parser import VerbParser, at_least
+from mindground.cli.parser import VerbParser, add_overwrite, at_least
 from mindground.config import load_config, to_dict
 from mindground.files.atomic import write_json
+from mindground.files.outputs import check_outputs
 
 __all__ = ["main", "measure", "measure_sentences"]
 
@@ -52,6 +53,7 @@ def _options(argv: Sequence[str], prog: str | None) -> argparse.Namespace:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a configuration key; repeatable"
     )
     parser.add_argument("--json", default="", metavar="FILE", help="write everything that was measured there")
+    add_overwrite(parser)
     options: argparse.Namespace = parser.parse_args(list(argv))
     if options.sentences == 1 or options.sentences < 0:
         parser.error(f"--sentences {options.sentences}: name the number, 2 or more, that is set against one")
@@ -134,6 +136,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     MindSpore's start-up settings are made in the children of our side alone: they would slow PyTorch down.
     """
     options = _options(argv, prog)
+    check_outputs(filter(None, [options.json]), overwrite=options.overwrite)
     measured = measure_sentences(options) if options.sentences else measure(options)
     if options.json:
         write_json(options.json, measured, indent=1)

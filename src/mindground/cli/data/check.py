@@ -7,18 +7,33 @@ Exit code 0: no errors (warnings may stand in the report); 1: errors found; 2: i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser, share
+from mindground.cli.parser import VerbParser, add_overwrite, share
 from mindground.config import DataConfig
 from mindground.data import DATASETS, eval_splits, inspect_dataset
 from mindground.data.check.checks import write_report
 from mindground.data.check.inspection import check_inspection, published_lines
+from mindground.files.outputs import check_outputs
 
 __all__ = ["main"]
 
 SHOWN = 20
+# Of a report as `write_report` writes it.
+_REPORT_START = b'{\n  "schema": '
+
+
+def _inputs(root: str, out: Path) -> list[Path]:
+    """The files right inside the folder of the set, without an earlier report, which may lie beside them."""
+    if not root or not os.path.isdir(root):
+        return []
+    earlier = False
+    if out.is_file():
+        with out.open("rb") as stream:
+            earlier = stream.read(len(_REPORT_START)) == _REPORT_START
+    return [path for path in Path(root).iterdir() if not (earlier and path.name == out.name)]
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> int:
@@ -33,7 +48,10 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the JSON report here")
     parser.add_argument("--no-decode", action="store_true", help="do not read the images whole")
     parser.add_argument("--min-box-iou", type=share, default=0.5, help="least overlap of a box and its mask's box")
+    add_overwrite(parser)
     options = parser.parse_args(argv)
+    if options.out is not None:
+        check_outputs([options.out], _inputs(options.root, options.out), overwrite=options.overwrite)
     config = DataConfig(
         dataset=options.dataset,
         root=options.root,

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, add_overwrite
 from mindground.config import DataConfig
 from mindground.data import DATASETS, build_dataset, eval_splits
 from mindground.data.formats.jsonl import write_dataset
+from mindground.files.outputs import guarded
 
 __all__ = ["main"]
 
@@ -27,12 +28,14 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--image-root", default="", help="as data.image_root")
     parser.add_argument("--splits", default="", help="comma-separated (default: train and the evaluation splits)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    add_overwrite(parser)
     options = parser.parse_args(argv)
     config = DataConfig(
         dataset=options.dataset, root=options.root, splitBy=options.splitBy, image_root=options.image_root
     )
     names = [name for name in options.splits.split(",") if name] or ["train", *eval_splits(config)]
     datasets = [build_dataset(config, name) for name in dict.fromkeys(names)]
-    write_dataset(options.out, datasets)
+    with guarded([options.root] if options.root else [], overwrite=options.overwrite):
+        write_dataset(options.out, datasets)
     print(f"{options.out}: " + ", ".join(f"{dataset.split} {len(dataset)}" for dataset in datasets) + " samples")
     return 0

@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser, at_least
+from mindground.cli.parser import VerbParser, add_overwrite, at_least
 from mindground.data import Dataset
 from mindground.data.formats.jsonl import read_jsonl
 from mindground.data.make.dior_rsvg import write_dior_rsvg
 from mindground.data.make.referring import make_referring
 from mindground.errors import DataError
+from mindground.files.outputs import guarded
 
 __all__ = ["main"]
 
@@ -44,14 +45,13 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="draws the division, and the phrasings from COCO files"
     )
+    add_overwrite(parser)
     options = parser.parse_args(argv)
-    report = write_dior_rsvg(
-        options.out,
-        _read(options.source, options.images, options.seed),
-        division=options.division,
-        placement=options.pictures,
-        seed=options.seed,
-    )
+    datasets = _read(options.source, options.images, options.seed)
+    with guarded(options.source, overwrite=options.overwrite):
+        report = write_dior_rsvg(
+            options.out, datasets, division=options.division, placement=options.pictures, seed=options.seed
+        )
     print(json.dumps(report.as_dict()))
     return 0
 

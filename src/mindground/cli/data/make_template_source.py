@@ -12,8 +12,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser, at_least, share
+from mindground.cli.parser import VerbParser, add_overwrite, at_least, share
 from mindground.data.make.templates import TemplateRules, make_template_source
+from mindground.files.outputs import guarded
 
 __all__ = ["main"]
 
@@ -34,17 +35,20 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     )
     parser.add_argument("--sentences", type=at_least(1), default=usual.sentences, help="of one image at most")
     parser.add_argument("--from-above", action="store_true", help="say small and large, not behind and front")
+    add_overwrite(parser)
     options = parser.parse_args(argv)
     rules = TemplateRules(min_share=options.min_share, sentences=options.sentences, from_above=options.from_above)
-    report = make_template_source(
-        options.coco,
-        options.images,
-        options.out,
-        detections=options.detections,
-        split=options.split,
-        seed=options.seed,
-        min_score=options.min_score,
-        rules=rules,
-    )
+    inputs = [options.coco, *([options.detections] if options.detections else [])]
+    with guarded(inputs, overwrite=options.overwrite):
+        report = make_template_source(
+            options.coco,
+            options.images,
+            options.out,
+            detections=options.detections,
+            split=options.split,
+            seed=options.seed,
+            min_score=options.min_score,
+            rules=rules,
+        )
     print(json.dumps(report.as_dict()))
     return 0

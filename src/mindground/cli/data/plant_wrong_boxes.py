@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mindground.cli.parser import VerbParser, at_least
+from mindground.cli.parser import VerbParser, add_overwrite, at_least
 from mindground.config import Config, parse_command_line
 from mindground.curriculum.subsets import Source, SubsetWriter
 from mindground.data import Dataset, build_dataset, eval_splits
@@ -27,6 +27,7 @@ from mindground.data.formats.jsonl import read_jsonl
 from mindground.errors import ConfigError, DataError
 from mindground.files.atomic import write_bytes
 from mindground.files.images import read_image
+from mindground.files.outputs import guarded
 from mindground.structures import Sample, box_iou
 from mindground.structures.truth import referent_box
 
@@ -111,10 +112,12 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--share", type=float, default=0.25, help="of the boxes that are made wrong")
     parser.add_argument("--plant-seed", type=at_least(0), default=0, help="draws which, and how")
     parser.add_argument("--check", type=Path, metavar="SUBSET.jsonl", help="judge a subset of the set in --out")
+    add_overwrite(parser)
     line = parse_command_line(argv, parser)
     options = line.options
     if options.check is not None:
         print(json.dumps(check(read_json(options.out / "planted.json"), options.check)))
     else:
-        print(json.dumps(_make(line.config(), options.out, options.share, options.plant_seed)))
+        with guarded(overwrite=options.overwrite):
+            print(json.dumps(_make(line.config(), options.out, options.share, options.plant_seed)))
     return 0

@@ -12,9 +12,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindground.cli.parser import VerbParser
+from mindground.cli.parser import VerbParser, add_overwrite
 from mindground.data.formats.refer import REFER_DATASETS, preprocess
 from mindground.files.atomic import write_bytes
+from mindground.files.outputs import check_outputs
 
 __all__ = ["main"]
 
@@ -26,10 +27,14 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     parser.add_argument("--data_root", required=True, help="folder that holds <dataset>/")
     parser.add_argument("--dataset", choices=REFER_DATASETS, default="refcocog")
     parser.add_argument("--splitBy", default="umd", help="unc | google | umd | berkeley")
+    add_overwrite(parser)
     options = parser.parse_args(argv)
+    source = Path(options.data_root) / options.dataset
+    path = (options.output or source) / f"{options.dataset}({options.splitBy}).json"
+    # An earlier result is no input, though it may lie beside them.
+    inputs = [one for one in source.glob("*") if one.name != path.name]
+    check_outputs([path], inputs, overwrite=options.overwrite)
     content = preprocess(options.data_root, options.dataset, options.splitBy)
-    folder = options.output or Path(options.data_root) / options.dataset
-    path = folder / f"{options.dataset}({options.splitBy}).json"
     write_bytes(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
     counts = ", ".join(f"{split} {len(items)}" for split, items in content["items"].items())
     print(f"{path}: {counts} expressions")

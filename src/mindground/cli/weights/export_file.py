@@ -17,16 +17,19 @@ __all__ = ["main"]
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, then export one checkpoint."""
     device.prepare()
-    from mindground.cli.parser import VerbParser
+    from mindground.cli.parser import VerbParser, add_overwrite
     from mindground.engine.checkpoint import load_checkpoint
     from mindground.errors import WeightsError
+    from mindground.files.outputs import check_outputs
     from mindground.weights.export import export
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("ckpt", metavar="CKPT", help="one of our checkpoints")
     parser.add_argument("--family", default="", help="whose names to write (default: the model's own family)")
     parser.add_argument("--out", required=True, metavar="X.safetensors", help="file to write")
+    add_overwrite(parser)
     options = parser.parse_args(list(argv))
+    check_outputs([options.out], [options.ckpt], overwrite=options.overwrite)
     loaded = load_checkpoint(options.ckpt)
     source = options.family or loaded.config.family
     maps = type(loaded.model).weight_maps()

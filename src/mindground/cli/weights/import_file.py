@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mindground.errors import WeightsError
 from mindground.runtime import device
@@ -44,15 +44,16 @@ __all__ = ["import_file", "main"]
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser, at_least
+    from mindground.cli.parser import VerbParser, add_overwrite, at_least
 
     parser = VerbParser(prog, __doc__)
-    parser.add_argument("source", metavar="SRC", help="file of weights, of any format that is read here")
+    parser.add_argument("source", metavar="SRC", help="file of weights, or a folder of config.json, weights")
     parser.add_argument("--family", required=True, help="whose names the file uses: vitdet, bert, vglaw, ...")
     parser.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
     parser.add_argument("--image-size", type=at_least(1), default=0, help="side of the model's input in pixels")
     parser.add_argument("--depth", type=at_least(1), default=0, help="layers of the text encoder")
     parser.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
+    add_overwrite(parser)
     return parser
 
 
@@ -117,9 +118,9 @@ def print_contradictions(facts: SourceFacts, config: Config) -> None:
 
 def word_rows(tensors: Mapping[str, np.ndarray]) -> int:
     """Rows of the word table in a file, 0 when it has none."""
-    names = re.compile(r"(.*\.)?(word_embeddings\.\w+|token_embedding(\.weight)?)")
-    tables = [array for name, array in tensors.items() if names.fullmatch(name) and array.ndim == 2]
-    return int(tables[0].shape[0]) if tables else 0
+    from mindground.weights.words import table_rows
+
+    return table_rows({name: array.shape for name, array in tensors.items()})
 
 
 def known_maps(maps: Mapping[str, WeightMap], source: str) -> list[WeightMap]:
@@ -138,6 +139,17 @@ def source_maps(family: str, source: str) -> list[WeightMap]:
     return found
 
 
+def refuse_stranger(options: argparse.Namespace, maps: Sequence[WeightMap], tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises WeightsError where no name of a file is known, before a network is built for it."""
+    from mindground.weights.maps import best_map
+
+    if not best_map(maps, tensors).to_ours(tensors).tensors:
+        raise WeightsError(
+            f"{options.source}: none of its {len(tensors)} tensors (first {next(iter(tensors), '')[:80]!r}) has a name "
+            f"that --family {options.family} knows; check the file, or name the family that it is of"
+        )
+
+
 @dataclass(frozen=True)
 class Imported:
     """A model that holds a file's weights, and the account of them."""
@@ -146,6 +158,7 @@ class Imported:
     config: Config
     report: LoadReport
     source: WeightMap
+    beside: Mapping[str, Any]
 
 
 def import_file(line: CommandLine) -> Imported:
@@ -155,7 +168,9 @@ def import_file(line: CommandLine) -> Imported:
         WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
     from mindground.config import value_of
+    from mindground.config.beside import check_keys, said_by
     from mindground.engine.assemble import fill_vocabulary
+    from mindground.files.model_folder import find_model
     from mindground.files.weights import read_weights
     from mindground.models import build_model
     from mindground.weights.facts import refuse_contradiction
@@ -163,13 +178,16 @@ def import_file(line: CommandLine) -> Imported:
     from mindground.weights.maps import best_map, strip_wrapper_prefix
 
     options = line.options
-    found = read_weights(options.source)
+    model_folder = find_model(options.source)
+    found = read_weights(model_folder.weights)
     if "mindground" in found.metadata:
         raise WeightsError(
             f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
             "to eval, show and predict, or as --train.pretrained.model to start a training from its weights"
         )
-    tensors, prefix = strip_wrapper_prefix(found.tensors)
+    family = target_family(options.family, options.into, line.config_file)
+    maps = source_maps(family, options.family)
+    tensors, prefix = strip_wrapper_prefix(found.tensors, maps)
     print(
         f"{options.source}: {found.format}, {len(tensors)} tensors"
         + (f", prefix {prefix!r} taken off" if prefix else "")
@@ -177,15 +195,12 @@ def import_file(line: CommandLine) -> Imported:
     for key, means in (("unwrapped", "found under"), ("inert", "kept as data, not made"), ("left_out", "not read")):
         if key in found.metadata:
             print(f"  {means}: {found.metadata[key]}")
-    family = target_family(options.family, options.into, line.config_file)
-    maps = source_maps(family, options.family)
-    if not best_map(maps, tensors).to_ours(tensors).tensors:
-        raise WeightsError(
-            f"{options.source}: none of its {len(tensors)} tensors (first {next(iter(tensors), '')[:80]!r}) has a name "
-            f"that --family {options.family} knows; check the file, or name the family that it is of"
-        )
+    refuse_stranger(options, maps, tensors)
     facts = file_facts(replace(found, tensors=tensors), family)
+    said = said_by(family, model_folder.config)
+    facts = replace(facts, keys={**facts.keys, **said.keys})
     config = target_config(line, family, facts)
+    check_keys(config, said, str(model_folder.source))
     refuse_contradiction(facts, partial(value_of, config), Path(options.source).name)
     print_contradictions(facts, config)
     # Where the configuration leaves the size to a tokenizer, the word table of the file has it.
@@ -200,7 +215,9 @@ def import_file(line: CommandLine) -> Imported:
     report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
     if not whole:
         report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
-    return Imported(model, config, report, chosen)
+    if chosen.remark and not said.keys and found.format != "torchscript":
+        print(f"  {chosen.remark}")
+    return Imported(model, config, report, chosen, model_folder.config or {})
 
 
 def check_vocabulary(tokenizer: Tokenizer | None, model: GroundingModel, vocab: str) -> None:
@@ -233,7 +250,9 @@ def write(imported: Imported, options: argparse.Namespace) -> str:
     report, chosen = imported.report, imported.source
     loaded = set(report.loaded)
     arrays = {name: array for name, array in parameter_arrays(model).items() if name in loaded}
-    origin = {"source": Path(options.source).name, "family": options.family, "report": report.summary()}
+    origin: dict[str, Any] = {"source": Path(options.source).name, "family": options.family, "report": report.summary()}
+    if imported.beside:
+        origin["config"] = imported.beside
     if chosen.backbone:
         # Under the backbone's own names: every family that has it places it where it stands there.
         arrays = {name.removeprefix(chosen.prefix): array for name, array in arrays.items()}
@@ -247,11 +266,11 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, then import one file."""
     device.prepare()
     from mindground.config import parse_command_line
+    from mindground.files.outputs import check_outputs
 
     line = parse_command_line(argv, _parser(prog))
     options = line.options
-    if Path(options.out).exists() and Path(options.out).samefile(options.source):
-        raise WeightsError(f"{options.out}: --out is the source itself; choose another name")
+    check_outputs([options.out], [options.source], overwrite=options.overwrite)
     imported = import_file(line)
     print(imported.report.table())
     print(f"{options.out}: {write(imported, options)}")

@@ -8,86 +8,25 @@ the same files give the same JSON.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mindground.data.check.findings import ERROR, WARNING, CheckReport, Finding, write_report
+from mindground.data.check.overlap import overlap, plain
 from mindground.data.dataset import Dataset
 from mindground.data.formats.registry import Counts
 from mindground.errors import DataError, ImageError
-from mindground.files.atomic import write_bytes
 from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
 
-__all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
+__all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "check_object", "write_report"]
 
-ERROR, WARNING = "error", "warning"
 # Outlines are drawn by hand and boxes rounded: one pixel beyond the edge is no defect.
 SLACK = 1.0
 FULL_MASK = 0.99
-
-
-@dataclass(frozen=True, order=True)
-class Finding:
-    """One defect: its level, kind, split, the sample (or image, or sentence) it is about, and the facts."""
-
-    level: str
-    kind: str
-    split: str
-    subject: str
-    detail: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Plain values for JSON."""
-        return {
-            "level": self.level,
-            "kind": self.kind,
-            "split": self.split,
-            "subject": self.subject,
-            "detail": self.detail,
-        }
-
-
-@dataclass
-class CheckReport:
-    """Counts of every split, and all findings in a fixed order.
-
-    `facts` is what a format adds about the set as a whole (fingerprint, leak between splits). `published` holds, by
-    split, every count that was compared with the literature: {what: {"found": n, "published": n}}.
-    """
-
-    dataset: str
-    splits: dict[str, dict[str, int]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    published: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-
-    @property
-    def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.level == ERROR for finding in self.findings)
-
-    def kinds(self) -> dict[str, int]:
-        """How often each kind of defect occurs."""
-        names = sorted({finding.kind for finding in self.findings})
-        return {name: sum(finding.kind == name for finding in self.findings) for name in names}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as it is written: sorted, without times or machine names."""
-        return {
-            "schema": 2,
-            "dataset": self.dataset,
-            "splits": {name: self.splits[name] for name in sorted(self.splits)},
-            "published": {name: self.published[name] for name in sorted(self.published)},
-            **self.facts,
-            "errors": self.errors,
-            "warnings": len(self.findings) - self.errors,
-            "kinds": self.kinds(),
-            "findings": [finding.as_dict() for finding in sorted(self.findings)],
-        }
+MIN_BOX_IOU = 0.5
 
 
 def check_datasets(
@@ -96,7 +35,7 @@ def check_datasets(
     published: Counts | None = None,
     shared: Sequence[str] = (),
     decode_images: bool = True,
-    min_box_iou: float = 0.5,
+    min_box_iou: float = MIN_BOX_IOU,
     found: Iterable[Finding] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> CheckReport:
@@ -124,7 +63,7 @@ def check_datasets(
         report.findings += _compare(report, dataset, (published or {}).get(dataset.split, {}))
     for first in range(len(datasets)):
         for second in range(first + 1, len(datasets)):
-            report.findings += _overlap(datasets[first], datasets[second], contents, shared)
+            report.findings += overlap(datasets[first], datasets[second], contents, shared)
     report.findings = sorted(set(report.findings))
     return report
 
@@ -140,11 +79,6 @@ def _compare(report: CheckReport, dataset: Dataset, published: Mapping[str, int]
                 "compared with published ones"
             )
             yield Finding(WARNING, "count", dataset.split, f"{dataset.name} {what}", detail)
-
-
-def write_report(path: Path, report: CheckReport) -> None:
-    """Write the report as JSON, atomically."""
-    write_bytes(path, (json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _counts(dataset: Dataset) -> dict[str, int]:
@@ -187,7 +121,7 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
     for sample in dataset:
         if sample.expression is None:
             continue
-        text = _plain(sample.expression)
+        text = plain(sample.expression)
         if not text:
             yield Finding(ERROR, "empty_sentence", dataset.split, sample.sample_id, "the sentence has no words")
         elif asked.setdefault((sample.image_id, text), sample.object_ids) != sample.object_ids:
@@ -198,8 +132,10 @@ def _check_sentences(dataset: Dataset) -> Iterable[Finding]:
 
 
 def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[Finding]]:
-    """Sizes by path, path by content digest, findings; every image is opened once."""
+    """Sizes by path, digest of the content by path, findings; every image is opened once."""
+    from mindground.data.orientation import as_annotated
     from mindground.files.images import read_image
+    from mindground.files.jpegs import jpeg_damage
 
     sizes: dict[str, tuple[int, int]] = {}
     digests: dict[str, str] = {}
@@ -218,18 +154,23 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
             detail = f"{name} does not exist (sample {asked[name][0]}{more})"
             found.append(Finding(ERROR, "missing_image", dataset.split, path.name, detail))
             continue
-        digests.setdefault(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), name)
+        digests[name] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         if not decode:
             if path.stat().st_size == 0:
                 found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, f"{name} is empty"))
             continue
         try:
-            height, width = read_image(name).shape[:2]
-            sizes[name] = (height, width)
+            image = read_image(name)
+            shapes = {claim: as_annotated(image, name, claim).shape[:2] for claim in claims}
         except ImageError as error:
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue
-        for claim in sorted(claims - {sizes[name]}):
+        sizes[name] = (image.shape[0], image.shape[1])
+        if damage := jpeg_damage(name):
+            detail = f"parts of it may show wrong colours ({damage}); fetch it again"
+            found.append(Finding(WARNING, "damaged_image", dataset.split, path.name, detail))
+        # Annotations may be made on the pixels as stored, before EXIF data turn them: training reads them so.
+        for claim in sorted(claim for claim, shape in shapes.items() if claim != shape):
             real = "x".join(map(str, sizes[name]))
             detail = f"annotated as {claim[0]}x{claim[1]}, the file is {real} (height x width)"
             found.append(Finding(ERROR, "size", dataset.split, path.name, detail))
@@ -246,12 +187,26 @@ def _check_objects(dataset: Dataset, sizes: Mapping[str, tuple[int, int]], min_b
             key = (sample.image_id, name, box.tobytes())
             if key not in done:
                 done.add(key)
-                yield from _check_object(sample, position, f"object {name}", size, dataset.split, min_box_iou)
+                yield from check_object(sample, position, f"object {name}", size, dataset.split, min_box_iou)
 
 
-def _check_object(
-    sample: Sample, position: int, name: str, size: tuple[int, int] | None, split: str, min_box_iou: float
+def check_object(
+    sample: Sample,
+    position: int,
+    name: str,
+    size: tuple[int, int] | None,
+    split: str = "",
+    min_box_iou: float = MIN_BOX_IOU,
 ) -> Iterable[Finding]:
+    """What is wrong with one object: its box, its outline, and the two together.
+
+    Args:
+        position: of the object in the sample.
+        name: of the object in findings.
+        size: (height, width) of the image; None = unknown, and only the box is looked at.
+        split: named in findings.
+        min_box_iou: as for `check_datasets`.
+    """
     box, outline = sample.boxes_xyxy[position], sample.segmentations[position]
     shown = [round(float(value), 2) for value in box]
     if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
@@ -299,51 +254,3 @@ def _beyond(outline: Segmentation, size: tuple[int, int]) -> bool:
         if low < -SLACK or columns.max() > size[1] + SLACK or rows.max() > size[0] + SLACK:
             return True
     return False
-
-
-def _overlap(
-    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], by_design: Sequence[str]
-) -> Iterable[Finding]:
-    """What two splits share: images (by id, and by content under any name), objects, sentences."""
-    splits = f"{first.split}+{second.split}"
-    for what, shared in (
-        ("images", list(_shared_images(first, second, contents, splits))),
-        ("objects", list(_shared_objects(first, second, splits))),
-    ):
-        if what in by_design and shared:
-            example = min(shared)
-            detail = f"{example.subject} and others: splits of this division share {what} by design"
-            yield Finding(WARNING, example.kind, splits, f"{len(shared)} of them", detail)
-        else:
-            yield from shared
-    texts = {_plain(text) for text in first.sentences()} & {_plain(text) for text in second.sentences()}
-    if texts:
-        # Short sentences come back everywhere ("the ship"); one finding says how much of a split that is.
-        share = sum(_plain(text) in texts for text in second.sentences()) / max(1, len(second.sentences()))
-        detail = f"{len(texts)} different sentences are in both splits, {100 * share:.1f} % of {second.split}"
-        yield Finding(WARNING, "sentence_overlap", splits, f"{len(texts)} sentences", detail)
-
-
-def _shared_images(
-    first: Dataset, second: Dataset, contents: Mapping[str, Mapping[str, str]], splits: str
-) -> Iterable[Finding]:
-    shared = {s.image_id for s in first} & {s.image_id for s in second}
-    for name in shared:
-        yield Finding(ERROR, "image_overlap", splits, name, "this image id is in both splits")
-    of_first = {sample.image_path: sample.image_id for sample in first}
-    for digest in contents[first.split].keys() & contents[second.split].keys():
-        here, there = contents[first.split][digest], contents[second.split][digest]
-        if of_first[here] not in shared:
-            detail = f"{Path(here).name} and {Path(there).name} are the same image"
-            yield Finding(ERROR, "image_overlap", splits, Path(here).name, detail)
-
-
-def _shared_objects(first: Dataset, second: Dataset, splits: str) -> Iterable[Finding]:
-    objects = {(s.image_id, name) for s in first for name in s.object_ids}
-    for image, name in objects & {(s.image_id, name) for s in second for name in s.object_ids}:
-        detail = f"this object of image {image} is in both splits"
-        yield Finding(ERROR, "object_overlap", splits, f"object {name}", detail)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from mindground.data.check.checks import ERROR, WARNING, CheckReport, Finding, check_datasets
+from mindground.data.check.checks import ERROR, MIN_BOX_IOU, WARNING, CheckReport, Finding, check_datasets
 from mindground.data.formats.registry import Inspection
 
 __all__ = ["check_inspection", "published_lines"]
 
 
-def check_inspection(inspection: Inspection, *, decode_images: bool = True, min_box_iou: float = 0.5) -> CheckReport:
+def check_inspection(
+    inspection: Inspection, *, decode_images: bool = True, min_box_iou: float = MIN_BOX_IOU
+) -> CheckReport:
     """Check the splits that `DatasetFormat.inspect` (or `data.inspect_dataset`) read.
 
     Args:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
+from mindground.data.formats.fields import Problem, guarded, plain_text
 from mindground.data.formats.files import Defect, require_images
 from mindground.data.formats.registry import DatasetFormat, Inspection
 from mindground.data.formats.rsvg_lists import (
@@ -132,7 +133,15 @@ class DiorRsvg:
         return Dataset(samples, self.categories, NAME, split, self.fingerprint)
 
 
-def read_dior_rsvg(root: str, split: str, split_by: str = "official", image_root: str = "") -> Dataset:
+@guarded
+def read_dior_rsvg(
+    root: str,
+    split: str,
+    split_by: str = "official",
+    image_root: str = "",
+    *,
+    problems: list[str] | None = None,
+) -> Dataset:
     """Read one split, after the whole set was verified as far as the split's meaning depends on it.
 
     Args:
@@ -140,19 +149,23 @@ def read_dior_rsvg(root: str, split: str, split_by: str = "official", image_root
         split: `train`, `val`, `test`, or any other list beside them.
         split_by: `official` takes the lists; `image_disjoint` draws its own, with no image in two splits.
         image_root: folder that holds `DIOR-RS-VG/` (the fork's `data_root`), or the images; empty = below `root`.
+        problems: gets one line a defect that concerns the split, and what cannot be used is left out; None = the
+            first raises DataError.
 
     Raises:
         DatasetNotFoundError: what is missing, where to get it, where it goes.
         DataError: numbering, lists or an object of the split are not to be trusted; file and number are named.
     """
-    whole = load_dior_rsvg(root, [split], split_by, image_root)
+    whole = load_dior_rsvg(root, [split], split_by, image_root, tolerant=problems is not None)
     wanted = set(whole.lists[split])
     bad = [
         defect
         for defect in whole.defects
         if defect.serious and (defect.numbers is None or not wanted.isdisjoint(defect.numbers))
     ]
-    if bad:
+    if problems is not None:
+        problems += [Problem(str(defect), defect.subject, defect.kind) for defect in bad]
+    elif bad:
         more = f" ({len(bad) - 1} more like this; " if len(bad) > 1 else " ("
         raise DataError(f"{bad[0]}{more}tools/data_check.py --dataset {NAME} lists them all); nothing is repaired here")
     dataset = whole.dataset(split)
@@ -188,7 +201,8 @@ def load_dior_rsvg(
     files, defects = read_annotations(_xml_files(home / "Annotations"), tolerant=tolerant)
     total = sum(len(file.objects) for file in files)
     if total == 0:
-        raise DataError(f"{home / 'Annotations'} describes no object; get it again from {FROM}")
+        why = f": {defects[0]}" if defects else ""
+        raise DataError(f"{home / 'Annotations'} describes no object{why}; get it again from {FROM}")
     generation = ""
     if split_by == DIVISIONS[0]:
         lists, found = _official(root, home, splits, total)
@@ -306,6 +320,8 @@ def _xml_files(folder: Path) -> list[Path]:
     found = sorted(path.name for path in folder.glob("*.xml") if not path.name.startswith("."))
     if not found:
         raise DatasetNotFoundError(f"{folder} holds no .xml file; get {FROM} and put its Annotations there")
+    for name in found:
+        plain_text(name, "the file name", str(folder))  # the numbering and its fingerprint are over these names
     return [folder / name for name in found]
 
 

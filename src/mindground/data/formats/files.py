@@ -1,25 +1,28 @@
-"""Reading annotation files from strangers: JSON only, with errors that name the file and the key."""
+"""Annotation files of strangers as a whole: JSON only, with errors that name the file. Their fields: `fields.py`."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import DataError, DatasetNotFoundError
-from mindground.structures import Sample, Segmentation
+from mindground.data.formats.fields import Problem, clean_segmentation, require
+from mindground.errors import DataError, DatasetNotFoundError, shown
+from mindground.structures import Sample
 
 __all__ = [
     "Defect",
+    "as_defect",
     "clean_segmentation",
+    "parse_json",
+    "read_file",
     "read_json",
     "require",
     "require_images",
-    "segmentation_box",
 ]
 
 
@@ -47,25 +50,55 @@ class Defect:
         return f"{self.subject}: {self.detail}"
 
 
+def as_defect(line: str, split: str) -> Defect:
+    """A line that a reader collected, as the data check tells it."""
+    if not isinstance(line, Problem):
+        return Defect("record_format", "annotations", line, split)
+    detail = line.removeprefix(line.where).lstrip(" :") or line
+    return Defect(line.kind, line.where, str(detail), split, serious=line.serious)
+
+
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """The bytes of an ordinary file, of at most `most`.
+
+    Raises:
+        DataError: a folder, a device or a pipe, it is larger, or it cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: is no ordinary file; name the file itself")
+        with path.open("rb") as file:
+            content = file.read(-1 if most is None else most + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
+    if most is not None and len(content) > most:
+        raise DataError(f"{path}: larger than {most} bytes, which no such file is; check the file")
+    return content
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """One JSON value from UTF-8 bytes.
+
+    Raises:
+        DataError: it is none, ends early, is nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise DataError(f"{where} is not valid JSON (nested too deeply); get it again") from error
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and the limit on the digits of a number
+        raise DataError(
+            f"{where} is not valid JSON ({shown(str(error))}); it may be cut short, get it again"
+        ) from error
+
+
 def read_json(path: Path) -> Any:
     """Parse one JSON file.
 
     Raises:
-        DataError: it is not UTF-8 JSON, or it ends early.
+        DataError: it cannot be read, is not UTF-8 JSON, or ends early.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); it may be cut short, get it again") from error
-
-
-def require(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    """Complain about the keys that `record` lacks, naming the place it comes from."""
-    if not isinstance(record, Mapping):
-        raise DataError(f"{where} must be an object with keys {', '.join(keys)}; it is a {type(record).__name__}")
-    missing = [key for key in keys if key not in record]
-    if missing:
-        raise DataError(f"{where} lacks {', '.join(map(repr, missing))}; it has {sorted(map(str, record))}")
+    return parse_json(read_file(path), str(path))
 
 
 def require_images(samples: Sequence[Sample], folder: Path, dataset: str, source: str) -> None:
@@ -77,47 +110,6 @@ def require_images(samples: Sequence[Sample], folder: Path, dataset: str, source
     tried = list(dict.fromkeys(sample.image_path for sample in samples))[:100]
     if tried and not any(os.path.isfile(path) for path in tried):
         raise DatasetNotFoundError(
-            f"{folder} holds none of the first {len(tried)} images of {dataset} ({tried[0]} is missing). "
+            f"{folder} holds none of the first {len(tried)} images of {dataset} ({shown(tried[0], 200)} is missing). "
             f"Get {source} and unpack it there, or set data.image_root to where the images are"
         )
-
-
-def clean_segmentation(segmentation: Any, where: str) -> Segmentation:
-    """Check an outline from a file: polygons, one RLE, a list of RLEs, or None for none.
-
-    Raises:
-        DataError: it is something else.
-    """
-    if segmentation is None or (isinstance(segmentation, Sequence) and len(segmentation) == 0):
-        return None
-    parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation
-    if not isinstance(parts, Sequence) or isinstance(parts, (str, bytes)):
-        raise DataError(f"{where}: a mask is a list of polygons or an RLE object, not {type(segmentation).__name__}")
-    numbers = [part for part in parts if isinstance(part, (int, float))]
-    if len(numbers) == len(parts):
-        return [[float(value) for value in numbers]]  # one polygon without its outer list, as some exporters write it
-    for part in parts:
-        if isinstance(part, Mapping):
-            require(part, ("size", "counts"), f"{where}: RLE")
-        elif not isinstance(part, Sequence) or isinstance(part, (str, bytes)):
-            raise DataError(f"{where}: a mask part is a polygon or an RLE object, not {type(part).__name__}")
-    return segmentation
-
-
-def segmentation_box(segmentation: Segmentation) -> list[float] | None:
-    """Box (x1, y1, x2, y2) in pixels around an outline, without drawing polygons; None for no outline."""
-    from pycocotools import mask as coco_mask
-
-    if not segmentation:
-        return None
-    boxes = []
-    for part in [segmentation] if isinstance(segmentation, Mapping) else segmentation:
-        if isinstance(part, Mapping):
-            rle = coco_mask.frPyObjects(dict(part), *part["size"]) if isinstance(part["counts"], list) else part
-            left, top, width, height = (float(value) for value in coco_mask.toBbox(rle))
-            boxes.append((left, top, left + width, top + height))
-        else:
-            boxes.append((min(part[0::2]), min(part[1::2]), max(part[0::2]), max(part[1::2])))
-    columns = list(zip(*boxes, strict=True))
-    box = [float(min(columns[0])), float(min(columns[1])), float(max(columns[2])), float(max(columns[3]))]
-    return box if all(math.isfinite(value) for value in box) else None

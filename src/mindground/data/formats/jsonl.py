@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,26 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import clean_segmentation, read_json, require, segmentation_box
+from mindground.data.formats.fields import (
+    Reading,
+    RecordError,
+    clean_segmentation,
+    four_numbers,
+    guarded,
+    identity,
+    integer,
+    mapping,
+    optional_size,
+    plain_text,
+    require,
+    text,
+)
+from mindground.data.formats.files import parse_json, read_json
+from mindground.data.formats.image_names import ImageNames
 from mindground.data.formats.registry import DatasetFormat
-from mindground.errors import DataError, DatasetNotFoundError
+from mindground.errors import DataError, DatasetNotFoundError, shown
 from mindground.files.atomic import write_bytes
-from mindground.structures import IgnoredRegion, Sample
+from mindground.structures import IgnoredRegion, Sample, outline_box
 
 __all__ = [
     "FORMATS",
@@ -37,32 +52,37 @@ OBJECT_KEYS = ("box", "mask", "category", "object_id")
 RECORD_KEYS = ("image", "size", "sentence", "sentences", "objects", "image_id", "id", "split", "meta", *OBJECT_KEYS)
 
 
-def read_jsonl(root: str, split: str, image_root: str = "") -> Dataset:
+@guarded
+def read_jsonl(root: str, split: str, image_root: str = "", *, problems: list[str] | None = None) -> Dataset:
     """Read one split of a JSON-lines set.
 
     Args:
         root: a folder with `<split>.jsonl` (or `all.jsonl` whose records name their split), or one such file.
         split: records that name another split are left out; records that name none belong to the file's.
         image_root: folder that `image` is relative to; empty = the one in `dataset.json`, else the file's folder.
+        problems: gets one line a record that cannot be used, which is then left out; None = it raises DataError.
 
     Raises:
         DatasetNotFoundError, DataError: with file and line number; also where some samples have a sentence and others
             have none.
     """
     path = _find(root, split)
-    described = _description(path.parent)
-    base = Path(image_root) if image_root else (path.parent / str(described.get("image_root", "."))).resolve()
-    categories = {int(key): str(name) for key, name in dict(described.get("categories", {})).items()}
-    ids = {name: key for key, name in categories.items()}
+    name, folder, categories = _description(path.parent)
+    reading, labels = Reading(problems), _Labels(categories)
+    images = ImageNames(Path(image_root) if image_root else (path.parent / folder).resolve(), reading)
     own_split = "" if path.stem == "all" or path == Path(root) else path.stem
     samples: list[Sample] = []
-    for line, record in _records(path):
-        if record.get("split", own_split or split) != split:
-            continue
-        samples.extend(_samples(record, f"{path} line {line}", line, base, split, ids))
-    names = {number: name for name, number in ids.items()}
-    name = str(described.get("name", path.parent.name))
-    return Dataset(samples, names, name, split, kind=_kind(samples, path))
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, 1):
+            where = f"{path} line {line}"
+            if not raw.strip():
+                continue
+            with reading.record(where):
+                record = _record(raw, where)
+                if record.get("split", own_split or split) == split:
+                    samples += _Record(record, where, line, images, labels, reading).samples(split)
+    reading.tell(str(path))
+    return Dataset(samples, labels.names(), name, split, kind=_kind(samples, path))
 
 
 def _kind(samples: Sequence[Sample], path: Path) -> str:
@@ -93,95 +113,149 @@ def _find(root: str, split: str) -> Path:
     )
 
 
-def _description(folder: Path) -> Mapping[str, Any]:
+class _Labels:
+    """Numbers of the categories: those of `dataset.json`, then the next free one for every new name."""
+
+    def __init__(self, categories: Mapping[int, str]) -> None:
+        self._numbers = {name: number for number, name in categories.items()}
+        self._last = max(self._numbers.values(), default=0)
+
+    def number(self, name: str) -> int:
+        if name not in self._numbers:
+            self._last += 1
+            self._numbers[name] = self._last
+        return self._numbers[name]
+
+    def names(self) -> dict[int, str]:
+        return {number: name for name, number in self._numbers.items()}
+
+
+def _description(folder: Path) -> tuple[str, str, dict[int, str]]:
+    """Name of the set, folder of its images, its categories: what `dataset.json` says, where it is."""
     path = folder / "dataset.json"
     described = read_json(path) if path.is_file() else {}
-    if not isinstance(described, Mapping) or not isinstance(described.get("categories", {}), Mapping):
-        raise DataError(f"{path} must be an object, its 'categories' an object of id -> name")
-    return described
+    require(described, (), str(path))
+    where = f"{path}: categories"
+    given = mapping(described, "categories", str(path))
+    categories = {integer({"an id": key}, "an id", where): plain_text(given[key], "a name", where) for key in given}
+    return (
+        text(described, "name", str(path)) if "name" in described else folder.name,
+        text(described, "image_root", str(path)) if "image_root" in described else ".",
+        categories,
+    )
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            if not raw.strip():
+def _record(raw: bytes, where: str) -> Mapping[str, Any]:
+    record = parse_json(raw, where)
+    require(record, ("image",), where)
+    for key in record:
+        if key not in RECORD_KEYS:
+            near = difflib.get_close_matches(key[:40], RECORD_KEYS, 1)
+            hint = f"did you mean {near[0]!r}" if near else "put what is only yours under 'meta'"
+            raise RecordError(f"{where} has the unknown key {shown(key)}; {hint}")
+    return record
+
+
+class _Record:
+    """One line of the file, on its way to samples."""
+
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        where: str,
+        line: int,
+        images: ImageNames,
+        labels: _Labels,
+        reading: Reading,
+    ) -> None:
+        self.record, self.where, self.line = record, where, line
+        self.images, self.labels, self.reading = images, labels, reading
+        size = record.get("size")
+        if size is not None and (not isinstance(size, list) or len(size) != 2 or None in size):
+            raise RecordError(f"{where}: 'size' is [height, width] in pixels, not {shown(size)}")
+        self.size = None if size is None else optional_size(size[0], size[1], f"{where}: 'size'")
+        self.identity = self._id(record, "id", str(line))
+
+    def samples(self, split: str) -> list[Sample]:
+        """One sample a sentence, or one without a sentence."""
+        record = self.record
+        boxes, outlines, labels, names, ignored = [], [], [], [], []
+        for position, item in enumerate(self._objects()):
+            where = f"{self.where} object {position}" if "objects" in record else self.where
+            require(item, (), where)
+            outline = clean_segmentation(item.get("mask"), where, self.size, self.reading)
+            box, label = _box(item.get("box"), outline, where), self._label(item, where)
+            if _flag(item.get("ignored"), where):
+                ignored.append(IgnoredRegion(np.asarray(box, np.float32), outline, label))
                 continue
-            try:
-                record = json.loads(raw.decode("utf-8-sig"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-                raise DataError(f"{path} line {line} is not JSON ({error}); the file may be cut short") from error
-            require(record, ("image",), f"{path} line {line}")
-            for key in record:
-                if key not in RECORD_KEYS:
-                    near = difflib.get_close_matches(key, RECORD_KEYS, 1)
-                    hint = f"did you mean {near[0]!r}" if near else "put what is only yours under 'meta'"
-                    raise DataError(f"{path} line {line} has the unknown key {key!r}; {hint}")
-            yield line, record
+            boxes.append(box)
+            outlines.append(outline)
+            labels.append(label)
+            names.append(self._id(item, "object_id", f"{self.identity}.{position}"))
+        image = self.images.path(record["image"], self.where)
+        sentences = self._sentences()
+        return [
+            Sample(
+                image_path=image,
+                sample_id=self.identity if len(sentences) == 1 else f"{self.identity}_{position}",
+                image_id=self._id(record, "image_id", str(record["image"])),
+                expression=sentence,
+                boxes_xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
+                segmentations=tuple(outlines),
+                labels=np.asarray(labels, np.int64),
+                size=self.size,
+                object_ids=tuple(names),
+                split=split,
+                ignored=tuple(ignored),
+            )
+            for position, sentence in enumerate(sentences)
+        ]
+
+    def _id(self, record: Mapping[str, Any], key: str, otherwise: str) -> str:
+        return otherwise if record.get(key) is None else str(identity(record, key, self.where))
+
+    def _objects(self) -> list[Any]:
+        objects = self.record.get("objects")
+        if objects is None:
+            has = any(self.record.get(key) is not None for key in ("box", "mask"))
+            return [self.record] if has else []
+        if not isinstance(objects, list):
+            raise RecordError(f"{self.where}: 'objects' must be a list, not {shown(objects)}")
+        return objects
+
+    def _label(self, item: Mapping[str, Any], where: str) -> int:
+        category = item.get("category")
+        if category is None:
+            return 0
+        # A number as a name is taken for its digits.
+        named = category if isinstance(category, str) else str(identity(item, "category", where))
+        return self.labels.number(plain_text(named, "'category'", where))
+
+    def _sentences(self) -> list[str | None]:
+        given = self.record.get("sentences", [self.record.get("sentence")])
+        if not isinstance(given, list) or not given or not all(item is None or isinstance(item, str) for item in given):
+            raise RecordError(
+                f"{self.where}: 'sentence' must be text and 'sentences' a list of texts that is not empty, "
+                f"not {shown(given)}"
+            )
+        return [None if item is None else plain_text(item, "the sentence", self.where) for item in given]
 
 
-def _samples(
-    record: Mapping[str, Any], where: str, line: int, base: Path, split: str, ids: dict[str, int]
-) -> Iterator[Sample]:
-    objects = record.get("objects")
-    if objects is None:
-        objects = [record] if any(record.get(key) is not None for key in ("box", "mask")) else []
-    if not isinstance(objects, list):
-        raise DataError(f"{where}: 'objects' must be a list")
-    boxes, outlines, labels, names, ignored = [], [], [], [], []
-    for position, item in enumerate(objects):
-        require(item, (), f"{where} object {position}")
-        outline = clean_segmentation(item.get("mask"), where)
-        box, category = _box(item.get("box"), outline, where), item.get("category")
-        label = 0 if category is None else ids.setdefault(str(category), max(ids.values(), default=0) + 1)
-        if item.get("ignored"):
-            ignored.append(IgnoredRegion(np.asarray(box, np.float32), outline, label))
-            continue
-        boxes.append(box)
-        outlines.append(outline)
-        labels.append(label)
-        names.append(str(item.get("object_id", f"{record.get('id', line)}.{position}")))
-    identity = str(record.get("id", line))
-    sentences = _sentences(record, where)
-    for position, sentence in enumerate(sentences):
-        yield Sample(
-            image_path=str(base / str(record["image"]).replace("\\", "/")),
-            sample_id=identity if len(sentences) == 1 else f"{identity}_{position}",
-            image_id=str(record.get("image_id", record["image"])),
-            expression=sentence,
-            boxes_xyxy=np.asarray(boxes, np.float32).reshape(-1, 4),
-            segmentations=tuple(outlines),
-            labels=np.asarray(labels, np.int64),
-            size=_size(record.get("size"), where),
-            object_ids=tuple(names),
-            split=split,
-            ignored=tuple(ignored),
-        )
-
-
-def _sentences(record: Mapping[str, Any], where: str) -> list[str | None]:
-    given = record.get("sentences", [record.get("sentence")])
-    if not isinstance(given, list) or not given or not all(item is None or isinstance(item, str) for item in given):
-        raise DataError(f"{where}: 'sentence' must be text and 'sentences' a list of texts that is not empty")
-    return given
-
-
-def _size(size: Any, where: str) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise DataError(f"{where}: 'size' is [height, width] in pixels, not {size!r}")
-    return size[0], size[1]
+def _flag(value: Any, where: str) -> bool:
+    if value is None or isinstance(value, (bool, int)):
+        return bool(value)
+    raise RecordError(f"{where}: 'ignored' is true or false, not {shown(value)}")
 
 
 def _box(box: Any, outline: Any, where: str) -> list[float]:
-    if box is None:
-        around = segmentation_box(outline)
-        if around is None:
-            raise DataError(f"{where}: an object needs a 'box' [left, top, right, bottom] or a 'mask'")
-        return around
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(n, (int, float)) for n in box):
-        raise DataError(f"{where}: 'box' is [left, top, right, bottom] in pixels, not {box!r}")
-    return [float(value) for value in box]
+    if box is not None:
+        return four_numbers(box, "'box' is [left, top, right, bottom] in pixels", where)
+    around = outline_box(outline)
+    if around is None:
+        raise RecordError(
+            f"{where}: an object needs a 'box' [left, top, right, bottom] or a 'mask' that encloses pixels"
+        )
+    return around
 
 
 def samples_to_records(

@@ -6,7 +6,6 @@ values are read from it. Layout of the lists: github.com/linhuixiao/CLIP-VG.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from mindground.data.dataset import Dataset
+from mindground.data.formats.fields import Reading, RecordError, four_numbers, guarded, plain_text
 from mindground.data.formats.files import require_images
+from mindground.data.formats.image_names import ImageNames
 from mindground.data.formats.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG_GOOGLE, REFCOCOG_UMD
 from mindground.data.formats.registry import Counts, DatasetFormat
-from mindground.errors import DataError, DatasetNotFoundError
+from mindground.errors import DataError, DatasetNotFoundError, shown
 from mindground.structures import Sample
 
 __all__ = ["FORMATS", "PAIR_LISTS", "read_pair_list"]
@@ -70,7 +71,10 @@ PAIR_LISTS: Mapping[str, _Layout] = {
 }
 
 
-def read_pair_list(root: str, dataset: str, split: str, image_root: str = "") -> Dataset:
+@guarded
+def read_pair_list(
+    root: str, dataset: str, split: str, image_root: str = "", *, problems: list[str] | None = None
+) -> Dataset:
     """Read one split.
 
     Boxes are cut to whole pixels first, then width and height are added, as the published readers do.
@@ -81,6 +85,7 @@ def read_pair_list(root: str, dataset: str, split: str, image_root: str = "") ->
         split: `train`, `val`, `trainval`, `testA`, `train_pseudo`, ... or any other list by the rest of its name, such
             as `train_pseudo_refine_0_5`, or `train_separate/<file>` for a folder of sources.
         image_root: upstream's `data_root`, or the folder of the images; empty = below `root`.
+        problems: gets one line an item that cannot be used, which is then left out; None = it raises DataError.
 
     Raises:
         DatasetNotFoundError: what is missing, where to get it, where it goes.
@@ -90,15 +95,22 @@ def read_pair_list(root: str, dataset: str, split: str, image_root: str = "") ->
     layout = PAIR_LISTS[dataset]
     own = _path(root, dataset, split)
     parts = [split] if own.is_file() or split != "trainval" or not layout.joined else ["train", "val"]
-    found: list[tuple[str, int, tuple[Any, ...]]] = []
+    reading = Reading(problems)
+    found: list[tuple[str, _Pair]] = []
     for part in parts:
         path = _path(root, dataset, part)
         if not path.is_file():
             raise _not_found(path, root, dataset, part)
-        found += [(part, place, item) for place, item in enumerate(_items(path, layout))]
-    images = _images(root, image_root, layout, dataset, next((str(item[0]) for _, _, item in found), ""))
-    samples = [_sample(item, f"{part}-{place}", images, split) for part, place, item in found]
-    require_images(samples, images, dataset, layout.source)
+        found += _pairs(path, part, layout, reading)
+    images = ImageNames(
+        _images(root, image_root, layout, dataset, next((pair.image for _, pair in found), "")), reading
+    )
+    samples = []
+    for name, pair in found:
+        with reading.record(pair.where):
+            samples.append(_sample(pair, name, images, split))
+    reading.tell(str(own))
+    require_images(samples, images.folder, dataset, layout.source)
     return Dataset(samples, {}, dataset, split)
 
 
@@ -119,50 +131,59 @@ def _not_found(path: Path, root: str, dataset: str, split: str) -> DatasetNotFou
     )
 
 
-def _items(path: Path, layout: _Layout) -> list[tuple[Any, ...]]:
+@dataclass(frozen=True)
+class _Pair:
+    """One item of a list, checked: image, corners in whole pixels, sentence, and where it stands."""
+
+    image: str
+    box: tuple[int, int, int, int]
+    text: str
+    where: str
+
+
+def _pairs(path: Path, part: str, layout: _Layout, reading: Reading) -> list[tuple[str, _Pair]]:
+    """The items of one list with their names."""
     from mindground.files.plain_torch import read_plain_torch
 
     content = read_plain_torch(path)
     if not isinstance(content, list):
         raise DataError(f"{path} holds a {type(content).__name__}, not a list of pairs; it is of another kind")
-    # Lists that keep what a curriculum left out have the reliability of each pair appended.
-    lengths = (layout.length, layout.length + 1)
-    checked = []
+    found = []
     for place, item in enumerate(content):
         where = f"{path} item {place}"
-        if not isinstance(item, (tuple, list)) or len(item) not in lengths:
-            size = f"{len(item)} values" if isinstance(item, (tuple, list)) else type(item).__name__
-            raise DataError(
-                f"{where} has {size}; one of {layout.length} is wanted (another data set, or not such a list)"
-            )
-        image, box, text = (item[0], item[2], item[3]) if layout.length == 5 else item[:3]
-        if not isinstance(image, str) or not image or not isinstance(text, str):
-            raise DataError(f"{where}: image {image!r} and sentence {text!r} must be text")
-        checked.append((image, _box(box, layout, where), text))
-    return checked
+        with reading.record(where):
+            found.append((f"{part}-{place}", _pair(item, layout, where)))
+    return found
+
+
+def _pair(item: Any, layout: _Layout, where: str) -> _Pair:
+    # Lists that keep what a curriculum left out have the reliability of each pair appended.
+    if not isinstance(item, (tuple, list)) or len(item) not in (layout.length, layout.length + 1):
+        size = f"{len(item)} values" if isinstance(item, (tuple, list)) else type(item).__name__
+        raise RecordError(
+            f"{where} has {size}; one of {layout.length} is wanted (another data set, or not such a list)"
+        )
+    image, box, text = (item[0], item[2], item[3]) if layout.length == 5 else item[:3]
+    if not isinstance(image, str) or not image or not isinstance(text, str):
+        raise RecordError(f"{where}: image {shown(image)} and sentence {shown(text)} must be text")
+    name = plain_text(image, "the image's name", where)
+    return _Pair(name, _box(box, layout, where), plain_text(text, "the sentence", where), where)
 
 
 def _box(box: Any, layout: _Layout, where: str) -> tuple[int, int, int, int]:
-    values = box.reshape(-1).tolist() if isinstance(box, np.ndarray) else box
-    plain = isinstance(values, (list, tuple)) and len(values) == 4
-    if not plain or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in values):
-        raise DataError(f"{where}: the box is {box!r}; four numbers are wanted")
-    if not all(math.isfinite(n) and abs(n) < 1e9 for n in values):
-        raise DataError(f"{where}: the box {list(values)} is not finite")
-    left, top, third, fourth = (int(n) for n in values)
+    left, top, third, fourth = (int(n) for n in four_numbers(box, "the box is four numbers of pixels", where))
     return (left, top, third, fourth) if layout.corners else (left, top, left + third, top + fourth)
 
 
-def _sample(item: tuple[Any, ...], name: str, images: Path, split: str) -> Sample:
-    image, box, text = item
+def _sample(pair: _Pair, name: str, images: ImageNames, split: str) -> Sample:
     return Sample(
-        image_path=os.path.join(images, *image.replace("\\", "/").split("/")),
+        image_path=images.path(pair.image, pair.where),
         sample_id=name,
-        image_id=image,
-        expression=text,
-        boxes_xyxy=np.asarray([box], np.float32),
+        image_id=pair.image,
+        expression=pair.text,
+        boxes_xyxy=np.asarray([pair.box], np.float32),
         # The lists number no objects; one box of one image is one object.
-        object_ids=(f"{image}:{','.join(map(str, box))}",),
+        object_ids=(f"{pair.image}:{','.join(map(str, pair.box))}",),
         split=split,
     )
 
@@ -173,17 +194,17 @@ def _images(root: str, image_root: str, layout: _Layout, dataset: str, first: st
     if below.is_dir():
         return below
     # The folder of the images itself; an image of the list lies in it.
-    if first and (base / first).is_file():
+    if first and os.path.isfile(base / first):
         return base
     raise DatasetNotFoundError(
-        f"the images of {dataset} are missing: {below} is no folder, and {first!r} is not in {base}. Get "
+        f"the images of {dataset} are missing: {below} is no folder, and {shown(first)} is not in {base}. Get "
         f"{layout.source} and unpack it to {below}, or set data.image_root to the folder of the images"
     )
 
 
 def _reader(name: str) -> Callable[..., Dataset]:
-    def read(root: str, split: str, image_root: str = "") -> Dataset:
-        return read_pair_list(root, name, split, image_root)
+    def read(root: str, split: str, image_root: str = "", *, problems: list[str] | None = None) -> Dataset:
+        return read_pair_list(root, name, split, image_root, problems=problems)
 
     return read
 

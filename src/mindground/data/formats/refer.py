@@ -7,18 +7,38 @@ cache that tools/preprocess.py writes; outlines stay polygons or RLE until a mas
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mindground.data.dataset import Dataset
-from mindground.data.formats.files import clean_segmentation, read_json, require, require_images
+from mindground.data.formats.fields import (
+    Reading,
+    RecordError,
+    clean_segmentation,
+    corners,
+    four_numbers,
+    guarded,
+    identity,
+    integer,
+    listing,
+    mapping,
+    optional_size,
+    plain_text,
+    require,
+    split_name,
+    text,
+)
+from mindground.data.formats.files import read_json, require_images
+from mindground.data.formats.image_names import ImageNames
 from mindground.data.formats.refer_index import Refer, in_split
+from mindground.data.formats.refer_masks import fitted, mask_file, mask_folder
 from mindground.data.formats.registry import Counts, DatasetFormat
-from mindground.errors import DataError, DatasetNotFoundError
-from mindground.structures import Sample, Segmentation, encode_mask, xywh_to_xyxy
+from mindground.errors import DataError, DatasetNotFoundError, shown
+from mindground.structures import Sample, Segmentation, xywh_to_xyxy
 
 __all__ = [
     "FORMATS",
@@ -53,8 +73,16 @@ REFCOCOG_UMD = _counts(train=(80512, 21899), val=(4896, 1300), test=(9602, 2600)
 REFCOCOG_GOOGLE = _counts(train=(85474, 24698), val=(9536, 4650))
 
 
+@guarded
 def read_refer(
-    root: str, dataset: str, split_by: str, split: str, image_root: str = "", mask_path: str = ""
+    root: str,
+    dataset: str,
+    split_by: str,
+    split: str,
+    image_root: str = "",
+    mask_path: str = "",
+    *,
+    problems: list[str] | None = None,
 ) -> Dataset:
     """Read one split.
 
@@ -66,43 +94,88 @@ def read_refer(
         image_root: folder of the images; empty = the usual places below `root`.
         mask_path: folder with `<dataset>(<split_by>)/<ref_id>.npy` masks to use in place of the
             outlines of instances.json; empty = the outlines.
+        problems: gets one line a record that cannot be used, which is then left out; None = it raises DataError.
 
     Raises:
         DatasetNotFoundError: what is missing, where to get it, where it goes.
         DataError: the files contradict each other, or no reference has this split.
     """
     folder = _annotation_folder(root, dataset, split_by)
-    images = image_folder(root, dataset, image_root)
-    masks = _mask_folder(mask_path, dataset, split_by)
-    cache = cache_path(folder, dataset, split_by)
-    if not (folder / f"refs({split_by}).p").is_file():
-        return _read_cache(cache, dataset, split, images, masks)
-    refer = Refer.from_folder(folder, split_by)
+    reading = Reading(problems)
+    images = ImageNames(image_folder(root, dataset, image_root), reading)
+    place = _Place(dataset, images, mask_folder(mask_path, dataset, split_by), reading)
+    source = folder / f"refs({split_by}).p"
     samples: list[Sample] = []
-    for number in refer.getRefIds(split=split):
-        ref, annotation = refer.Refs[number], refer.refToAnn[number]
-        image = refer.Imgs[ref["image_id"]]
-        outline = clean_segmentation(annotation.get("segmentation"), f"annotation {annotation['id']} of {folder}")
-        size = (int(image["height"]), int(image["width"])) if "height" in image and "width" in image else None
-        for sentence in ref["sentences"]:
-            samples.append(
-                Sample(
-                    image_path=_image_file(images, str(image["file_name"]), ref["image_id"], dataset),
-                    sample_id=str(sentence["sent_id"]),
-                    image_id=str(ref["image_id"]),
-                    expression=str(sentence["sent"]),
-                    boxes_xyxy=xywh_to_xyxy(np.asarray([annotation["bbox"]], np.float32)),
-                    segmentations=(_outline(outline, masks, number),),
-                    labels=np.asarray([ref["category_id"]], np.int64),
-                    size=size,
-                    object_ids=(str(ref["ann_id"]),),
-                    split=str(ref["split"]),
-                )
-            )
-    require_images(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
-    return Dataset(samples, refer.Cats, dataset, split)
+    if source.is_file():
+        refer = Refer.from_folder(folder, split_by, problems=problems)
+        categories: Mapping[int, str] = refer.Cats
+        for number in refer.getRefIds(split=split):
+            with reading.record(f"reference {shown(number)} of {source}"):
+                samples += _of_reference(refer, number, folder, place)
+    else:
+        source = cache_path(folder, dataset, split_by)
+        categories, items = _read_cache(source, split)
+        for where, name, position, item, image in items:
+            with reading.record(where):
+                samples.append(_of_item(item, f"{name}-{position}", name, image, where, place))
+    reading.tell(str(source))
+    require_images(samples, images.folder, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
+    return Dataset(samples, categories, dataset, split)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where images and masks of one data set are, and where errors go."""
+
+    dataset: str
+    images: ImageNames
+    masks: Path | None
+    reading: Reading
+
+    def outline(self, given: Any, size: tuple[int, int] | None, number: Any, where: str) -> Segmentation:
+        """The mask file of a reference, or its outline; an RLE of nearly the image's size is brought to it."""
+        if self.masks is not None:
+            return mask_file(self.masks, number, where)
+        outline = clean_segmentation(given, where, None, self.reading)
+        return outline if size is None else fitted(outline, size, where, self.reading)
+
+
+def _of_reference(refer: Refer, number: Any, folder: Path, place: _Place) -> list[Sample]:
+    """One sample a sentence of one reference."""
+    ref, annotation = refer.Refs[number], refer.refToAnn[number]
+    image = refer.Imgs[ref["image_id"]]
+    where = f"annotation {shown(annotation['id'])} of {folder}"
+    size = optional_size(image.get("height"), image.get("width"), f"image {shown(ref['image_id'])} of {folder}")
+    outline = place.outline(annotation.get("segmentation"), size, number, where)
+    box = corners(annotation.get("bbox"), outline, where)
+    if box is None:
+        raise RecordError(f"{where} has neither bbox nor segmentation")
+    path = _image_file(place.images, image["file_name"], ref["image_id"], place.dataset, where)
+    return [
+        Sample(
+            image_path=path,
+            sample_id=str(sentence["sent_id"]),
+            image_id=str(ref["image_id"]),
+            expression=sentence["sent"],
+            boxes_xyxy=_float32_corners(annotation.get("bbox"), box),
+            segmentations=(outline,),
+            labels=np.asarray([integer(ref, "category_id", where)], np.int64),
+            size=size,
+            object_ids=(str(ref["ann_id"]),),
+            split=ref["split"],
+        )
+        for sentence in ref["sentences"]
+    ]
+
+
+def _float32_corners(bbox: Any, box: list[float]) -> np.ndarray:
+    """(1, 4) float32; width and height are added in float32, as the published readers do."""
+    if bbox is None or len(bbox) == 0:
+        return np.asarray([box], np.float32)
+    return xywh_to_xyxy(np.asarray([bbox], np.float32).reshape(1, 4))
+
+
+@guarded
 def preprocess(root: str, dataset: str, split_by: str) -> dict[str, Any]:
     """What tools/preprocess.py keeps: upstream's items and index, plus outline, size and ids of each item.
 
@@ -118,11 +191,20 @@ def preprocess(root: str, dataset: str, split_by: str) -> dict[str, Any]:
     used: dict[int, str] = {}
     for ref in refer.data["refs"]:
         image, annotation = refer.Imgs[ref["image_id"]], refer.refToAnn[ref["ref_id"]]
+        where = f"annotation {shown(annotation['id'])} of {folder}"
+        size = optional_size(image.get("height"), image.get("width"), where)
+        outline = clean_segmentation(annotation.get("segmentation"), where)
+        around = corners(annotation.get("bbox"), outline, where)
+        if around is None:
+            raise DataError(f"{where} has neither bbox nor segmentation")
+        left, top, right, bottom = around
+        # The file's own numbers where it has them: a difference of sums would be another float.
+        given = annotation.get("bbox") or [left, top, right - left, bottom - top]
         used[ref["image_id"]] = str(image["file_name"])
         for sentence in ref["sentences"]:
             items.setdefault(str(ref["split"]), []).append(
                 {
-                    "bbox": [float(value) for value in annotation["bbox"]],
+                    "bbox": [float(value) for value in given],
                     "phrase": str(sentence["sent"]),
                     "ref_id": ref["ref_id"],
                     "image_id": ref["image_id"],
@@ -130,8 +212,8 @@ def preprocess(root: str, dataset: str, split_by: str) -> dict[str, Any]:
                     "attributes": None,
                     "sent_id": sentence["sent_id"],
                     "ann_id": ref["ann_id"],
-                    "size": [int(image["height"]), int(image["width"])] if "height" in image else None,
-                    "segmentation": annotation.get("segmentation"),
+                    "size": None if size is None else list(size),
+                    "segmentation": outline,
                 }
             )
     return {"items": items, "index": {"category": dict(refer.Cats), "image": used}}
@@ -144,44 +226,60 @@ def cache_path(folder: Path, dataset: str, split_by: str) -> Path:
     return pickled if pickled.is_file() and not plain.is_file() else plain
 
 
-def _read_cache(path: Path, dataset: str, split: str, images: Path, masks: Path | None) -> Dataset:
+_Item = tuple[str, str, int, Mapping[str, Any], Any]
+
+
+def _read_cache(path: Path, split: str) -> tuple[dict[int, str], Iterator[_Item]]:
+    """Categories, and of every item of the split: its place, its split, its number, itself, its image's name."""
     from mindground.files.pickles import read_plain_pickle
 
     content = read_plain_pickle(path) if path.suffix == ".pkl" else read_json(path)
     require(content, ("items", "index"), str(path))
-    require(content["index"], ("category", "image"), f"{path}: index")
-    names = {str(key): str(name) for key, name in content["index"]["image"].items()}
-    categories = {int(key): str(name) for key, name in content["index"]["category"].items()}
-    chosen = [name for name in content["items"] if in_split(str(name), split)]
+    items, index = mapping(content, "items", str(path)), mapping(content, "index", str(path))
+    require(index, ("category", "image"), f"{path}: index")
+    categories = mapping(index, "category", f"{path}: index")
+    names = {str(key): name for key, name in mapping(index, "image", f"{path}: index").items()}
+    known = [split_name({"a split": name}, "a split", str(path)) for name in items]
+    chosen = [name for name in known if in_split(name, split)]
     if not chosen:
-        raise DataError(f"there is no split {split!r} in {path}; it holds {', '.join(sorted(content['items']))}")
-    samples = []
-    for name in chosen:
-        for position, item in enumerate(content["items"][name]):
-            where = f"{path}: item {position} of {name}"
-            require(item, ("bbox", "phrase", "ref_id", "image_id", "category_id"), where)
-            if str(item["image_id"]) not in names:
-                raise DataError(
-                    f"{where} is about image {item['image_id']}, which the index lacks; run tools/preprocess.py again"
-                )
-            size, outline = item.get("size"), clean_segmentation(item.get("segmentation"), where)
-            samples.append(
-                Sample(
-                    image_path=_image_file(images, names[str(item["image_id"])], item["image_id"], dataset),
-                    sample_id=str(item.get("sent_id", f"{name}-{position}")),
-                    image_id=str(item["image_id"]),
-                    expression=str(item["phrase"]),
-                    boxes_xyxy=xywh_to_xyxy(np.asarray([item["bbox"]], np.float32)),
-                    segmentations=(_outline(outline, masks, item["ref_id"]),),
-                    labels=np.asarray([item["category_id"]], np.int64),
-                    size=(int(size[0]), int(size[1])) if size else None,
-                    # Upstream's items name the reference only; it has exactly one object.
-                    object_ids=(str(item.get("ann_id", f"ref{item['ref_id']}")),),
-                    split=str(name),
-                )
-            )
-    require_images(samples, images, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
-    return Dataset(samples, categories, dataset, split)
+        raise DataError(f"there is no split {split!r} in {path}; it holds {shown(', '.join(sorted(known)))}")
+
+    def each() -> Iterator[_Item]:
+        for name in chosen:
+            for position, item in enumerate(listing(items, name, str(path))):
+                image = item.get("image_id") if isinstance(item, Mapping) else None
+                yield f"{path}: item {position} of {name}", name, position, item, names.get(str(image))
+
+    where = f"{path}: categories"
+    numbered = {integer({"an id": key}, "an id", where): text(categories, key, where) for key in categories}
+    return numbered, each()
+
+
+def _of_item(item: Any, name: str, split: str, image: Any, where: str, place: _Place) -> Sample:
+    require(item, ("bbox", "phrase", "ref_id", "image_id", "category_id"), where)
+    number, image_id = identity(item, "ref_id", where), identity(item, "image_id", where)
+    if image is None:
+        raise RecordError(
+            f"{where} is about image {shown(image_id)}, which the index lacks; run tools/preprocess.py again"
+        )
+    given = item.get("size")
+    if given is not None and (not isinstance(given, (list, tuple)) or len(given) != 2):
+        raise RecordError(f"{where}: 'size' is [height, width] in pixels, not {shown(given)}")
+    size = None if given is None else optional_size(given[0], given[1], where)
+    four_numbers(item["bbox"], "'bbox' is [x, y, width, height] in pixels", where)
+    return Sample(
+        image_path=_image_file(place.images, image, image_id, place.dataset, where),
+        sample_id=str(identity(item, "sent_id", where)) if "sent_id" in item else name,
+        image_id=str(image_id),
+        expression=plain_text(item["phrase"], "'phrase'", where),
+        boxes_xyxy=_float32_corners(item["bbox"], []),
+        segmentations=(place.outline(item.get("segmentation"), size, number, where),),
+        labels=np.asarray([integer(item, "category_id", where)], np.int64),
+        size=size,
+        # Upstream's items name the reference only; it has exactly one object.
+        object_ids=(str(identity(item, "ann_id", where)) if "ann_id" in item else f"ref{number}",),
+        split=split,
+    )
 
 
 def _annotation_folder(root: str, dataset: str, split_by: str) -> Path:
@@ -220,46 +318,29 @@ def image_folder(root: str, dataset: str, image_root: str = "") -> Path:
     )
 
 
-def _image_file(folder: Path, file_name: str, image_id: Any, dataset: str) -> str:
+def _image_file(images: ImageNames, name: Any, image_id: Any, dataset: str, where: str) -> str:
     """The image's own file name (a ref's carries an object suffix); RefClef also lies flat as <image_id>.jpg."""
-    path = os.path.join(folder, *file_name.replace("\\", "/").split("/"))
+    path = images.path(name, where)
     if dataset != "refclef" or os.path.isfile(path):
         return path
+    folder = images.folder
     flat = (os.path.join(folder, f"{image_id}.jpg"), os.path.join(folder, os.path.basename(path)))
-    nested = os.path.join(folder, f"{int(image_id) // 1000:02d}", "images", f"{image_id}.jpg")
+    group = f"{image_id // 1000:02d}" if isinstance(image_id, int) else ""
+    nested = os.path.join(folder, group, "images", f"{image_id}.jpg")
     return next((name for name in (*flat, nested) if os.path.isfile(name)), path)
 
 
-def _mask_folder(mask_path: str, dataset: str, split_by: str) -> Path | None:
-    if not mask_path:
-        return None
-    folder = Path(mask_path) / f"{dataset}({split_by})"
-    if not folder.is_dir():
-        raise DatasetNotFoundError(
-            f"data.mask_path is {mask_path!r}, and {folder} with one <ref_id>.npy per reference is missing; "
-            "put it there, or leave data.mask_path empty to use the outlines of instances.json"
-        )
-    return folder
-
-
-def _outline(outline: Segmentation, masks: Path | None, ref_id: Any) -> Segmentation:
-    if masks is None:
-        return outline
-    path = masks / f"{ref_id}.npy"
-    try:
-        mask = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; every reference needs its mask, or leave data.mask_path empty") from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} is not a plain (H, W) array ({error}); write it with numpy.save") from error
-    if mask.ndim != 2:
-        raise DataError(f"{path} has shape {mask.shape}; a mask is (H, W)")
-    return encode_mask(mask)
-
-
 def _reader(name: str) -> Callable[..., Dataset]:
-    def read(root: str, split: str, split_by: str, image_root: str = "", mask_path: str = "") -> Dataset:
-        return read_refer(root, name, split_by, split, image_root, mask_path)
+    def read(
+        root: str,
+        split: str,
+        split_by: str,
+        image_root: str = "",
+        mask_path: str = "",
+        *,
+        problems: list[str] | None = None,
+    ) -> Dataset:
+        return read_refer(root, name, split_by, split, image_root, mask_path, problems=problems)
 
     return read
 

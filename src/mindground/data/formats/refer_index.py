@@ -14,8 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from mindground.data.formats.files import clean_segmentation, read_json, require
-from mindground.errors import DataError
+from mindground.data.formats.fields import (
+    Reading,
+    RecordError,
+    clean_segmentation,
+    four_numbers,
+    identity,
+    integer,
+    listing,
+    optional_size,
+    plain_text,
+    require,
+    split_name,
+    text,
+)
+from mindground.data.formats.files import read_json
+from mindground.errors import DataError, shown
 from mindground.structures import decode_segmentation
 
 __all__ = ["Refer", "in_split"]
@@ -44,7 +58,7 @@ def _several(values: Any) -> list[Any]:
 
 def _put(table: dict[Any, Any], key: Any, record: Any, what: str) -> None:
     if key in table:
-        raise DataError(f"the id {key!r} stands at more than one {what}; ids must be unique, get the file again")
+        raise RecordError(f"the id {shown(key)} stands at more than one {what}; ids must be unique, get the file again")
     table[key] = record
 
 
@@ -57,67 +71,115 @@ class Refer:
         refToAnn, annToRef, sentToRef: id -> record. sentToTokens: id -> list of words.
     """
 
-    def __init__(self, refs: Sequence[Mapping[str, Any]], instances: Mapping[str, Any], source: str = "refs") -> None:
+    def __init__(
+        self,
+        refs: Sequence[Mapping[str, Any]],
+        instances: Mapping[str, Any],
+        source: str = "refs",
+        *,
+        problems: list[str] | None = None,
+    ) -> None:
         """Index plain records; `source` names them in errors.
 
+        Args:
+            refs, instances: what the two files hold.
+            source: name of the references for errors.
+            problems: gets one line a record that cannot be used, which is then left out; None = it raises DataError.
+
         Raises:
-            DataError: a record lacks a key, or points to an image or annotation that does not exist.
+            DataError: a record lacks a key or holds what does not belong there, or points to an image or annotation
+                that does not exist.
         """
         if not isinstance(refs, Sequence) or isinstance(refs, (str, bytes)):
             raise DataError(f"{source} must hold a list of references, not a {type(refs).__name__}")
-        require(instances, ("images", "annotations", "categories"), f"the instances of {source}")
-        self.data = {"refs": list(refs), **{key: instances[key] for key in ("images", "annotations", "categories")}}
-        self.Anns: dict[int, Mapping[str, Any]] = {}
-        self.Imgs: dict[int, Mapping[str, Any]] = {}
+        where = f"the instances of {source}"
+        require(instances, ("images", "annotations", "categories"), where)
+        reading = Reading(problems)
+        self.Anns: dict[Any, Mapping[str, Any]] = {}
+        self.Imgs: dict[Any, Mapping[str, Any]] = {}
         self.Cats: dict[int, str] = {}
-        self.imgToAnns: dict[int, list[Mapping[str, Any]]] = {}
-        for image in instances["images"]:
-            require(image, ("id", "file_name"), f"an image of {source}")
-            _put(self.Imgs, image["id"], image, f"image of {source}")
-        for annotation in instances["annotations"]:
-            require(annotation, ("id", "image_id", "bbox"), f"an annotation of {source}")
-            _put(self.Anns, annotation["id"], annotation, f"annotation of {source}")
-            self.imgToAnns.setdefault(annotation["image_id"], []).append(annotation)
-        for category in instances["categories"]:
-            require(category, ("id", "name"), f"a category of {source}")
-            self.Cats[category["id"]] = category["name"]
-        self._index_refs(source)
+        self.imgToAnns: dict[Any, list[Mapping[str, Any]]] = {}
+        self._index_images(listing(instances, "images", where), source, reading)
+        self._index_annotations(listing(instances, "annotations", where), source, reading)
+        for position, category in enumerate(listing(instances, "categories", where)):
+            named = f"category {position} of {source}"
+            with reading.record(named):
+                require(category, ("id", "name"), named)
+                self.Cats[integer(category, "id", named)] = text(category, "name", named)
+        self.data: dict[str, list[Mapping[str, Any]]] = {
+            "refs": [],
+            "images": list(self.Imgs.values()),
+            "annotations": list(self.Anns.values()),
+            "categories": list(instances["categories"]),
+        }
+        self._index_refs(refs, source, reading)
 
-    def _index_refs(self, source: str) -> None:
-        self.Refs: dict[int, Mapping[str, Any]] = {}
-        self.Sents: dict[int, Mapping[str, Any]] = {}
-        self.imgToRefs: dict[int, list[Mapping[str, Any]]] = {}
-        self.catToRefs: dict[int, list[Mapping[str, Any]]] = {}
-        self.refToAnn: dict[int, Mapping[str, Any]] = {}
-        self.annToRef: dict[int, Mapping[str, Any]] = {}
-        self.sentToRef: dict[int, Mapping[str, Any]] = {}
-        self.sentToTokens: dict[int, list[str]] = {}
-        for ref in self.data["refs"]:
-            require(ref, REF_KEYS, f"a reference of {source}")
-            number = ref["ref_id"]
-            if ref["ann_id"] not in self.Anns or ref["image_id"] not in self.Imgs:
-                raise DataError(
-                    f"reference {number} of {source} points to annotation {ref['ann_id']} in image {ref['image_id']}, "
-                    "and instances.json lacks one of them; take both files from the same release"
-                )
-            _put(self.Refs, number, ref, f"reference of {source}")
-            self.imgToRefs.setdefault(ref["image_id"], []).append(ref)
-            self.catToRefs.setdefault(ref["category_id"], []).append(ref)
-            self.refToAnn[number] = self.Anns[ref["ann_id"]]
-            self.annToRef[ref["ann_id"]] = ref
-            for sentence in ref["sentences"]:
-                require(sentence, ("sent_id", "sent"), f"a sentence of reference {number} of {source}")
-                self.Sents[sentence["sent_id"]] = sentence
-                self.sentToRef[sentence["sent_id"]] = ref
-                self.sentToTokens[sentence["sent_id"]] = list(sentence.get("tokens", sentence["sent"].split()))
+    def _index_images(self, images: Sequence[Any], source: str, reading: Reading) -> None:
+        for position, image in enumerate(images):
+            where = f"image {position} of {source}"
+            with reading.record(where):
+                require(image, ("id", "file_name"), where)
+                text(image, "file_name", where, empty=False)
+                optional_size(image.get("height"), image.get("width"), where)
+                _put(self.Imgs, identity(image, "id", where), image, f"image of {source}")
+
+    def _index_annotations(self, annotations: Sequence[Any], source: str, reading: Reading) -> None:
+        for position, annotation in enumerate(annotations):
+            where = f"annotation {position} of {source}"
+            with reading.record(where):
+                require(annotation, ("id", "image_id"), where)
+                image = identity(annotation, "image_id", where)
+                _put(self.Anns, identity(annotation, "id", where), annotation, f"annotation of {source}")
+                self.imgToAnns.setdefault(image, []).append(annotation)
+
+    def _index_refs(self, refs: Sequence[Any], source: str, reading: Reading) -> None:
+        self.Refs: dict[Any, Mapping[str, Any]] = {}
+        self.Sents: dict[Any, Mapping[str, Any]] = {}
+        self.imgToRefs: dict[Any, list[Mapping[str, Any]]] = {}
+        self.catToRefs: dict[Any, list[Mapping[str, Any]]] = {}
+        self.refToAnn: dict[Any, Mapping[str, Any]] = {}
+        self.annToRef: dict[Any, Mapping[str, Any]] = {}
+        self.sentToRef: dict[Any, Mapping[str, Any]] = {}
+        self.sentToTokens: dict[Any, list[str]] = {}
+        for position, ref in enumerate(refs):
+            with reading.record(f"reference {position} of {source}"):
+                self._index_ref(ref, position, source)
+
+    def _index_ref(self, ref: Any, position: int, source: str) -> None:
+        require(ref, REF_KEYS, f"reference {position} of {source}")
+        number = identity(ref, "ref_id", f"reference {position} of {source}")
+        where = f"reference {shown(number)} of {source}"
+        image, annotation = identity(ref, "image_id", where), identity(ref, "ann_id", where)
+        category = integer(ref, "category_id", where)
+        split_name(ref, "split", where)
+        if annotation not in self.Anns or image not in self.Imgs:
+            raise RecordError(
+                f"{where} points to annotation {shown(annotation)} in image {shown(image)}, "
+                "and instances.json lacks one of them; take both files from the same release"
+            )
+        sentences = [_sentence(sentence, where) for sentence in listing(ref, "sentences", where)]
+        _put(self.Refs, number, ref, f"reference of {source}")
+        self.data["refs"].append(ref)
+        self.imgToRefs.setdefault(image, []).append(ref)
+        self.catToRefs.setdefault(category, []).append(ref)
+        self.refToAnn[number] = self.Anns[annotation]
+        self.annToRef[annotation] = ref
+        for identifier, sentence, tokens in sentences:
+            self.Sents[identifier] = sentence
+            self.sentToRef[identifier] = ref
+            self.sentToTokens[identifier] = tokens
 
     @classmethod
-    def from_folder(cls, folder: str | Path, split_by: str) -> Refer:
-        """Read `refs(<split_by>).p` and `instances.json`; a pickle that asks for code is refused."""
+    def from_folder(cls, folder: str | Path, split_by: str, *, problems: list[str] | None = None) -> Refer:
+        """Read `refs(<split_by>).p` and `instances.json`; a pickle that asks for code is refused.
+
+        `problems` is as for the constructor.
+        """
         from mindground.files.pickles import read_plain_pickle
 
         path = Path(folder) / f"refs({split_by}).p"
-        return cls(read_plain_pickle(path), read_json(Path(folder) / "instances.json"), str(path))
+        instances = read_json(Path(folder) / "instances.json")
+        return cls(read_plain_pickle(path), instances, str(path), problems=problems)
 
     def getRefIds(  # noqa: N802
         self, image_ids: Any = (), cat_ids: Any = (), ref_ids: Any = (), split: str = ""
@@ -181,7 +243,9 @@ class Refer:
 
     def getRefBox(self, ref_id: int) -> list[float]:  # noqa: N802
         """Box of a reference as the file has it: left, top, width, height in pixels."""
-        return [float(value) for value in self.refToAnn[ref_id]["bbox"]]
+        where = f"the annotation of reference {shown(ref_id)}"
+        require(self.refToAnn[ref_id], ("bbox",), where)
+        return four_numbers(self.refToAnn[ref_id]["bbox"], "'bbox' is [x, y, width, height] in pixels", where)
 
     def getMask(self, ref: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802
         """The region of a reference.
@@ -192,9 +256,23 @@ class Refer:
         """
         image, annotation = self.Imgs[ref["image_id"]], self.refToAnn[ref["ref_id"]]
         require(image, ("height", "width"), f"image {image['id']}")
-        segmentation = clean_segmentation(annotation.get("segmentation"), f"annotation {annotation['id']}")
-        size = (int(image["height"]), int(image["width"]))
+        size = optional_size(image["height"], image["width"], f"image {image['id']}")
+        if size is None:
+            raise DataError(f"image {image['id']} has no height or no width, so no mask of it can be drawn")
+        segmentation = clean_segmentation(annotation.get("segmentation"), f"annotation {annotation['id']}", size)
         mask = decode_segmentation(segmentation, size)
         parts = [segmentation] if isinstance(segmentation, Mapping) else list(segmentation or ())
         total = sum(int(np.count_nonzero(decode_segmentation([part], size))) for part in parts)
         return {"mask": mask, "area": int(np.count_nonzero(mask)), "area_of_parts": total}
+
+
+def _sentence(sentence: Any, where: str) -> tuple[Any, Mapping[str, Any], list[str]]:
+    """Id, record and words of one sentence of a reference."""
+    named = f"a sentence of {where}"
+    require(sentence, ("sent_id", "sent"), named)
+    said = text(sentence, "sent", named)
+    tokens = sentence.get("tokens")
+    if tokens is not None and not isinstance(tokens, (list, tuple)):
+        raise RecordError(f"{named}: 'tokens' is a list of words, not {shown(tokens)}")
+    words = said.split() if tokens is None else [plain_text(word, "a token", named) for word in tokens]
+    return identity(sentence, "sent_id", named), sentence, words

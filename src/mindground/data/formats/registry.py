@@ -8,6 +8,7 @@ when the first name is looked up, so importing the registry costs nothing.
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ class DatasetFormat:
     Attributes:
         name: as configurations write it.
         reader: `reader(root, split, **arguments) -> Dataset`; `arguments` are those of `takes` that are not empty, and
-            the keys of `section`.
+            the keys of `section`. A reader that takes `problems`, a list, appends one line to it for every record that
+            it cannot use and reads on; without it, the first such record raises DataError.
         kinds: what its samples may ask: `referring`, `instances`, or either where the files decide.
         splits: division (`data.splitBy`) -> splits to evaluate; the first division is the usual one.
         takes: which of `split_by`, `image_root` and `mask_path` the reader has a use for.
@@ -86,7 +88,15 @@ class DatasetFormat:
         return list(self.splits.get(split_by or self.usual_split_by, ("val",)))
 
     def read(
-        self, root: str, split: str, *, split_by: str = "", image_root: str = "", mask_path: str = "", **settings: Any
+        self,
+        root: str,
+        split: str,
+        *,
+        split_by: str = "",
+        image_root: str = "",
+        mask_path: str = "",
+        problems: list[str] | None = None,
+        **settings: Any,
     ) -> Dataset:
         """Read one split.
 
@@ -96,15 +106,22 @@ class DatasetFormat:
             split_by: a division; empty = the usual one. A format with one division takes no other.
             image_root: folder of the images; empty = the usual place.
             mask_path: folder of masks in place of those of the annotations; empty = these.
+            problems: gets one line a record that cannot be used, which is then left out; None = it raises DataError.
             settings: keys of `section`.
 
         Raises:
             ConfigError: an argument that this format cannot use.
             DatasetNotFoundError: files are missing; the message says what to get and where it goes.
-            DataError: the files contradict themselves, or the split holds no sample.
+            DataError: the files contradict themselves, or the split holds no sample (and `problems` has none either).
         """
-        dataset = self.reader(root, split, **self._arguments(split_by, image_root, mask_path), **settings)
-        if not dataset.samples:
+        from mindground.data.formats.fields import guarded
+
+        collect: dict[str, Any] = {}
+        if problems is not None and "problems" in inspect.signature(self.reader).parameters:
+            collect["problems"] = problems
+        read = guarded(self.reader)
+        dataset = read(root, split, **self._arguments(split_by, image_root, mask_path), **settings, **collect)
+        if not dataset.samples and not problems:
             raise DataError(f"split {split!r} of {self.name} below {root!r} holds no sample; name another split")
         return dataset
 
@@ -121,10 +138,20 @@ class DatasetFormat:
         """Read splits for the data check; arguments and errors as for `read`."""
         if self.inspector is not None:
             return self.inspector(root, splits, **self._arguments(split_by, image_root, mask_path), **settings)
+        from mindground.data.formats.files import as_defect
+
         division = split_by or self.usual_split_by
         folders = {"image_root": image_root, "mask_path": mask_path}
+        datasets: list[Dataset] = []
+        defects: list[Defect] = []
+        for split in splits:
+            problems: list[str] = []
+            found = self.read(root, split, split_by=split_by, **folders, problems=problems, **settings)
+            datasets.append(found)
+            defects += [as_defect(line, split) for line in problems]
         return Inspection(
-            [self.read(root, split, split_by=split_by, **folders, **settings) for split in splits],
+            datasets,
+            defects,
             published=self.published.get(division, {}),
             shared=self.shared.get(division, ()),
         )

@@ -11,8 +11,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindground.data.formats.files import Defect
-from mindground.errors import DataError, UnsafeFileError
+from mindground.data.formats.files import Defect, read_file
+from mindground.errors import DataError, UnsafeFileError, shown
 
 __all__ = ["MAX_BYTES", "RsvgFile", "RsvgObject", "read_annotation"]
 
@@ -22,6 +22,16 @@ MAX_BYTES = 1 << 20
 _TAGS = ("name", "pose", "bndbox", "description")
 _VOC = frozenset({*_TAGS, "truncated", "difficult", "occluded", "part", "actions", "point"})
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_DECLARED = re.compile(rb"""\s{0,9}<\?xml\s[^>]{0,200}?encoding\s{0,9}=\s{0,9}["']([A-Za-z0-9_.:\-]{1,40})["']""")
+# Declared name -> Python's codec. Files that say GB2312, Shift_JIS or EUC-KR mostly hold the larger sets of Windows.
+_EAST_ASIAN = {
+    **dict.fromkeys(("gb2312", "gbk", "gb18030", "gb_2312_80", "cp936", "csgb2312", "x_gbk"), "gb18030"),
+    **dict.fromkeys(("big5", "cp950", "csbig5"), "cp950"),
+    "big5_hkscs": "big5hkscs",
+    **dict.fromkeys(("shift_jis", "sjis", "cp932", "windows_31j", "ms932"), "cp932"),
+    "euc_jp": "euc_jp",
+    **dict.fromkeys(("euc_kr", "cp949", "ks_c_5601_1987"), "cp949"),
+}
 _NUMBER = re.compile(r"[+-]?\d{1,9}(\.\d{1,9})?")
 
 
@@ -95,17 +105,13 @@ def read_annotation(path: Path) -> RsvgFile:
 
 
 def _parse(path: Path) -> ElementTree.Element:
+    raw = read_file(path, most=MAX_BYTES)
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-    if len(raw) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES} bytes, which no annotation of one image is; check the file")
-    try:
+        raw, encoding = _in_utf8(raw)
+        # The text is searched as the parser will read it: in another encoding the letters would be other bytes.
         if re.search(rb"<!\s*(doctype|entity)", raw, re.IGNORECASE):
             raise _RefusedError("it declares a document type or an entity")
-        root = ElementTree.fromstring(raw, parser=ElementTree.XMLParser(target=_Builder()))
+        root = ElementTree.fromstring(raw, parser=ElementTree.XMLParser(target=_Builder(), encoding=encoding))
     except _RefusedError as refused:
         raise UnsafeFileError(
             f"{path}: refused, because {refused}, which no annotation needs; nothing was expanded. "
@@ -113,12 +119,24 @@ def _parse(path: Path) -> ElementTree.Element:
         ) from refused
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(
-            f"{path}: not whole XML ({error}); objects are numbered over all files, so none can be left out: "
-            "get the file again"
+            f"{path}: not whole XML ({shown(str(error))}); objects are numbered over all files, so none can be left "
+            "out: get the file again, or save it as UTF-8"
         ) from error
     if root.tag != "annotation":
-        raise DataError(f"{path}: its outermost element is {root.tag!r}, not 'annotation'; it is of another data set")
+        raise DataError(
+            f"{path}: its outermost element is {shown(root.tag)}, not 'annotation'; it is of another data set"
+        )
     return root
+
+
+def _in_utf8(raw: bytes) -> tuple[bytes, str | None]:
+    """The file's bytes, and the encoding to read them in; files in East Asian encodings become UTF-8.
+
+    The XML parser knows encodings of one byte a letter and Unicode, and none of these.
+    """
+    found = _DECLARED.match(raw)
+    codec = _EAST_ASIAN.get(found[1].decode("ascii").lower().replace("-", "_")) if found else None
+    return (raw.decode(codec).encode(), "utf-8") if codec else (raw, None)
 
 
 def _text(element: ElementTree.Element | None) -> str:

@@ -19,6 +19,7 @@ from mindground.data.formats.rsvg_lists import divide, image_disjoint
 from mindground.errors import DataError
 from mindground.files.atomic import write_bytes
 from mindground.files.images import read_image
+from mindground.files.outputs import refuse_output
 from mindground.structures import Sample
 
 __all__ = ["Division", "Placement", "RsvgReport", "write_dior_rsvg"]
@@ -189,6 +190,8 @@ def _place(source: Path, folder: Path, how: Placement) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if target.exists() and target.resolve() == source.resolve() and not target.is_symlink():
             return
+        if not target.exists() or not target.samefile(source):
+            refuse_output(target)
         target.unlink(missing_ok=True)
         if how == "copy":
             shutil.copyfile(source, target)

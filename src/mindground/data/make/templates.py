@@ -12,7 +12,6 @@ out. `expressions.py` makes the careful kind.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from mindground.data.formats.coco import load_coco
 from mindground.data.formats.files import read_json, require
-from mindground.data.formats.jsonl import write_description, write_jsonl
+from mindground.data.formats.jsonl import relative_to, write_description, write_jsonl
+from mindground.data.make.clipping import clip_box
 from mindground.data.make.expressions import spoken_name
-from mindground.data.make.referring import split_of
-from mindground.errors import DataError, DatasetNotFoundError
+from mindground.data.make.labels import LabelledImage, Labels, read_labels
+from mindground.data.make.splits import check_name, split_of
+from mindground.errors import DataError, DatasetNotFoundError, shown
 from mindground.structures import box_iou
 
 __all__ = ["Detection", "TemplateReport", "TemplateRules", "make_template_source", "place_words", "template_pairs"]
@@ -190,7 +190,8 @@ def _filtered(
     least = rules.min_share * size[0] * size[1]
     kept: list[Detection] = []
     for item in sorted(detections, key=lambda item: (-item.score, -item.area)):
-        if item.area <= 0 or item.area < least:
+        left, top, right, bottom = clip_box(item.box, size)
+        if right <= left or bottom <= top or item.area < least:
             report.small += 1
         elif kept and box_iou(np.asarray([other.box for other in kept]), np.asarray(item.box)).max() > rules.nms_iou:
             report.overlapping += 1
@@ -226,45 +227,42 @@ def make_template_source(
     """
     if not images.is_dir():
         raise DatasetNotFoundError(f"--images {images} is not a folder; name the one that holds the images")
-    content, rules = load_coco(coco_file), rules or TemplateRules()
-    names = {item["id"]: str(item["name"]) for item in content["categories"]}
-    found = _by_image(content, names, detections, min_score)
-    report = TemplateReport(split or split_of(coco_file), rules=rules)
+    labels, rules = read_labels(coco_file, images), rules or TemplateRules()
+    found = _by_image(labels, coco_file, detections, min_score)
+    report = TemplateReport(check_name(split or split_of(coco_file), "--split"), rules=rules)
     records: list[dict[str, Any]] = []
-    for image in content["images"]:
-        size = (int(image["height"]), int(image["width"]))
-        rng = np.random.default_rng([seed, zlib.crc32(str(image["file_name"]).encode())])
-        here = found.get(image["id"], [])
+    for image in labels.images:
+        rng = np.random.default_rng([seed, zlib.crc32(image.name.encode("utf-8", "surrogatepass"))])
+        here = found.get(image.key, [])
         report.images += 1
         report.detections += len(here)
-        pairs = template_pairs(_filtered(here, size, rules, report), size, rng, rules)
+        pairs = template_pairs(_filtered(here, image.size, rules, report), image.size, rng, rules)
         report.without_expression += not pairs
         report.expressions += len(pairs)
-        made = _records(image, size, pairs, report.split)
+        made = _records(image, relative_to(image.path, images), pairs, report.split)
         report.objects += len(made)
         records += made
     if not records:
         raise DataError(f"{coco_file}: no object got a sentence; lower --min-score or --min-share, or check its boxes")
     write_jsonl(out / f"{report.split}.jsonl", records)
-    root = os.path.relpath(images.resolve(), out.resolve())
-    write_description(out, out.resolve().name, names, Path(root).as_posix())
+    write_description(out, out.resolve().name, labels.categories, relative_to(images, out))
     return report
 
 
 def _records(
-    image: Mapping[str, Any], size: tuple[int, int], pairs: Sequence[tuple[Detection, str]], split: str
+    image: LabelledImage, name: str, pairs: Sequence[tuple[Detection, str]], split: str
 ) -> list[dict[str, Any]]:
     by_object: dict[Detection, list[str]] = {}
     for item, text in pairs:
         by_object.setdefault(item, []).append(text)
     return [
         {
-            "id": f"{split}-{image['id']}-{item.object_id}",
-            "image": str(image["file_name"]),
-            "image_id": str(image["id"]),
-            "size": list(size),
+            "id": f"{split}-{image.key}-{item.object_id}",
+            "image": name,
+            "image_id": image.key,
+            "size": list(image.size),
             "sentences": sentences,
-            "box": list(item.box),
+            "box": list(clip_box(item.box, image.size)),
             "category": item.name,
             "object_id": item.object_id,
             "split": split,
@@ -274,38 +272,47 @@ def _records(
     ]
 
 
-def _by_image(
-    content: Mapping[str, Any], names: Mapping[Any, str], detections: Path | None, min_score: float
-) -> dict[Any, list[Detection]]:
-    items, where = content["annotations"], "annotation"
-    if detections is not None:
-        items, where = read_json(detections), f"{detections}: detection"
-        if not isinstance(items, list):
-            raise DataError(f"{detections} must be a list of detections, as COCO results are")
-    known = {image["id"] for image in content["images"]}
-    found: dict[Any, list[Detection]] = {}
+def _by_image(labels: Labels, coco_file: Path, detections: Path | None, min_score: float) -> dict[str, list[Detection]]:
+    found: dict[str, list[Detection]] = {}
+    if detections is None:
+        for image in labels.images:
+            for item in image.objects:
+                score = _score(item.raw, f"{coco_file}: annotation {item.key}")
+                if not item.crowd and score >= min_score:
+                    attribute = str(item.raw.get("attribute", ""))
+                    made = Detection(item.key, labels.categories[item.category], item.box, score, attribute)
+                    found.setdefault(image.key, []).append(made)
+        return found
+    items = read_json(detections)
+    if not isinstance(items, list):
+        raise DataError(f"{detections} must be a list of detections, as COCO results are")
+    known = {image.key for image in labels.images}
     for position, item in enumerate(items):
-        place = f"{where} {position}"
+        place = f"{detections}: detection {position}"
         require(item, ("image_id", "category_id", "bbox"), place)
-        if item["image_id"] not in known or item["category_id"] not in names:
+        image_key, category = str(item["image_id"]), item["category_id"]
+        if image_key not in known or not isinstance(category, int) or category not in labels.categories:
             raise DataError(
-                f"{place} belongs to image {item['image_id']}, category {item['category_id']}; one is unknown"
+                f"{place} belongs to image {shown(item['image_id'])}, category {shown(category)}; one is unknown"
             )
-        score = item.get("score", 1.0)
-        if not isinstance(score, (int, float)) or not np.isfinite(score):
-            raise DataError(f"{place} has the score {score!r}; it is a number")
-        if item.get("iscrowd") or score < min_score:
-            continue
-        box = _corners(item["bbox"], place)
-        identity, attribute = str(item.get("id", position)), str(item.get("attribute", ""))
-        name = names[item["category_id"]]
-        found.setdefault(item["image_id"], []).append(Detection(identity, name, box, float(score), attribute))
+        score = _score(item, place)
+        if not item.get("iscrowd") and score >= min_score:
+            identity, attribute = str(item.get("id", position)), str(item.get("attribute", ""))
+            made = Detection(identity, labels.categories[category], _corners(item["bbox"], place), score, attribute)
+            found.setdefault(image_key, []).append(made)
     return found
+
+
+def _score(item: Mapping[str, Any], place: str) -> float:
+    score = item.get("score", 1.0)
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or not abs(score) < 1e9:
+        raise DataError(f"{place} has the score {shown(score)}; it is a number")
+    return float(score)
 
 
 def _corners(box: Any, place: str) -> tuple[float, float, float, float]:
     numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, (int, float)) for value in box)
-    if not numbers or not np.isfinite(box).all():
-        raise DataError(f"{place} has the bbox {box!r}; it is [x, y, width, height]")
+    if not numbers or not all(abs(value) < 1e9 for value in box):
+        raise DataError(f"{place} has the bbox {shown(box)}; it is [x, y, width, height]")
     left, top, width, height = (float(value) for value in box)
     return left, top, left + width, top + height

@@ -77,6 +77,7 @@ def build_transform(
         max_len=data_config.max_len,
         training=training,
         image_cache_mb=data_config.image_cache_mb if training else 0,
+        bands=data_config.bands or None,
         **options,
     )
 

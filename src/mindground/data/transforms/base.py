@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mindground.data.orientation import as_annotated
 from mindground.data.transforms.color import ColorParams
 from mindground.errors import DataError
-from mindground.files.images import ImageCache, read_image
+from mindground.files.images import ImageCache
 from mindground.structures import Example, Geometry, Sample, Truth
 from mindground.text import Tokenizer, flip_expression, flips_safely
 
@@ -95,6 +96,7 @@ class Transform:
         max_len: tokens L of an expression, its start and end included.
         training: draw augmentations; otherwise the image is resized and centred.
         image_cache_mb: megabytes of decoded images that are kept.
+        bands: of the image files, as `files.images.read_image`.
     """
 
     # Mirrored expressions swap "left" and "right" inside words, too, as released code does.
@@ -111,11 +113,12 @@ class Transform:
         max_len: int = 40,
         training: bool = False,
         image_cache_mb: int = 0,
+        bands: Sequence[int] | None = None,
     ) -> None:
         self.img_size, self.max_len = img_size, max_len
         self.tokenizer, self.truth, self.training = tokenizer, truth, training
         self._mean, self._std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-        self._images = ImageCache(image_cache_mb)
+        self._images = ImageCache(image_cache_mb, bands)
         self._warned_size = False
 
     # ---- what a recipe defines -----------------------------------------------------------------------------------
@@ -250,12 +253,9 @@ class Transform:
 
     def _read(self, sample: Sample) -> np.ndarray:
         image = self._images.read(sample.image_path)
+        image = as_annotated(image, sample.image_path, sample.size, self._images.bands)
         if sample.size is None or image.shape[:2] == tuple(sample.size):
             return image
-        # Annotations made on the pixels as stored, before EXIF turned them.
-        stored = read_image(sample.image_path, apply_exif=False)
-        if stored.shape[:2] == tuple(sample.size):
-            return stored
         pairs = list(zip(image.shape[:2], sample.size, strict=True))
         (height, said_height), (width, said_width) = pairs
         text = f"{sample.image_path} is {width} x {height}, its annotation says {said_width} x {said_height}"

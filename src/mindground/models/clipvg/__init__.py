@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mindground.backbones.source_keys import clip_keys
+from mindground.config.registry import SourceKeys
 from mindground.errors import ConfigError
 from mindground.models.clipvg.config import (
     FLAGS,
@@ -34,6 +37,7 @@ __all__ = [
     "build",
     "describe_source",
     "interface",
+    "source_keys",
 ]
 
 
@@ -60,6 +64,11 @@ def build(config: Any) -> ClipVG:
     from mindground.models.clipvg.builder import build as build_network
 
     return build_network(config)
+
+
+def source_keys(config: Mapping[str, Any]) -> SourceKeys:
+    """What the configuration beside a CLIP file says of keys here."""
+    return clip_keys(config, "model.clip")
 
 
 def describe_source(file: WeightFile) -> SourceFacts | None:

@@ -32,6 +32,7 @@ def build_network(config: ClipVGConfig, *, img_size: int) -> ClipVG:
         towers.vision_layers,
         towers.vision_heads,
         towers.embed_dim,
+        towers.activation,
     )
     text = ClipText(
         towers.context_length,
@@ -40,6 +41,7 @@ def build_network(config: ClipVGConfig, *, img_size: int) -> ClipVG:
         towers.text_layers,
         towers.text_heads,
         towers.embed_dim,
+        towers.activation,
     )
 
     def joint() -> JointEncoder:

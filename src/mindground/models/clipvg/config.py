@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from mindground.config.keys import key, refuse_outside
+from mindground.config.keys import check_ranges, key, refuse_outside
 from mindground.errors import ConfigError
 from mindground.models.interface import PretrainedPart
 
@@ -29,18 +29,20 @@ __all__ = [
 class TowersConfig:
     """CLIP's two towers; the defaults are ViT-B/16."""
 
-    patch_size: int = 16
-    vision_width: int = 768
-    vision_layers: int = 12
-    vision_heads: int = 12
+    patch_size: int = key(16, affects="numbers", low=1, high=256)
+    vision_width: int = key(768, affects="numbers", low=1, high=16384)
+    vision_layers: int = key(12, affects="numbers", low=1, high=256)
+    vision_heads: int = key(12, affects="numbers", low=1, high=256)
     # 0 stands for the tokenizer's size, which is filled in before the network is built.
-    vocab_size: int = 49408
-    context_length: int = 77
-    text_width: int = 512
-    text_layers: int = 12
-    text_heads: int = 8
+    vocab_size: int = key(49408, affects="numbers", low=0, high=1 << 22)
+    context_length: int = key(77, affects="numbers", low=1, high=1 << 14)
+    text_width: int = key(512, affects="numbers", low=1, high=16384)
+    text_layers: int = key(12, affects="numbers", low=1, high=256)
+    text_heads: int = key(8, affects="numbers", low=1, high=256)
+    # quick_gelu: OpenAI's weights. gelu: LAION's and others of open_clip. No shape tells.
+    activation: Literal["quick_gelu", "gelu"] = key("quick_gelu", affects="numbers")
     # Width of the space that image and text share.
-    embed_dim: int = 512
+    embed_dim: int = key(512, affects="numbers", low=1, high=16384)
 
 
 @dataclass
@@ -57,14 +59,14 @@ class ClipVGConfig:
     extract_layers: list[int] = field(default_factory=list)
     prompt_ids: list[int] = field(default_factory=lambda: [49406, 3797, 4341, 851, 17436, 531])
     # 0 = embed_dim, as published.
-    vl_hidden_dim: int = 0
+    vl_hidden_dim: int = key(0, affects="numbers", low=0, high=16384)
     # The head count changes no tensor's shape: a checkpoint fits with any, and is right with its own only.
-    vl_nheads: int = 8
-    vl_dim_feedforward: int = 2048
-    vl_enc_layers: int = 6
+    vl_nheads: int = key(8, affects="numbers", low=1, high=256)
+    vl_dim_feedforward: int = key(2048, affects="numbers", low=1, high=1 << 17)
+    vl_enc_layers: int = key(6, affects="numbers", low=1, high=256)
     vl_dropout: float = key(0.1, affects="numbers", training_only=True)
     # Rows that the joint position table keeps for text; sentences may be shorter (data.max_len).
-    max_query_len: int = 77
+    max_query_len: int = key(77, affects="numbers", low=1, high=1 << 14)
     # What of CLIP learns: nothing, the positions of image patches (published), or all of it.
     train_clip: Literal["nothing", "visual_positions", "all"] = key(
         "visual_positions", affects="numbers", training_only=True
@@ -82,6 +84,7 @@ class ClipVGConfig:
     position_start: Literal["normal", "sincos"] = key("normal", affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
+        check_ranges(self, "model.")
         refuse_outside(self, "model.", [f.name for f in fields(self) if f.name.endswith("_loss_coef")], 0)
         refuse_outside(self, "model.", ["vl_dropout"], 0, 1)
         if self.clip_model and self.clip_model not in CLIP_PRESETS:

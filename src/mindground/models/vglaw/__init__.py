@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mindground.backbones.source_keys import bert_keys
+from mindground.config.registry import SourceKeys
 from mindground.models.interface import ModelInterface
 from mindground.models.vglaw.config import (
     FLAGS,
@@ -32,12 +35,18 @@ __all__ = [
     "Config",
     "build",
     "interface",
+    "source_keys",
 ]
 
 
 def interface(config: Any) -> ModelInterface:
     """One referent per expression: its box and, with `data.use_mask`, its mask."""
     return ModelInterface("expression", ("box", "mask") if config.data.use_mask else ("box",))
+
+
+def source_keys(config: Mapping[str, Any]) -> SourceKeys:
+    """What the configuration beside a BERT file says of keys here."""
+    return bert_keys(config, "model.text")
 
 
 def build(config: Any) -> VGLaw:

@@ -39,12 +39,30 @@ def build(config: Any) -> VGLaw:
             f"data.max_len={length} exceeds the {positions} positions of the text encoder "
             f"(model.text.max_position_embeddings); use {positions} or less"
         )
+    _check_divisions(config.model)
     return build_network(
         config.model,
         img_size=config.data.img_size,
         use_mask=config.data.use_mask,
         mask_threshold=config.eval.mask_threshold,
     )
+
+
+def _check_divisions(model: VGLawConfig) -> None:
+    """Raises ConfigError where a width is no multiple of what divides it."""
+    vit, text = model.visual(), model.text
+    divided = [
+        ("vit.num_heads", vit.num_heads, "vit.embed_dim", vit.embed_dim),
+        ("text.num_attention_heads", text.num_attention_heads, "text.hidden_size", text.hidden_size),
+        ("vit.patch_size", vit.patch_size, "vit.pretrain_img_size", vit.pretrain_img_size),
+    ]
+    if any(model.block_groups()):
+        divided += [("generator_heads", model.generator_heads, "text.hidden_size", text.hidden_size)]
+        if text.hidden_size % 16:
+            raise ConfigError(f"model.text.hidden_size={text.hidden_size} must be a multiple of 16")
+    for name, number, of, width in divided:
+        if width % number:
+            raise ConfigError(f"model.{name}={number} must divide model.{of}={width}")
 
 
 def build_network(config: VGLawConfig, *, img_size: int, use_mask: bool = True, mask_threshold: float = 0.35) -> VGLaw:
@@ -96,6 +114,7 @@ def _text_encoder(config: VGLawConfig) -> Bert:
         num_attention_heads=text.num_attention_heads,
         intermediate_size=text.intermediate_size,
         max_position_embeddings=text.max_position_embeddings,
+        layer_norm_eps=text.layer_norm_eps,
         dropout=text.dropout,
     )
     # The pooler takes no part in the forward pass; it is kept so that files can be read and written whole.

@@ -30,17 +30,17 @@ __all__ = [
 class VisualConfig:
     """ViTDet backbone; the defaults are ViT-B as published (vit.py of detectron2)."""
 
-    patch_size: int = 16
-    embed_dim: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_ratio: float = 4.0
-    window_size: int = 14
+    patch_size: int = key(16, affects="numbers", low=1, high=256)
+    embed_dim: int = key(768, affects="numbers", low=1, high=16384)
+    depth: int = key(12, affects="numbers", low=1, high=256)
+    num_heads: int = key(12, affects="numbers", low=1, high=256)
+    mlp_ratio: float = key(4.0, affects="numbers", low=0.01, high=64)
+    window_size: int = key(14, affects="numbers", low=1, high=1024)
     window_block_indexes: list[int] = field(default_factory=lambda: [0, 1, 3, 4, 6, 7, 9, 10])
     drop_path_rate: float = key(0.1, affects="numbers", training_only=True)
     # detectron2 uses 1e-6; weights trained by the upstream MindSpore port want 1e-5.
-    norm_eps: float = 1e-6
-    pretrain_img_size: int = 224
+    norm_eps: float = key(1e-6, affects="numbers", low=1e-12, high=1)
+    pretrain_img_size: int = key(224, affects="numbers", low=1, high=8192)
     # trunc_normal, or sincos: from random weights a network that knows places from the start learns far sooner.
     position_start: Literal["trunc_normal", "sincos"] = key("trunc_normal", affects="numbers", training_only=True)
 
@@ -53,12 +53,14 @@ class TextConfig:
     """BERT encoder; the defaults are the first six layers of bert-base-uncased."""
 
     # 0 stands for the tokenizer's size, which is filled in before the network is built.
-    vocab_size: int = 0
-    hidden_size: int = 768
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    max_position_embeddings: int = 512
+    vocab_size: int = key(0, affects="numbers", low=0, high=1 << 22)
+    hidden_size: int = key(768, affects="numbers", low=1, high=16384)
+    num_hidden_layers: int = key(6, affects="numbers", low=1, high=256)
+    num_attention_heads: int = key(12, affects="numbers", low=1, high=256)
+    intermediate_size: int = key(3072, affects="numbers", low=1, high=1 << 17)
+    max_position_embeddings: int = key(512, affects="numbers", low=1, high=1 << 16)
+    # As the published file has it, which no shape tells.
+    layer_norm_eps: float = key(1e-12, affects="numbers", low=1e-12, high=1)
     dropout: float = key(0.1, affects="numbers", training_only=True)
     # Deviation of the start weights as a multiple of 1/sqrt(inputs); 0 = the published 0.02. Only for training from
     # random weights at small widths, where 0.02 leaves too little of the words in the sentence's summary.
@@ -79,17 +81,17 @@ class VGLawConfig:
     text: TextConfig = field(default_factory=TextConfig)
     # How the expression adapts a block's qkv projection: svd, la, od1, od2, od3 or none.
     law_type: str = "svd"
-    law_rank: int = 32
+    law_rank: int = key(32, affects="numbers", low=1, high=16384)
     # One number per block, 0 = this block is not adapted; for `la` the number of row groups. Empty = all 1.
     groups: list[int] = field(default_factory=list)
     # True: one S and D for all blocks (the published form); False: every block has its own.
     share_decomposition: bool = True
     use_activation: bool = False
-    generator_heads: int = 12
-    generator_norm_eps: float = 1e-7
-    up_channels: int = 256
-    pool_dim: int = 64
-    box_hidden: int = 256
+    generator_heads: int = key(12, affects="numbers", low=1, high=256)
+    generator_norm_eps: float = key(1e-7, affects="numbers", low=1e-12, high=1)
+    up_channels: int = key(256, affects="numbers", low=1, high=16384)
+    pool_dim: int = key(64, affects="numbers", low=1, high=16384)
+    box_hidden: int = key(256, affects="numbers", low=1, high=1 << 17)
     # Loss weights; upstream accepts such flags and ignores them.
     bbox_loss_coef: float = key(1.0, affects="numbers", training_only=True)
     xiou_loss_coef: float = key(1.0, affects="numbers", training_only=True)

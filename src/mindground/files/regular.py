@@ -1,0 +1,54 @@
+"""Files of strangers are opened only when they are regular files of a bearable size."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from mindground.errors import ImageError
+
+__all__ = ["MAX_FILE_BYTES", "check_regular", "one_line", "read_regular", "shown"]
+
+# No photograph and no tile is larger; larger rasters are read in windows and not as bytes.
+MAX_FILE_BYTES = 10**9
+
+
+def check_regular(path: str | Path, *, limit: int | None = MAX_FILE_BYTES) -> None:
+    """Raise ImageError unless the path is a regular file of at most `limit` bytes; nothing is opened."""
+    name = shown(path)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{name} cannot be opened ({reason}); check data.image_root") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, a pipe or a socket"
+        raise ImageError(f"{name} is {kind}, not an image file; check the path")
+    if limit is not None and status.st_size > limit:
+        raise ImageError(f"{name} has {status.st_size} bytes, more than {limit}; cut it into tiles first")
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The bytes of a regular file of at most `MAX_FILE_BYTES`. Raises ImageError."""
+    check_regular(path)
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_FILE_BYTES)
+    except OSError as error:
+        raise ImageError(f"{shown(path)} cannot be opened ({error.strerror}); check data.image_root") from error
+
+
+def shown(path: object) -> str:
+    """A path for a message: on one line, without control characters or surrogates, its end where it is long."""
+    text = _escaped(str(path))
+    return text if len(text) <= 240 else "..." + text[-237:]
+
+
+def one_line(error: object) -> str:
+    """What a library says of an error, in one line of at most 200 characters."""
+    return _escaped(" ".join(str(error)[:400].split()) or type(error).__name__)[:200]
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
