@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mindground.backbones.source_keys import bert_keys
+from mindground.config.registry import SourceKeys
 from mindground.models.interface import ModelInterface
 from mindground.models.rmsin.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
 from mindground.models.rmsin.config import RmsinConfig as Config
@@ -26,6 +29,7 @@ __all__ = [
     "build",
     "describe_source",
     "interface",
+    "source_keys",
 ]
 
 
@@ -39,6 +43,11 @@ def build(config: Any) -> Rmsin:
     from mindground.models.rmsin.builder import build as build_network
 
     return build_network(config)
+
+
+def source_keys(config: Mapping[str, Any]) -> SourceKeys:
+    """What the configuration beside a BERT file says of keys here."""
+    return bert_keys(config, "model.text")
 
 
 def describe_source(file: WeightFile) -> SourceFacts | None:

@@ -109,6 +109,7 @@ def _text_encoder(text: TextConfig) -> Bert:
         num_attention_heads=text.num_attention_heads,
         intermediate_size=text.intermediate_size,
         max_position_embeddings=text.max_position_embeddings,
+        layer_norm_eps=text.layer_norm_eps,
         dropout=text.dropout,
         pooler=False,
         # As Hugging Face's tables: the padding token's embedding gets no gradient.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mindground.config.keys import key, refuse_outside
+from mindground.config.keys import check_ranges, key, refuse_outside
 from mindground.errors import ConfigError
 from mindground.models.interface import PretrainedPart
 
@@ -27,10 +27,10 @@ __all__ = [
 class SwinConfig:
     """Image encoder; the defaults are Swin-B with windows of 12 tokens."""
 
-    embed_dim: int = 128
-    depths: list[int] = field(default_factory=lambda: [2, 2, 18, 2])
-    num_heads: list[int] = field(default_factory=lambda: [4, 8, 16, 32])
-    window_size: int = 12
+    embed_dim: int = key(128, affects="numbers", low=1, high=16384)
+    depths: list[int] = key([2, 2, 18, 2], affects="numbers", low=1, high=256)
+    num_heads: list[int] = key([4, 8, 16, 32], affects="numbers", low=1, high=1024)
+    window_size: int = key(12, affects="numbers", low=1, high=256)
     drop_path_rate: float = key(0.3, affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
@@ -46,12 +46,13 @@ class TextConfig:
     """BERT; the defaults are bert-base-uncased."""
 
     # 0 stands for the tokenizer's size, which is filled in before the network is built.
-    vocab_size: int = 0
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    max_position_embeddings: int = 512
+    vocab_size: int = key(0, affects="numbers", low=0, high=1 << 22)
+    hidden_size: int = key(768, affects="numbers", low=1, high=16384)
+    num_hidden_layers: int = key(12, affects="numbers", low=1, high=256)
+    num_attention_heads: int = key(12, affects="numbers", low=1, high=256)
+    intermediate_size: int = key(3072, affects="numbers", low=1, high=1 << 17)
+    max_position_embeddings: int = key(512, affects="numbers", low=1, high=1 << 16)
+    layer_norm_eps: float = key(1e-12, affects="numbers", low=1e-12, high=1)
     dropout: float = key(0.1, affects="numbers", training_only=True)
     # How many layers learn, from the first one; upstream gives ten to the optimiser, and no embeddings.
     # 0 freezes the whole encoder, whose features can then be kept (train.feature_cache).
@@ -70,10 +71,10 @@ class CimConfig:
     """Cross-scale interaction of `variant: rmsin`."""
 
     # Side of the common grid; 0 = that of the coarsest map, 15 at 480 pixels. Weights belong to one grid.
-    grid: int = 0
-    heads: int = 8
-    key_dim: int = 32
-    blocks: int = 1
+    grid: int = key(0, affects="numbers", low=0, high=256)
+    heads: int = key(8, affects="numbers", low=1, high=256)
+    key_dim: int = key(32, affects="numbers", low=1, high=1024)
+    blocks: int = key(1, affects="numbers", low=1, high=64)
 
 
 @dataclass
@@ -87,11 +88,11 @@ class RmsinConfig:
     swin: SwinConfig = field(default_factory=SwinConfig)
     text: TextConfig = field(default_factory=TextConfig)
     # Heads of the attention of pixels on words, for every stage (upstream: --mha 1-1-1-1).
-    fusion_heads: list[int] = field(default_factory=lambda: [1, 1, 1, 1])
+    fusion_heads: list[int] = key([1, 1, 1, 1], affects="numbers", low=1, high=1024)
     fusion_dropout: float = key(0.0, affects="numbers", training_only=True)
     cim: CimConfig = field(default_factory=CimConfig)
     # Kernels of the rotated convolution, which RMSIN's decoder turns; published weights have one.
-    rotated_kernels: int = 1
+    rotated_kernels: int = key(1, affects="numbers", low=1, high=64)
     routing_dropout: float = key(0.2, affects="numbers", training_only=True)
     # Weights of the two terms; none = 0.9 and 0.1 for rmsin, 1 and 0 for LAVT.
     cross_entropy_coef: float | None = key(None, affects="numbers", training_only=True)
@@ -107,6 +108,7 @@ class RmsinConfig:
     mask_resize: Literal["nearest", "bilinear"] = key("nearest", affects="report")
 
     def __post_init__(self) -> None:
+        check_ranges(self, "model.")
         refuse_outside(self, "model.", ["fusion_dropout", "routing_dropout"], 0, 1)
         # So that `swin` says what is built, whichever way it was named.
         self.swin = self.visual()
