@@ -94,7 +94,7 @@ CASES = (
         ),
         exports=("clipvg",),
     ),
-    FamilyCase("rmsin", _RMSIN, exports=("rmsin",)),
+    FamilyCase("rmsin", _RMSIN, exports=("rmsin", "rmsin-two-part")),
     FamilyCase("rmsin", (*_RMSIN, "--model.variant=lavt"), name="lavt", exports=("rmsin",)),
     # The families of tests/families keep the contracts that the two above do not use.
     FamilyCase("test_detector", ("--model.width=8",), falls_to=0.9),

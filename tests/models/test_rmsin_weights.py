@@ -39,7 +39,7 @@ def lavt() -> dict[str, np.ndarray]:
 
 def bring(source: Path, *words: str) -> Done:
     """`weights import`, beside the source."""
-    shared = ("--family", "rmsin", "--data.dataset=refcoco", "--out", source.with_suffix(".ckpt"))
+    shared = ("--family", "rmsin", "--data.dataset=refcoco", "--out", source.with_suffix(".ckpt"), "--overwrite")
     return call(import_file.main, source, *shared, *words)
 
 
@@ -201,6 +201,13 @@ def test_a_half_matching_file_is_refused_with_the_table(
     assert not source.with_suffix(".ckpt").exists()
 
 
+def test_a_second_part_that_repeats_names_is_refused(tmp_path: Path) -> None:
+    one = {"bert_model.a": np.ones(1, np.float32), "text_encoder.a": np.ones(1, np.float32)}
+    source = save(tmp_path / "twice.pth", one, two_parts=True)
+    with pytest.raises(WeightsError, match=r"two tensors are called .*bert_model\.a"):
+        read_weights(source)
+
+
 def test_a_stranger_is_refused_before_a_network_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mindground.models.build_model", lambda config: pytest.fail("built"))
     source = save(tmp_path / "resnet.pth", {"conv1.weight": np.ones((2, 3, 7, 7), np.float32)})
@@ -292,4 +299,4 @@ def test_an_imported_encoder_serves_as_a_part(rmsin: dict[str, np.ndarray], tmp_
     assert all(not name.startswith("backbone.") for name in read_weights(out).tensors)
     config = load_config(overrides=list(SMALL))
     (report,) = load_pretrained(build_model(config), {"visual": str(out)}, config=config)
-    assert len(report.loaded) > 50
+    assert len(report.loaded) > 50 and report.missing and set(report.missing) == set(report.expected_missing)

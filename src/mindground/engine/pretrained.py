@@ -195,7 +195,9 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
         )
     return {
         f"backbone {backbone}": replace(
-            identity_map(f"backbone {backbone}").with_prefix(ours=weight_map.prefix), adapters=weight_map.adapters
+            identity_map(f"backbone {backbone}").with_prefix(ours=weight_map.prefix),
+            adapters=weight_map.adapters,
+            may_miss=weight_map.may_miss,
         )
         for weight_map in list(places.values())[:1]
     }
