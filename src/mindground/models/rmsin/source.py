@@ -41,7 +41,7 @@ def describe(file: WeightFile) -> SourceFacts | None:
         return None  # loading will name what is missing
 
 
-def _facts(file: WeightFile, shapes: Shapes, two_parts: bool) -> SourceFacts:
+def _facts(file: WeightFile, shapes: Shapes, two_parts: bool) -> SourceFacts | None:
     facts = SourceFacts()
     whole = any(name.startswith(_DECODER) for name in shapes)
     if any(name.startswith(_IMAGE) for name in shapes):
