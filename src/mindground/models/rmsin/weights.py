@@ -116,7 +116,7 @@ _DECODER: Rules = (
     *_plain("conv1_1", "classify"),
 )
 _STAGE: Rules = (
-    *(tuple(pair) for pair in _under(_HOOK, "", "hook.")),
+    *_under(_HOOK, "", "hook."),
     *((a.removeprefix("layers.{n}."), b.removeprefix("layers.{n}.")) for a, b in SWIN_RULES if a.startswith("layers.")),
 )
 
