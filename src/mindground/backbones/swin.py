@@ -324,7 +324,7 @@ class Swin(nn.Cell):
         self.layers = nn.CellList(
             [
                 SwinStage(
-                    width, depth, heads, window_size, rates[end - depth : end], stage < count - 1,
+                    width, depth, heads, window_size, rates[end - depth : end].tolist(), stage < count - 1,
                     hooks(stage, width) if hooks is not None else None, mlp_ratio, shift_always,
                 )
                 for stage, (width, depth, heads, end) in enumerate(
@@ -346,7 +346,7 @@ class Swin(nn.Cell):
         for index in range(len(self.layers)):
             exported, x = self.layers[index](x, *extras)
             if index in self.exports:
-                maps = maps + (self.norms[self.exports.index(index)](exported),)
+                maps = maps + (self.norms[self.exports.index(index)](exported),)  # type: ignore[assignment]
         return maps
 
     def last(self, x: ms.Tensor) -> ms.Tensor:

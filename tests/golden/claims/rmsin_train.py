@@ -24,13 +24,13 @@ from mindground.structures import Batch
 
 # Ours may differ from the reference by these parts of a value; eight times the case's own rounding where that is more.
 _FIRST_LOSS, _LAST_LOSS = 5e-5, 1e-3
-_NORM = 1e-3
-_CHANGE, _MEDIAN_CHANGE = 2e-2, 5e-3
-_PROJECTION = 5e-2
 _STATISTICS = 1e-3
+_MEDIAN_CHANGE = 5e-3
 _ROUNDINGS = 8.0
-# A ReLU whose input changes sign on the way moves many parameters a little: so large a share must be inside.
-_SHARE = 0.98
+# Rounding decides on which side of its kink the input of a ReLU falls, and that moves a gradient's norm by percents
+# (`disturbed_1e-6` of the cases says so of the reference). So middle values and a share of parameters are held as well.
+_NORM, _MEDIAN_NORM = 5e-2, 2e-3
+_CHANGE, _PROJECTION, _SHARE = 2e-2, 0.15, 0.9
 
 
 class _Run:
@@ -118,7 +118,10 @@ def _steps(case: Case, checks: Checks, run: _Run) -> None:
         _check_errors(checks, f"loss {name}", errors, np.maximum(floor, _within(rounding["losses"][name], steps)))
         checks.worst["loss"] = max(checks.worst["loss"], float(errors.max()))
     norms = _relative(np.asarray([row["grad_norm"] for row in run.history]), case.outputs["grad_norm"])
-    allowed = np.maximum(_NORM, _within(rounding["outputs"]["grad_norm"], steps))
+    own = _within(rounding["outputs"]["grad_norm"], steps)
+    middle = max(_MEDIAN_NORM, float(np.median(own)))
+    checks.true("median grad_norm", np.median(norms) <= middle, f"median error {np.median(norms):.2e}")
+    allowed = np.maximum(_NORM, own)
     _check_errors(checks, "grad_norm", norms, allowed)
     checks.worst["grad"] = max(checks.worst["grad"], float(norms.max()))
     rates = np.repeat(np.asarray(run.rates)[:, None], case.outputs["lr"].shape[1], 1)

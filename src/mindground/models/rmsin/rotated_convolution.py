@@ -93,9 +93,11 @@ def rotate_kernels(weight: ms.Tensor, scale: ms.Tensor, theta: ms.Tensor) -> tup
     matrices = matrices.reshape((batch, kernels, TAPS, TAPS))
     product = ops.MatMul(transpose_b=True)
     shape = (out_channels, in_channels, 3, 3)
-    stored = ()
-    for kernel in range(kernels):
-        stored = stored + (weight[kernel].reshape((out_channels * in_channels, TAPS)),)
+    rows = out_channels * in_channels
+    # No slice of a single kernel: its gradient would be a copy into zeros.
+    stored = (weight.reshape((rows, TAPS)),)
+    if kernels > 1:
+        stored = ops.unbind(weight.reshape((kernels, rows, TAPS)), 0)
     turned = ()
     for sample in range(batch):
         total = product(stored[0], matrices[sample, 0])
