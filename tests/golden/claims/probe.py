@@ -1,0 +1,73 @@
+"""What the cases of parts have in common: outputs, the sum of outputs times given weights, its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from golden.case import Case
+from golden.claim import LOSS_TOLERANCE, Checks
+from golden.compute import loss_and_gradients, weighted_sum
+from mindground.weights.maps import WeightMap
+
+__all__ = ["check_probe", "tensors", "tolerance"]
+
+# Sums of 16 or 32 bit noise differ in order; eight times the reference's own rounding is still rounding.
+_ROUNDINGS = 8.0
+
+
+def tensors(*arrays: np.ndarray) -> list[ms.Tensor]:
+    return [ms.Tensor(np.ascontiguousarray(array)) for array in arrays]
+
+
+def tolerance(case: Case, name: str, kind: str = "outputs") -> float:
+    """1e-4, or eight times the rounding that the case states for an entry, where that is larger."""
+    stated = case.meta.get("rounding", {}).get(kind, {}).get(name, 0.0)
+    return max(LOSS_TOLERANCE, _ROUNDINGS * float(stated)) if isinstance(stated, (int, float)) else LOSS_TOLERANCE
+
+
+def check_probe(
+    case: Case,
+    checks: Checks,
+    cell: nn.Cell,
+    model: nn.Cell,
+    weight_map: WeightMap | None,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    given: Sequence[Any] | None = None,
+    read: dict[str, Any] | None = None,
+) -> None:
+    """Compare outputs, `loss/probe`, `grad_norm/*` and `output/grad/*` of a part.
+
+    Args:
+        cell: takes `inputs`, gives `outputs`.
+        model: holds the parameters that `weight_map` names; None of the latter where there are no gradients of them.
+        given: the inputs as tensors, where they are not those of the case in their own form.
+        read: name of an input -> function that brings its gradient into the case's form.
+    """
+    cell.set_train(False)
+    arrays = tensors(*(case.inputs[name] for name in inputs)) if given is None else list(given)
+    found = cell(*arrays)
+    found = found if isinstance(found, tuple) else (found,)
+    for name, value in zip(outputs, found, strict=True):
+        checks.output(name, value.asnumpy(), case.outputs[name], tolerance(case, name))
+    scalar = weighted_sum(cell, [case.inputs[f"cot/{name}"] for name in outputs])
+    scalar.set_train(False)
+    if weight_map is not None:
+        value, gradients = loss_and_gradients(scalar, model, arrays)
+        checks.loss("probe", value, case.losses["probe"])
+        checks.grad_norms(weight_map.to_theirs(gradients), case.grad_norms)
+    wanted = [index for index, name in enumerate(inputs) if f"grad/{name}" in case.outputs]
+    if wanted or weight_map is None:
+        value, found = ms.value_and_grad(scalar, tuple(wanted), None)(*arrays)
+        checks.loss("probe", value.asnumpy(), case.losses["probe"])
+        found = found if isinstance(found, tuple) else (found,)
+        for index, gradient in zip(wanted, found, strict=True):
+            name = f"grad/{inputs[index]}"
+            ours = gradient.asnumpy()
+            ours = read[inputs[index]](ours) if read and inputs[index] in read else ours
+            checks.output(name, ours, case.outputs[name], tolerance(case, name))
