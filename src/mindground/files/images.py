@@ -35,7 +35,7 @@ from mindground.files.pixels import (
 from mindground.files.rasters import read_geotiff
 from mindground.files.regular import check_regular, one_line, read_regular, shown
 
-__all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "read_image", "to_rgb8"]
+__all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "open_image", "read_image", "to_rgb8"]
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "PPM")
 _OPENCV_MODES = {"L", "RGB"}
@@ -123,7 +123,7 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True, bands: Sequ
     try:
         if data[:4] in TIFF_MAGIC:
             return _decode_tiff(data, name, apply_exif, bands)
-        with _opened(data, name) as image:
+        with open_image(data, name) as image:
             pixels = _decode(data, image, name, apply_exif)
     except ImageError:
         raise
@@ -132,7 +132,12 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True, bands: Sequ
     return pixels if bands is None else pixels[..., [band - 1 for band in band_numbers(bands, 3, name)]]
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
+def open_image(data: bytes, name: str) -> Image.Image:
+    """Bytes of an image file that is no TIFF -> Pillow's image, nothing decoded yet; its size is bounded.
+
+    Raises:
+        ImageError: no image of a kind that is read, or too large.
+    """
     try:
         with warnings.catch_warnings():
             # Pillow only warns about suspicious sizes; our own limit below decides.

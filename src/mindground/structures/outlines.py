@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mindground.errors import DataError, shown
+from mindground.structures.mask_file import MaskFile
 
 __all__ = [
     "MAX_COORDINATE",
@@ -27,8 +28,8 @@ __all__ = [
     "run_lengths",
 ]
 
-# One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing.
-Segmentation = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | None
+# One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing; or the file of its mask.
+Segmentation = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | MaskFile | None
 
 MAX_COORDINATE = 1e6
 """Pixels: no coordinate of a polygon is further from the image's corner."""
@@ -141,9 +142,18 @@ def run_lengths(rle: Mapping[str, Any]) -> np.ndarray:
 
 
 def outline_box(segmentation: Segmentation) -> list[float] | None:
-    """Box [left, top, right, bottom] in pixels around a checked outline, without drawing it; None where it is empty."""
+    """Box [left, top, right, bottom] in pixels around a checked outline, without drawing it; None where it is empty.
+
+    The file of a mask is read.
+    """
     if not segmentation:
         return None
+    if isinstance(segmentation, MaskFile):
+        mask = segmentation.pixels()
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if rows.size == 0:
+            return None
+        return [float(n) for n in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
     boxes: list[tuple[float, float, float, float]] = []
     for part in [segmentation] if isinstance(segmentation, Mapping) else segmentation:
         if isinstance(part, Mapping):

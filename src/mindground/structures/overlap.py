@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mindground.structures.mask_file import MaskFile
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask
 
 __all__ = ["once_covered", "part_counts"]
@@ -25,6 +26,8 @@ def part_counts(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray
         DataError: as `decode_segmentation`.
     """
     counts = np.zeros(size, np.uint8)
+    if isinstance(segmentation, MaskFile):
+        return decode_segmentation(segmentation, size)
     parts = [segmentation] if isinstance(segmentation, Mapping) else segmentation or []
     for part in parts:
         counts += decode_segmentation([part], size)
@@ -33,6 +36,6 @@ def part_counts(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray
 
 def once_covered(segmentation: Segmentation, size: tuple[int, int]) -> Segmentation:
     """The outline whose pixels are covered by exactly one part; an outline of one part is returned as it is."""
-    if segmentation is None or isinstance(segmentation, Mapping) or len(segmentation) < 2:
+    if segmentation is None or isinstance(segmentation, (Mapping, MaskFile)) or len(segmentation) < 2:
         return segmentation
     return encode_mask(part_counts(segmentation, size) == 1)

@@ -20,7 +20,7 @@ from mindground.data.dataset import Dataset
 from mindground.data.formats.registry import Counts
 from mindground.errors import DataError, ImageError
 from mindground.files.atomic import write_bytes
-from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
+from mindground.structures import MaskFile, Sample, Segmentation, box_iou, decode_segmentation, mask_box
 
 __all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "write_report"]
 
@@ -293,7 +293,7 @@ def _check_mask(
 
 
 def _beyond(outline: Segmentation, size: tuple[int, int]) -> bool:
-    if outline is None or isinstance(outline, Mapping):
+    if outline is None or isinstance(outline, (Mapping, MaskFile)):
         return False
     for part in outline:
         if isinstance(part, Mapping) or len(part) < 2:
