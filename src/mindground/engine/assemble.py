@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
@@ -49,6 +49,7 @@ class RunParts:
         eval_name: split of `eval_loader`.
         data_fingerprint: of the training data (`Dataset.fingerprint`); kept in checkpoints.
         categories: id -> name of the training data's classes; kept in checkpoints.
+        sentences: which sentences of an object training and evaluation take, for the log.
     """
 
     model: GroundingModel
@@ -62,6 +63,7 @@ class RunParts:
     eval_name: str = ""
     data_fingerprint: str = ""
     categories: Mapping[int, str] = field(default_factory=dict)
+    sentences: str = "all"
 
 
 def fill_vocabulary(model_config: Any, size: int) -> None:
@@ -83,16 +85,26 @@ def make_loader(
     comm: Any,
     *,
     training: bool,
+    sentences: Literal["all", "one"] = "all",
 ) -> Loader:
     """Batches of a data set for this rank, with the arrays of the model's family.
 
+    Args:
+        sentences: all, or of several about one object one that is drawn for every epoch.
+
     Raises:
-        ConfigError: no transform for such samples, no vocabulary to read them, or fewer than one joint batch.
+        ConfigError: sentences to draw in a set that has none, no transform for such samples, no vocabulary to read
+            them, or fewer than one joint batch.
     """
     if task.asks_expression and tokenizer is None:
         raise ConfigError(
             f"data.dataset={config.data.dataset!r} holds sentences, but there is no vocabulary to read them with: "
             "take a checkpoint that has one, or name a file in data.vocab"
+        )
+    if sentences == "one" and not task.asks_expression:
+        raise ConfigError(
+            f"data.dataset={config.data.dataset!r} has no sentences, so none can be drawn: set data.sentences and "
+            "eval.sentences to all"
         )
     transform = build_transform(config.data, dataset.kind, task.truth, tokenizer=tokenizer, training=training)
     return Loader(
@@ -107,6 +119,7 @@ def make_loader(
         variants=config.data.augment_variants if training else 1,
         encode_targets=model.encode_targets,
         encode_batch=model.encode_batch,
+        sentences=sentences,
     )
 
 
@@ -131,21 +144,32 @@ def assemble(config: Config, comm: Any) -> RunParts:
         check_same_categories(training.categories, scored)
     chooses = task.selecting_metric(config.eval.select_by, thresholds, scored)
     model = build_model(config)
-    loader = make_loader(config, training, task, model, tokenizer, comm, training=True)
-    left = len(training) - len(loader) * config.train.batch_size * comm.size
+    drawn = data.sentences
+    loader = make_loader(config, training, task, model, tokenizer, comm, training=True, sentences=drawn)
+    left = loader.count - len(loader) * config.train.batch_size * comm.size
+    eval_loader = None
+    if scored is not None:
+        eval_loader = make_loader(config, scored, task, model, tokenizer, comm, training=False, sentences=drawn)
     _LOG.info(
         "%s: %d training samples%s, %s",
         training.name,
-        len(training),
+        loader.count,
         f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
-        f"{len(scored)} in {splits[0]}" if scored else "no split to evaluate",
+        f"{eval_loader.count} in {splits[0]}" if eval_loader is not None else "no split to evaluate",
     )
+    if drawn == "one":
+        _LOG.info(
+            "every epoch takes one sentence of each object (data.sentences=one): %d objects with %d sentences%s",
+            loader.count,
+            len(training),
+            f", {eval_loader.count} with {len(scored)} in {splits[0]}" if eval_loader and scored else "",
+        )
     return RunParts(
         model=model,
         task=task,
         tokenizer=tokenizer,
         loader=loader,
-        eval_loader=make_loader(config, scored, task, model, tokenizer, comm, training=False) if scored else None,
+        eval_loader=eval_loader,
         select_by=chooses,
         metrics=thresholds,
         load_initial=lambda: load_pretrained(
@@ -158,4 +182,5 @@ def assemble(config: Config, comm: Any) -> RunParts:
         eval_name=splits[0] if splits else "",
         data_fingerprint=training.fingerprint,
         categories=dict(training.categories),
+        sentences=drawn,
     )

@@ -311,13 +311,15 @@ class Trainer:
                 parts.task.record,
                 title=title or parts.eval_name,
                 batches=batches,
+                epoch=self.state.epoch,
             )
         return metrics
 
     def _evaluate(self) -> None:
         metrics = self._scores()
         self.state.metrics, self.state.evaluated_step = metrics, self.state.step
-        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, "split": self.parts.eval_name, **metrics})
+        about = {"split": self.parts.eval_name, "sentences": self.parts.sentences}
+        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, **about, **metrics})
         key = self.parts.select_by
         if key not in metrics:
             raise ConfigError(
@@ -330,7 +332,7 @@ class Trainer:
             self.state.best, self.state.best_step = value, self.state.step
             if self.leads:
                 self._save(self.folder.best, full=False)
-                write_json(self.folder.metrics, {"split": self.parts.eval_name, "step": self.state.step, **metrics})
+                write_json(self.folder.metrics, {**about, "step": self.state.step, **metrics})
 
     def _average_buffers(self) -> None:
         """BatchNorm statistics become equal on all ranks, averaged ones included."""

@@ -28,8 +28,8 @@ def decode_segmentation(segmentation: Segmentation, size: tuple[int, int]) -> np
     are left out where others remain. The outline is checked first (`outlines.check_outline`), whoever made it.
 
     Raises:
-        DataError: the outline is neither polygons nor RLE, encloses nothing, or is an RLE of another size; the file of a
-            mask cannot be read, or is not nearly of that size.
+        DataError: the outline is neither polygons nor RLE, encloses nothing, or is an RLE of another size; a mask's
+            file cannot be read, or is not nearly of that size.
     """
     if isinstance(segmentation, MaskFile):
         return segmentation.pixels(size)

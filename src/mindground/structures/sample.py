@@ -17,7 +17,7 @@ from mindground.structures.overlap import once_covered
 __all__ = ["IgnoredRegion", "MaskedSample", "Overlap", "Sample"]
 
 Overlap = Literal["union", "upstream"]
-"""What a pixel is that several parts of one outline cover: of the object, or background as in LAVT's and RMSIN's code."""
+"""What a pixel is that several parts of one outline cover: of the object, or background as upstream LAVT and RMSIN."""
 
 
 @dataclass(frozen=True)

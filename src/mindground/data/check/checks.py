@@ -55,6 +55,7 @@ class Finding:
 class CheckReport:
     """Counts of every split, and all findings in a fixed order.
 
+    `fingerprints` holds, by split, the SHA-256 of its image names, sentences and object ids in their order.
     `facts` is what a format adds about the set as a whole (fingerprint, leak between splits). `published` holds, by
     split, every count that was compared with the literature: {what: {"found": n, "published": n}}.
     """
@@ -64,6 +65,7 @@ class CheckReport:
     findings: list[Finding] = field(default_factory=list)
     facts: Mapping[str, Any] = field(default_factory=dict)
     published: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -82,6 +84,7 @@ class CheckReport:
             "dataset": self.dataset,
             "splits": {name: self.splits[name] for name in sorted(self.splits)},
             "published": {name: self.published[name] for name in sorted(self.published)},
+            "fingerprints": {name: self.fingerprints[name] for name in sorted(self.fingerprints)},
             **self.facts,
             "errors": self.errors,
             "warnings": len(self.findings) - self.errors,
@@ -115,6 +118,7 @@ def check_datasets(
     contents: dict[str, dict[str, str]] = {}
     for dataset in datasets:
         report.splits[dataset.split] = _counts(dataset)
+        report.fingerprints[dataset.split] = _fingerprint(dataset)
         report.findings += _check_ids(dataset)
         report.findings += _check_sentences(dataset)
         sizes, digests, found = _check_images(dataset, decode_images)
@@ -154,6 +158,15 @@ def _counts(dataset: Dataset) -> dict[str, int]:
         "expressions": len(dataset.sentences()),
         "samples": len(dataset),
     }
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """The same for the same samples in the same order, wherever the files lie."""
+    digest = hashlib.sha256()
+    for sample in dataset:
+        entry = [Path(sample.image_path).name, sample.expression, list(sample.object_ids)]
+        digest.update(json.dumps(entry).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _check_ids(dataset: Dataset) -> Iterable[Finding]:
@@ -276,6 +289,9 @@ def _check_mask(
     if _beyond(outline, size):
         yield Finding(ERROR, "mask_outside", split, name, f"a polygon leaves the image of {size[0]}x{size[1]}")
     try:
+        if isinstance(outline, MaskFile) and (shape := outline.pixels().shape) != tuple(size):
+            detail = f"{outline.path} is {shape[0]}x{shape[1]} (height x width), its image {size[0]}x{size[1]}"
+            yield Finding(WARNING, "mask_size", split, name, f"{detail}; the mask is resized to it")
         mask = decode_segmentation(outline, size)
     except (DataError, ValueError, TypeError) as error:
         yield Finding(ERROR, "mask_format", split, name, str(error))
