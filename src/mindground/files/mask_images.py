@@ -13,13 +13,14 @@ from PIL import Image
 
 from mindground.errors import ImageError
 from mindground.files._tiff import TIFF_MAGIC, read_header
-from mindground.files.images import decode_image, open_image, read_image
+from mindground.files.images import decode_image, is_deep, open_image, read_image
 from mindground.files.regular import one_line, read_regular, shown
 
 __all__ = ["read_mask"]
 
 # A JPEG of black and white has greys around every edge; the nearer of the two is meant.
 _JPEG_THRESHOLD = 127
+_SINGLE = frozenset({"1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _BANDS_WITHOUT_ALPHA = {"LA": 1, "La": 1, "PA": 1, "RGBA": 3, "RGBa": 3, "RGBX": 3}
 
 
@@ -39,7 +40,7 @@ def read_mask(path: str | Path) -> np.ndarray:
             if image.format in ("JPEG", "MPO"):
                 pixels, threshold = decode_image(data, name, apply_exif=False), _JPEG_THRESHOLD
             else:
-                pixels, threshold = _stored(image), 0
+                pixels, threshold = _stored(image, data, name), 0
     except ImageError:
         raise
     except Exception as error:  # plugins of Pillow raise what they like
@@ -48,8 +49,10 @@ def read_mask(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(above.any(-1) if above.ndim == 3 else above).astype(np.uint8)
 
 
-def _stored(image: Image.Image) -> np.ndarray:
+def _stored(image: Image.Image, data: bytes, name: str) -> np.ndarray:
     """Numbers as the file has them, without its alpha."""
+    if image.format == "PNG" and image.mode not in _SINGLE and is_deep(data, image):
+        raise ImageError(f"{name} is a mask of colours with 16 bits; save it as grey, 0 outside the object")
     pixels = np.asarray(image)
     return pixels[..., : _BANDS_WITHOUT_ALPHA[image.mode]] if image.mode in _BANDS_WITHOUT_ALPHA else pixels
 

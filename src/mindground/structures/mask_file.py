@@ -36,13 +36,13 @@ class MaskFile:
         """
         mask = np.asarray(self.read(self.path))
         if mask.ndim != 2 or mask.size == 0:
-            raise DataError(f"{shown(self.path)} has shape {mask.shape}; a mask is (height, width)")
+            raise DataError(f"{shown(self.path, 240)} has shape {mask.shape}; a mask is (height, width)")
         mask = (mask != 0).astype(np.uint8)
         if size is None or mask.shape == tuple(size):
             return mask
         if not nearly(mask.shape, size):
             raise DataError(
-                f"{shown(self.path)} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}; "
+                f"{shown(self.path, 240)} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}; "
                 "take both from one release"
             )
         return nearest_mask(mask, size)
