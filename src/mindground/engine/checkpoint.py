@@ -119,8 +119,8 @@ def save_checkpoint(
     return write_safetensors_atomic(path, tensors, {_KEY: json.dumps(payload, ensure_ascii=False)})
 
 
-def read_checkpoint(path: str | Path) -> Contents:
-    """Read one of our checkpoints whole.
+def read_checkpoint(path: str | Path, *, with_tensors: bool = True) -> Contents:
+    """Read one of our checkpoints: whole, or its description alone.
 
     Raises:
         CheckpointError: no such file, truncated, not one of ours, or of a newer version.
@@ -134,7 +134,7 @@ def read_checkpoint(path: str | Path) -> Contents:
     try:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise _refusal(path, error) from error
     if _KEY not in metadata:

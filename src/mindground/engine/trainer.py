@@ -24,7 +24,7 @@ from mindground.engine.run_folder import RunFolder, check_same_data, check_same_
 from mindground.engine.schedules import lr_factor, segments_of
 from mindground.engine.signals import RunInterrupted, StopRequest
 from mindground.engine.step import TrainStep
-from mindground.engine.train_state import TrainState, continued
+from mindground.engine.train_state import TrainState, best_so_far, continued
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
 from mindground.metrics import is_better
@@ -118,6 +118,7 @@ class Trainer:
             check_same_run(contents.config, self.config, contents.path, contents.schema)
             check_same_data(contents.state, self.parts.data_fingerprint, f"continue {contents.path}")
             self.state = continued(self.state, contents.state, self.settings.batch_size * self.comm.size)
+            self._keep_best()
             if self.state.step >= self.total_steps and not self._owes_evaluation():
                 return True
             load_into(self.parts.model, contents.part("model"), source=str(source))
@@ -132,6 +133,11 @@ class Trainer:
         if contents is not None:
             self.step.loss_scale = self.state.loss_scale
         return contents is not None
+
+    def _keep_best(self) -> None:
+        """A best checkpoint that is better than what the resumed one knows of stays."""
+        found = best_so_far(self.state, self.folder.best) if self.leads else None
+        self.state.best, self.state.best_step = self.comm.broadcast_object(found)
 
     def _optimizer(self) -> Optimizer:
         samples = self.state.samples_per_step
