@@ -211,5 +211,6 @@ def _table(split: str, values: dict[str, Any], task: Task, settings: MetricSetti
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
+    lines += [f"  {split:>8}  {line}" for line in task.summary_lines(values, settings)]
     lines += _by_area(split, values.get("by_area", {}), task.area_names(settings))
     return "\n".join(lines)
