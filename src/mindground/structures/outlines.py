@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_SIDE",
     "Outline",
+    "Parts",
     "Segmentation",
     "check_outline",
     "check_size",
@@ -28,8 +29,10 @@ __all__ = [
     "run_lengths",
 ]
 
-# One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing; or the file of its mask.
-Segmentation = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | MaskFile | None
+# One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing.
+Parts = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | None
+# The same, or the file of its mask.
+Segmentation = Parts | MaskFile
 
 MAX_COORDINATE = 1e6
 """Pixels: no coordinate of a polygon is further from the image's corner."""
@@ -53,7 +56,7 @@ class Outline(NamedTuple):
         dropped: parts that enclose nothing (fewer than three points) and were left out.
     """
 
-    segmentation: Segmentation
+    segmentation: Parts
     dropped: int = 0
 
 
@@ -150,10 +153,10 @@ def outline_box(segmentation: Segmentation) -> list[float] | None:
         return None
     if isinstance(segmentation, MaskFile):
         mask = segmentation.pixels()
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if rows.size == 0:
+        down, across = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if down.size == 0:
             return None
-        return [float(n) for n in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
+        return [float(n) for n in (across[0], down[0], across[-1] + 1, down[-1] + 1)]
     boxes: list[tuple[float, float, float, float]] = []
     for part in [segmentation] if isinstance(segmentation, Mapping) else segmentation:
         if isinstance(part, Mapping):

@@ -17,6 +17,7 @@ import numpy as np
 
 from mindground.errors import DataError, DatasetNotFoundError, MindGroundError, UnsafeFileError, shown
 from mindground.structures import Segmentation, check_outline, check_size, outline_box
+from mindground.structures.outlines import Parts
 
 __all__ = [
     "Problem",
@@ -319,7 +320,7 @@ def split_name(record: Mapping[str, Any], key: str, where: str) -> str:
 
 def clean_segmentation(
     segmentation: Any, where: str, size: tuple[int, int] | None = None, reading: Reading | None = None
-) -> Segmentation:
+) -> Parts:
     """Check an outline from a file (`structures.check_outline` says what is understood).
 
     Args:

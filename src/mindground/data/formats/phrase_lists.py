@@ -125,8 +125,8 @@ def read_phrase_list(
         DataError: a line that names no image or mask, or has no expression.
     """
     layout = PHRASE_LISTS[dataset]
-    if layout.refer and (home := _refer_home(root, layout.refer)):
-        return read_refer(home, layout.refer, "unc", split, image_root, mask_path, problems=problems)
+    if layout.refer and _is_refer(root, layout.refer):
+        return read_refer(root, layout.refer, "unc", split, image_root, mask_path, problems=problems)
     home = _home(root, dataset, split, layout)
     path = home / f"output_phrase_{split}.txt"
     images = _part(home, image_root, layout.images, layout, "data.image_root")
@@ -182,12 +182,10 @@ def _open_mask(sample: Sample, where: str) -> None:
         raise RecordError(f"{where}: the mask of image {shown(sample.image_id)} covers no pixel", "empty_mask")
 
 
-def _refer_home(root: str, name: str) -> str:
-    """The root of a REFER set; empty where there is none."""
-    for folder in (Path(root) / name, Path(root)):
-        if (folder / "refs(unc).p").is_file() and (folder / "instances.json").is_file():
-            return root
-    return ""
+def _is_refer(root: str, name: str) -> bool:
+    """Whether the set lies here as a REFER set."""
+    wanted = ("refs(unc).p", "instances.json")
+    return any(all((folder / file).is_file() for file in wanted) for folder in (Path(root) / name, Path(root)))
 
 
 def _home(root: str, dataset: str, split: str, layout: _Layout) -> Path:
