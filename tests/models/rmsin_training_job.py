@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
         "data.root": folder / "data", "data.img_size": 64, "data.synthetic.image_size": 64, "data.sentences": "one",
         "data.synthetic.train_images": 6, "data.synthetic.val_images": 4, "data.num_workers": 0,
         "train.batch_size": 2, "train.max_epochs": 2, "train.eval_step": 1, "train.output_dir": folder,
-        "train.warmup_steps": 1, "train.max_steps": 4, "train.save_steps": 3, "train.experiment_name": "run",
+        "train.warmup_steps": 1, "train.max_steps": 2, "train.save_steps": 1, "train.experiment_name": "run",
         "model.swin.embed_dim": 8, "model.swin.depths": [1, 1, 1, 1], "model.swin.num_heads": [1, 1, 2, 2],
         "model.text.hidden_size": 16, "model.text.num_attention_heads": 2, "model.text.intermediate_size": 16,
         "model.cim.heads": 2, "model.cim.key_dim": 4, "device.mode_name": "PYNATIVE", "device.device_target": "CPU",

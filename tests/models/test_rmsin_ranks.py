@@ -38,7 +38,7 @@ def test_statistics_are_equal_on_all_ranks_at_every_evaluation_and_save(
     notes = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert notes[0] == notes[1]
     kinds = [kind for kind, *_ in notes[0]]
-    assert {"averaged", "scored", "saved"} <= set(kinds) and kinds.count("scored") >= 3
+    assert {"averaged", "scored", "saved"} <= set(kinds) and kinds.count("scored") >= 2
     # Between two averagings every rank has seen its own batches.
     assert max(before for kind, _, before, _ in notes[0] if kind == "averaged") > 1e-4
     assert all(after == 0 for *_, after in notes[0])
