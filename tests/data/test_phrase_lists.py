@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from mindground.cli.data import check as tool
 from mindground.cli.exit_codes import run_command
 from mindground.config import DataConfig
 from mindground.data import build_dataset, inspect_dataset
+from mindground.data.formats.jsonl import read_jsonl, write_dataset
 from mindground.data.formats.registry import find_format
+from mindground.data.shuffle import shuffle_expressions
 from mindground.errors import DataError, DatasetNotFoundError
-from mindground.structures import MaskFile
+from mindground.structures import MaskFile, referent_mask
 
 # Folders below the root, images, masks, ending of the images, ending of the masks, and how a list names an image.
 LAYOUTS = {
@@ -229,3 +232,24 @@ def test_risbench_as_a_refer_set(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "img_rgb" / "a.png")
     dataset = build_dataset(_config("risbench", tmp_path), "train")
     assert dataset.sentences() == ["a ship"] and Path(dataset[0].image_path).is_file()
+
+
+def test_written_as_json_lines_it_is_the_same_set(tmp_path: Path) -> None:
+    make(tmp_path / "set", "risbench")
+    dataset = build_dataset(_config("risbench", tmp_path / "set"), "test")
+    write_dataset(tmp_path / "lines", [dataset])
+    again = read_jsonl(str(tmp_path / "lines"), "test")
+    assert again.sentences() == dataset.sentences()
+    for one, two in zip(dataset, again, strict=True):
+        assert np.array_equal(one.masks((40, 50)), two.masks((40, 50))) and one.object_ids == two.object_ids
+        assert np.array_equal(one.boxes_xyxy, two.boxes_xyxy)
+        assert np.array_equal(referent_mask(replace(one, size=(40, 50)), (40, 50)), two.masks((40, 50))[0])
+
+
+def test_exchanged_sentences_open_no_mask(tmp_path: Path) -> None:
+    home = make(tmp_path, "refsegrs")
+    for path in (home / "masks").iterdir():
+        path.write_bytes(b"no image")
+    dataset = build_dataset(_config("refsegrs", tmp_path), "train")
+    exchanged = shuffle_expressions(dataset)
+    assert exchanged.sentences() != dataset.sentences()
