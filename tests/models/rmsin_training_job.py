@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         "model.swin.embed_dim": 8, "model.swin.depths": [1, 1, 1, 1], "model.swin.num_heads": [1, 1, 2, 2],
         "model.text.hidden_size": 16, "model.text.num_attention_heads": 2, "model.text.intermediate_size": 16,
         "model.cim.heads": 2, "model.cim.key_dim": 4, "device.mode_name": "PYNATIVE", "device.device_target": "CPU",
-        "eval.batch_size": 2,
+        "eval.batch_size": 2, "device.threads": 1,
     }  # fmt: skip
     config = load_config(None, ["--family=rmsin", *(f"--{key}={value}" for key, value in words.items())])
     comm, notes = get_comm(), []
