@@ -156,6 +156,10 @@ class Task(ABC):
     def curve_names(self, settings: MetricSettings) -> tuple[str, ...]:
         """The few metrics whose curves show how a run goes."""
 
+    def summary_lines(self, values: Mapping[str, Any], settings: MetricSettings) -> list[str]:
+        """The scores of one split under the names and in the unit of the papers; empty where a task has none."""
+        return []
+
     @abstractmethod
     def area_names(self, settings: MetricSettings) -> tuple[str, ...]:
         """The metrics of one class of area in a printed table; empty where `Metrics.breakdown` has no such classes."""

@@ -101,6 +101,21 @@ class ReferringTask(Task):
         boxes = (f"prec@{settings.iou_threshold:g}", "box_mean_iou") if "box" in self.interface.answers else ()
         return (*boxes, "mean_iou") if "mask" in self.interface.answers else boxes
 
+    def summary_lines(self, values: Mapping[str, Any], settings: MetricSettings) -> list[str]:
+        """With `mask_protocol=lavt` mIoU, oIoU and P@0.5 to P@0.9 in percent, at network size and at original size."""
+        if settings.mask_protocol != "lavt":
+            return []
+        lines = []
+        for size, prefix, share in (
+            ("at network size (as papers count)", "canvas_", "canvas_prec"),
+            ("at original size", "", "mask_prec"),
+        ):
+            named = {"mIoU": f"{prefix}mean_iou", "oIoU": f"{prefix}overall_iou"}
+            named |= {f"P@{threshold:g}": f"{share}@{threshold:g}" for threshold in CANVAS_THRESHOLDS}
+            found = [f"{name} {100 * values[key]:.2f}" for name, key in named.items() if key in values]
+            lines += [f"{size}: {'  '.join(found)}"] if found else []
+        return lines
+
     def area_names(self, settings: MetricSettings) -> tuple[str, ...]:
         """The classes of area hold scores of boxes."""
         return (f"prec@{settings.iou_threshold:g}", "box_mean_iou", "box_overall_iou")
