@@ -95,8 +95,9 @@ def rotate_kernels(weight: ms.Tensor, scale: ms.Tensor, theta: ms.Tensor) -> tup
     shape = (out_channels, in_channels, 3, 3)
     rows = out_channels * in_channels
     # No slice of a single kernel: its gradient would be a copy into zeros.
-    stored = (weight.reshape((rows, TAPS)),)
-    if kernels > 1:
+    if kernels == 1:
+        stored = (weight.reshape((rows, TAPS)),)
+    else:
         stored = ops.unbind(weight.reshape((kernels, rows, TAPS)), 0)
     turned = ()
     for sample in range(batch):
