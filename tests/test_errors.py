@@ -48,7 +48,7 @@ class _Talkative:
         set(range(9)),
         HOSTILE,
         {HOSTILE: HOSTILE},
-        type(HOSTILE, (), {})(),
+        type("name\n\x1b[2J", (), {})(),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -76,7 +76,7 @@ def test_every_message_is_one_short_line(text: str) -> None:
         Finding("error", "kind", "train", text, text).detail,
     ):
         assert made.isprintable() and 0 < len(made) < 2000
-        assert made.startswith(text[:4])
+        assert made.startswith(text[:2].replace("\x00", "\\x00"))
 
 
 def test_a_long_message_keeps_its_beginning_and_its_end() -> None:

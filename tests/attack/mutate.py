@@ -310,7 +310,7 @@ def _gzip(rng: random.Random, data: bytes) -> bytes:
     if data[:2] != b"\x1f\x8b":
         return lines_of_text(rng, data)
     body = zlib.decompressobj(31).decompress(data, 1 << 23)
-    return gzip.compress(lines_of_text(rng, body), 1)
+    return gzip.compress(lines_of_text(rng, body), 1, mtime=0)
 
 
 SHAPES: dict[str, Callable[[random.Random, bytes], bytes]] = {

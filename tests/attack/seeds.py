@@ -267,7 +267,7 @@ def merges() -> bytes:
 
 
 def bpe() -> list[bytes]:
-    return [gzip.compress(merges(), 1), merges()]
+    return [gzip.compress(merges(), 1, mtime=0), merges()]
 
 
 def yaml() -> list[bytes]:
