@@ -28,7 +28,7 @@ from mindground.tasks import MetricSettings, Task, task_for
 from mindground.weights.load import parameter_shapes
 
 if TYPE_CHECKING:
-    from mindground.config import Config
+    from mindground.config import Config, DataConfig
     from mindground.data import Dataset
     from mindground.text import Tokenizer
 
@@ -129,6 +129,21 @@ def _resumed(config: Config, comm: Any) -> Description | None:
     return read_description(source) if source else None
 
 
+def _datasets(data: DataConfig) -> tuple[Dataset, Dataset | None, str]:
+    """Training split, evaluated split (or None) and its name; what is wrong in either is told before the first step."""
+    training = build_dataset(data, data.train_split)
+    name = next(iter(eval_splits(data)), "")
+    scored = build_dataset(data, name) if name else None
+    for dataset in filter(None, (training, scored)):
+        dataset.require_referents()
+    if scored is not None and scored.kind != training.kind:
+        raise ConfigError(
+            f"data.dataset={data.dataset!r}: split {data.train_split!r} is of the kind {training.kind}, "
+            f"{name!r} of the kind {scored.kind}; name splits of one kind"
+        )
+    return training, scored, name
+
+
 def assemble(config: Config, comm: Any) -> RunParts:
     """Read the data, choose the vocabulary, build the model.
 
@@ -139,9 +154,8 @@ def assemble(config: Config, comm: Any) -> RunParts:
         comm: `runtime.distributed.Comm`.
     """
     data = config.data
-    training = build_dataset(data, data.train_split)
+    training, scored, eval_name = _datasets(data)
     narrow_answers(config, training)
-    splits = eval_splits(data)
     task = task_for(training.kind, model_interface(config), f"data.dataset={data.dataset!r}")
     thresholds = MetricSettings.of(config.eval)
     vocabulary = None
@@ -149,14 +163,6 @@ def assemble(config: Config, comm: Any) -> RunParts:
         vocabulary = choose_vocabulary(config, training.sentences(), _resumed(config, comm))
         fill_vocabulary(config.model, vocabulary.tokenizer.vocab_size, grows=bool(vocabulary.source))
     tokenizer = vocabulary.tokenizer if vocabulary is not None else None
-    scored = build_dataset(data, splits[0]) if splits else None
-    for dataset in filter(None, (training, scored)):
-        dataset.require_referents()
-    if scored is not None and scored.kind != training.kind:
-        raise ConfigError(
-            f"data.dataset={data.dataset!r}: split {data.train_split!r} is of the kind {training.kind}, "
-            f"{splits[0]!r} of the kind {scored.kind}; name splits of one kind"
-        )
     if scored is not None and task.has_classes:
         check_same_categories(training.categories, scored)
     chooses = task.selecting_metric(config.eval.select_by, thresholds, scored)
@@ -169,7 +175,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
         training.name,
         len(training),
         f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
-        f"{len(scored)} in {splits[0]}" if scored else "no split to evaluate",
+        f"{len(scored)} in {eval_name}" if scored else "no split to evaluate",
     )
     return RunParts(
         model=model,
@@ -187,7 +193,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
             config=config,
             built_vocabulary=vocabulary is not None and vocabulary.built,
         ),
-        eval_name=splits[0] if splits else "",
+        eval_name=eval_name,
         data_fingerprint=training.fingerprint,
         sentences=digest_of_sentences(training.sentences()),
         categories=dict(training.categories),

@@ -126,25 +126,14 @@ def predict_files(
     out = Path(out)
     names = _unique_names(images, -(-max(1, len(sentences)) // _PANELS))
     with guarded([*images, *inputs], overwrite=overwrite):
-        check_outputs(
-            [
-                *ResultFile.paths(out),
-                *(out / f"{name}.png" for pages in names.values() for name in pages),
-                *(out / f"{pages[0]}.geojson" for pages in names.values()),
-            ]
-        )
-        record = ResultFile(out, model, min_score, categories)
-        results = Results(record.document)
-        try:
+        check_outputs(_outputs(out, names))
+        with ResultFile(out, model, min_score, categories) as record:
+            results = Results(record.document)
             for number, path in enumerate(images, 1):
                 try:
-                    pixels, raster = _read(path, bands)
-                    answer = ask(pixels, sentences or None, min_score)
-                    found = [answer] if isinstance(answer, Prediction) else answer
-                    _check_finite(found, path)
-                except (ImageError, MemoryError) as error:
-                    reason = printable(str(error) or f"{path}: there is not enough memory for this image")
-                    results.failures[printable(path)] = reason
+                    pixels, raster, found = _answer(ask, path, bands, sentences, min_score)
+                except ImageError as error:
+                    results.failures[printable(path)] = reason = printable(str(error))
                     record.fail(path, reason)
                     _LOG.error("%s", reason)
                     continue
@@ -152,13 +141,31 @@ def predict_files(
                 results.files += _draw(out, names[path], pixels, found, caption)
                 if raster is not None:
                     results.files += _write_geojson(out / f"{names[path][0]}.geojson", found, raster, path, model)
-        except BaseException:
-            # A later image, the disk or Ctrl-C ends the call: what is known is kept.
-            if record.started:
-                record.close()
-            raise
-        results.files.append(record.close())
+        results.files.append(record.path)
     return results
+
+
+def _outputs(out: Path, names: Mapping[Path, Sequence[str]]) -> list[Path]:
+    """Every file that may be written."""
+    figures = [out / f"{name}.png" for pages in names.values() for name in pages]
+    return [*ResultFile.paths(out), *figures, *(out / f"{pages[0]}.geojson" for pages in names.values())]
+
+
+def _answer(
+    ask: Ask, path: Path, bands: Sequence[int] | None, sentences: Sequence[str], min_score: float
+) -> tuple[np.ndarray, GeoImage | None, list[Prediction]]:
+    """The pixels of one image, its georeference and the predictions; ImageError for what costs this image alone."""
+    try:
+        pixels, raster = _read(path, bands)
+        answer = ask(pixels, sentences or None, min_score)
+    except MemoryError as error:
+        raise ImageError(f"{path}: there is not enough memory for this image; cut it into tiles") from error
+    found = [answer] if isinstance(answer, Prediction) else answer
+    if not finite(found):
+        raise ImageError(
+            f"{path}: the network's answer holds numbers that are not finite; take another checkpoint, or float32"
+        )
+    return pixels, raster, found
 
 
 def _draw(
@@ -181,13 +188,6 @@ def _write_geojson(target: Path, found: Sequence[Prediction], raster: GeoImage, 
         _LOG.warning("%s; no GeoJSON is written for it", printable(str(error)))
         return []
     return [write_geojson(target, collection)]
-
-
-def _check_finite(found: Sequence[Prediction], path: Path) -> None:
-    if not finite(found):
-        raise ImageError(
-            f"{path}: the network's answer holds numbers that are not finite; take another checkpoint, or float32"
-        )
 
 
 def _read(path: Path, bands: Sequence[int] | None) -> tuple[np.ndarray, GeoImage | None]:

@@ -129,6 +129,14 @@ class ResultFile:
             self.journal.unlink(missing_ok=True)
         return path
 
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """What is known is kept, also where a later image, the disk or Ctrl-C ends the call."""
+        if kind is None or self.started:
+            self.close()
+
     def _category(self, label: int, text: str | None) -> int:
         """The id of a category; one that has no name yet gets its sentence or its number as one."""
         if self._by_sentence and text is not None:
