@@ -133,7 +133,7 @@ def read_npy_stream(stream: IO[bytes], size: int, *, kinds: str, max_bytes: int,
             f"{name}: refused, because it holds Python objects, which are a numpy.object pickle; re-save it with "
             "numbers only"
         )
-    if dtype.kind not in kinds:
+    if dtype.kind not in kinds or dtype.itemsize == 0:
         raise ValueError(f"numbers of type {shown(str(dtype))} are not read here")
     count = checked_count(shape)
     wanted = count * dtype.itemsize
