@@ -190,7 +190,10 @@ def _object(element: ElementTree.Element, position: int, size: tuple[int, int] |
     sentence = _text(fields["description"])
     if fields["description"] is not None and not sentence:
         found.append(("empty_sentence", "the description has no words"))
-    item = RsvgObject(position, box, _text(fields["name"]), sentence, tuple(found))
+    category = _text(fields["name"])
+    if fields["name"] is not None and not category:
+        found.append(("empty_name", "the name of the class is empty"))
+    item = RsvgObject(position, box, category, sentence, tuple(found))
     return item, guessed or counted
 
 
