@@ -100,7 +100,7 @@ def test_many_values_are_refused_before_they_are_built(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at most 20000 values") as caught:
         load_config(tmp_path / "a.yaml")
     assert len(str(caught.value)) < 500
-    with pytest.raises(ConfigError, match=r"data\.mean=a list of 5000 entries needs three") as caught:
+    with pytest.raises(ConfigError, match=r"data\.mean=\[1.0, 1.0, 1.0, 1.0, ...\] needs three") as caught:
         (tmp_path / "a.yaml").write_text("data:\n  mean: [" + ",".join(["1"] * 5000) + "]\n")
         load_config(tmp_path / "a.yaml")
 
@@ -118,7 +118,7 @@ def test_values_are_shown_escaped_and_short() -> None:
         deep = [deep]
     for value in ("a\x1b[31m\n\u202eb", b"\x00" * 500, list(range(10**6)), {"a": "b" * 10**6}, deep, 10**5000, None):
         text = shown(value)
-        assert len(text) < 80 and all(character.isprintable() for character in text)
+        assert len(text) < 200 and all(character.isprintable() for character in text)
     assert shown("ship 船") == "'ship 船'"
 
 

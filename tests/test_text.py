@@ -109,6 +109,15 @@ def test_clip_reads_the_unpacked_file_too(tmp_path: Path, clip: ClipTokenizer) -
     assert clip.ids("a photo of a cat.") == [49406, 320, 1125, 539, 320, 2368, 269, 49407]
 
 
+def test_merges_that_are_no_vocabulary() -> None:
+    pairs = [("a", "b"), ("ab", "c</w>")]
+    assert ClipTokenizer(pairs).ids("abc")[1] == 513
+    with pytest.raises(ConfigError, match="merge 2 of the BPE vocabulary, 'a b', stands there before"):
+        ClipTokenizer([*pairs, ("a", "b")])
+    with pytest.raises(ConfigError, match="merge 1 of the BPE vocabulary takes 'xyz'"):
+        ClipTokenizer([("a", "b"), ("xyz", "c")])
+
+
 def test_build_tokenizer(tmp_path: Path) -> None:
     assert build_tokenizer("wordpiece", sentences=SENTENCES).kind == "wordpiece"
     assert build_tokenizer("clip_bpe", str(BPE)).kind == "clip_bpe"

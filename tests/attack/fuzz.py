@@ -22,7 +22,7 @@ from attack.mutate import mutations
 from attack.readers import READERS, Reader
 
 _BATCH = 250
-_SEEDS = 300
+_KEPT = 300
 _TOGETHER = 20
 _VALUES = re.compile(r"/\S+|'[^']*'|[\d.]+")
 """What differs between messages of one place."""
@@ -77,20 +77,22 @@ def shares(readers: Sequence[Reader], inputs: int) -> dict[str, int]:
 def attack(readers: Readers, name: str, count: int, seed: int, folder: Path, limits: Limits) -> Tally:
     """Run `count` mutated inputs of one reader.
 
-    An input whose message is new becomes a seed itself: it got to a place that none before it had.
+    An input whose message is new is kept, and half of the later ones grow out of those: it got to a place that none
+    before it had.
     """
     reader, tally = READERS[name], Tally()
     begin, seeds, known = time.monotonic(), READERS[name].seeds(), {""}
+    kept: list[bytes] = []
     for start in range(0, count, _BATCH):
         size = min(_BATCH, count - start)
-        inputs = mutations(reader.shape, seed * 1_000_003 + start, seeds, size)
+        inputs = mutations(reader.shape, seed * 1_000_003 + start, seeds, size, kept)
         outcomes = readers.run(name, [Input(data) for data in inputs], limits)
         for outcome, data in zip(outcomes, inputs, strict=True):
             tally.add(outcome, data, name, folder)
             said = _VALUES.sub("", outcome.message)[:80]
-            if outcome.verdict not in BAD and said not in known and len(seeds) < _SEEDS and len(data) < 1 << 16:
+            if outcome.verdict not in BAD and said not in known and len(kept) < _KEPT and len(data) < 1 << 16:
                 known.add(said)
-                seeds.append(data)
+                kept.append(data)
     tally.seconds = time.monotonic() - begin
     return tally
 

@@ -11,11 +11,11 @@ metrics and the steps of the log must be those of a run that nobody killed.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,22 +28,72 @@ import numpy as np
 
 __all__ = ["Killer", "differences"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _SETTINGS = {"ema_decay": 0.99, "save_steps": 2, "resume": "auto", "max_epochs": 8}
 _STEPS = 48
 _FILES = ("last.ckpt", "best.ckpt")
 _PATIENCE = 300.0
 
 
-def start(folder: Path, sleep: float) -> subprocess.Popen[bytes]:
-    """The training as a process of its own; `sleep` seconds before every step."""
-    environment = os.environ | {"PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT / 'tests'}", "GLOG_v": "3"}
-    words = [str(folder), json.dumps(_SETTINGS), json.dumps({"sleep": sleep})]
-    output = (folder / "output").open("ab")
-    with output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "engine.job", *words], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+class _Training:
+    """The training as a process of its own, forked from this one, so that no start pays for the imports.
+
+    Args:
+        folder: gets the run, and `output`, what it prints.
+        sleep: seconds before every step.
+    """
+
+    def __init__(self, folder: Path, sleep: float) -> None:
+        self.status: int | None = None
+        words = [str(folder), json.dumps(_SETTINGS), json.dumps({"sleep": sleep})]
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 1
+        try:
+            with (folder / "output").open("ab") as output:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+            from engine import job
+            from mindground.cli.exit_codes import run_command
+
+            code = run_command(job.main, words)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+    def poll(self) -> int | None:
+        """Its exit status (below 0: the signal that ended it), or None while it runs."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status
+
+    def wait(self) -> int:
+        """Its exit status."""
+        deadline = time.monotonic() + _PATIENCE
+        while (status := self.poll()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"a training takes more than {_PATIENCE:.0f} s")
+            time.sleep(0.005)
+        return status
+
+    def kill(self) -> None:
+        """kill -9."""
+        os.kill(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        self.status = os.waitstatus_to_exitcode(status)
+
+
+def _import() -> None:
+    """What a training imports, once; it starts no thread of MindSpore, with which a fork could not go on."""
+    os.environ.setdefault("GLOG_v", "3")
+    from mindground.runtime import device
+
+    device.prepare()
+    for name in ("engine.fakes", "engine.job", "mindground.engine.trainer", "mindground.engine.checkpoint"):
+        importlib.import_module(name)
 
 
 def _records(run: Path) -> list[dict[str, Any]]:
@@ -129,8 +179,9 @@ class Killer:
         self._rng = random.Random(self.seed)
         self.whole = self.folder / "whole"
         self.whole.mkdir(parents=True)
+        _import()
         begin = time.monotonic()
-        if start(self.whole, 0.0).wait(timeout=_PATIENCE):
+        if _Training(self.whole, 0.0).wait():
             raise RuntimeError(f"the training itself fails: {(self.whole / 'output').read_text()[-2000:]}")
         self._start_up = time.monotonic() - begin
 
@@ -146,10 +197,10 @@ class Killer:
         run, known = folder / "fake", set[str]()
         while True:
             begin = time.monotonic()
-            process = start(folder, self.sleep)
+            process = _Training(folder, self.sleep)
             killed = self.kills < wanted and self._kill(process, run)
             if not killed:
-                code = process.wait(timeout=_PATIENCE)
+                code = process.wait()
                 if code:
                     self.problems.append(f"after kill {self.kills}: the resumed run ended with status {code}")
                 else:
@@ -161,7 +212,7 @@ class Killer:
             self.problems += [f"kill {self.kills}: {text}" for text in damage(run, known)]
             self.seconds.append(time.monotonic() - begin)
 
-    def _kill(self, process: subprocess.Popen[bytes], run: Path) -> bool:
+    def _kill(self, process: _Training, run: Path) -> bool:
         """Kill at a random moment; False when the run had ended before."""
         deadline = time.monotonic() + _PATIENCE
         if self._rng.random() < 0.2:
@@ -180,8 +231,7 @@ class Killer:
             time.sleep(0.0005)
         if process.poll() is not None:
             return False
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
         return True
 
 

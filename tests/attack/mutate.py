@@ -16,7 +16,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attack.child import EVIDENCE
@@ -30,12 +30,12 @@ _LARGEST = 1 << 20
 _SIZES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
 
-def mutations(shape: str, seed: int, seeds: list[bytes], count: int) -> list[bytes]:
-    """`count` inputs that grew out of the seeds; equal for equal arguments."""
+def mutations(shape: str, seed: int, seeds: Sequence[bytes], count: int, kept: Sequence[bytes] = ()) -> list[bytes]:
+    """`count` inputs that grew out of the seeds, or half of them out of `kept`; equal for equal arguments."""
     rng = random.Random(f"{shape}:{seed}")
     found = []
     for _ in range(count):
-        data = rng.choice(seeds)
+        data = rng.choice(kept if kept and rng.random() < 0.5 else seeds)
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             data = mutate(shape, rng, data)
         found.append(data[:_LARGEST])
@@ -310,7 +310,7 @@ def _gzip(rng: random.Random, data: bytes) -> bytes:
     if data[:2] != b"\x1f\x8b":
         return lines_of_text(rng, data)
     body = zlib.decompressobj(31).decompress(data, 1 << 23)
-    return gzip.compress(lines_of_text(rng, body), 1)
+    return gzip.compress(lines_of_text(rng, body), 1, mtime=0)
 
 
 SHAPES: dict[str, Callable[[random.Random, bytes], bytes]] = {

@@ -93,7 +93,7 @@ RECORDS: list[dict[str, Any]] = [
             {"box": [8, 8, 9, 9], "ignored": True},
         ],
     },
-    {"image": "b.png", "sentence": "plane", "mask": {"size": [20, 30], "counts": "Q1o0Q1"}, "meta": {"by": "hand"}},
+    {"image": "b.png", "sentence": "plane", "mask": {"size": [20, 30], "counts": "Q1o0Q1h>"}, "meta": {"by": "hand"}},
 ]
 DESCRIPTION: dict[str, Any] = {"name": "mine", "image_root": ".", "categories": {"1": "ship"}}
 CACHE: dict[str, Any] = {
@@ -267,7 +267,7 @@ def merges() -> bytes:
 
 
 def bpe() -> list[bytes]:
-    return [gzip.compress(merges(), 1), merges()]
+    return [gzip.compress(merges(), 1, mtime=0), merges()]
 
 
 def yaml() -> list[bytes]:

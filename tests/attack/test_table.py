@@ -36,11 +36,8 @@ _OF = {
 
 OWN_FILES = {
     "cli.bench.children": "answers of our own worker process",
-    "cli.bench.clipvg_peer": "what our own measurement wrote",
-    "cli.bench.command": "answers of our own worker process",
     "cli.bench.ours": "what our own measurement wrote",
     "cli.bench.peer": "what our own measurement wrote",
-    "cli.bench.vglaw_peer": "what our own measurement wrote",
     "cli.bench.worker": "answers of our own worker process",
     "cli.bench.report": "facts about this machine",
     "cli.bench.sentences": "a file of ours",

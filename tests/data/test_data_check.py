@@ -19,6 +19,7 @@ from mindground.data import Dataset
 from mindground.data.check.checks import check_datasets
 from mindground.data.formats.dior_rsvg import read_dior_rsvg
 from mindground.data.formats.jsonl import read_jsonl, write_jsonl
+from mindground.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 Records = dict[str, list[dict[str, Any]]]
@@ -227,6 +228,17 @@ def test_every_defect_of_dior_rsvg_is_found_at_once(tmp_path: Path) -> None:
     }
     assert wanted.items() <= {kind: subject for kind, subject, _ in found}.items()
     assert any("216,00" in detail for _, _, detail in found)
+
+
+@pytest.mark.parametrize("name", ["<name/>", "<name> </name>"])
+def test_an_object_of_a_class_without_a_name(name: str, tmp_path: Path) -> None:
+    root = make_set(tmp_path)
+    change(root, "00010", "<name>ship</name>", name)
+    code, _, found = _dior(root)
+    assert code == 1 and ("empty_name", "00010.xml object 5") in {(kind, subject) for kind, subject, _ in found}
+    with pytest.raises(DataError, match="object 5: the name of the class is empty"):
+        for split in ("train", "val", "test"):
+            read_dior_rsvg(str(root), split, "image_disjoint")
 
 
 def test_a_missing_image_is_named_with_its_object(tmp_path: Path) -> None:

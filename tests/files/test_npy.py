@@ -51,6 +51,7 @@ LIES = {
     "65 dimensions": npy(_described("'|u1'", "(" + "1," * 65 + ")"), b"1"),
     "structured": npy(_described("[('a', '<f4')]", "(2,)"), bytes(8)),
     "text": npy(_described("'<U3'", "(2,)"), bytes(24)),
+    "a billion numbers of no bytes": npy(_described("'|V0'", "(1000000000,)")),
     "dates": npy(_described("'<M8[s]'", "(2,)"), bytes(16)),
     "cut off": npy(_described("'<f4'", "(2,)"), bytes(7)),
     "nested": npy("(" * 9000 + "\n"),
@@ -86,6 +87,15 @@ def test_lies(name: str, tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read()
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["<U0", "|S0"])
+def test_texts_of_no_letters_take_no_memory(kind: str) -> None:
+    """numpy makes room for one letter of each."""
+    with pytest.raises(DataError, match="not a whole .npy"):
+        read_npy(npy(_described(repr(kind), "(9999999, 99999999)")), "a.npy", kinds="SU")
+    with pytest.raises(DataError, match="a header of 4294967295 bytes"):
+        read_npy(LIES["header of 4 GB"], "a.npy")
 
 
 def test_objects_are_a_pickle(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def three_ways(path: Path, bands: tuple[int, ...] | None = None) -> np.ndarray:
         seen.append(image)
         return [Prediction(image.shape[:2], [], [])]
 
-    results = predict_files(ask, [path], ["ship"], path.parent / "out", bands=bands)
+    results = predict_files(ask, [path], ["ship"], path.parent / "out", bands=bands, overwrite=True)
     assert not results.failures, results.failures
     of_path = as_rgb(path, bands=bands)
     np.testing.assert_array_equal(of_path, seen[0])

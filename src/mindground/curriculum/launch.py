@@ -174,9 +174,10 @@ class Launcher:
             number = int(self._stop.signal)
             raise RunInterrupted(f"stopped by {called(number)}; the same command continues", 128 + number)
         if code:
+            _LOG.error("%s: the end of %s:\n%s", title, log, _last_lines(log, _TAIL))
             raise MindGroundError(
-                f"{title}: the process ended with code {code}. The end of {log}:\n{_last_lines(log, _TAIL)}\n"
-                "After that is repaired, the same command continues"
+                f"{title}: the process ended with code {code}; {log} says why. After that is repaired, the same "
+                "command continues"
             )
 
     def _watch(self, child: subprocess.Popen[bytes], log: Path, title: str) -> int:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from mindground.curriculum.search import BAD_BELOW, THRESHOLDS, bad, keep
 from mindground.data.dataset import Dataset
 from mindground.data.formats.jsonl import write_jsonl
-from mindground.errors import ConfigError, DataError
+from mindground.errors import ConfigError, DataError, one_line, shown
 from mindground.files.atomic import write_bytes
 from mindground.files.text import read_lines
 from mindground.structures import Batch, Prediction, box_iou, clip_boxes
@@ -191,22 +192,32 @@ def read_measured(path: Path) -> list[Measured]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    measured = []
     try:
-        for text in read_lines(path):
-            line = json.loads(text)
-            measured.append(
-                Measured(
-                    str(line["sample_id"]),
-                    float(line["reliability"]),
-                    tuple(map(float, line["predicted"])),
-                    tuple(map(float, line["pseudo"])),
-                    str(line["sentence"]),
-                )
-            )
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); remove it, and the measurement is repeated") from error
-    return measured
+        return [_measured(json.loads(text)) for text in read_lines(path)]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise DataError(f"{path} cannot be read ({why}); remove it, and the measurement is repeated") from error
+
+
+def _measured(line: Mapping[str, Any]) -> Measured:
+    """One line of the file; any of the usual errors where it is none."""
+    sample_id, sentence = line["sample_id"], line["sentence"]
+    if not isinstance(sample_id, str) or not isinstance(sentence, str):
+        raise TypeError(f"sample_id {shown(sample_id)} and sentence {shown(sentence)} must be text")
+    (reliability,) = _numbers([line["reliability"]], 1)
+    if not 0 <= reliability <= 1:
+        raise ValueError(f"the reliability is {shown(reliability)}, not 0 to 1")
+    return Measured(sample_id, reliability, _numbers(line["predicted"], 4), _numbers(line["pseudo"], 4), sentence)
+
+
+def _numbers(values: Any, count: int) -> tuple[float, ...]:
+    given = values if isinstance(values, list) and len(values) == count else [None]
+    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in given):
+        raise TypeError(f"{shown(values)} is not {count} numbers")
+    numbers = tuple(map(float, given))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{shown(values)} is not finite")
+    return numbers
 
 
 def write_subsets(folder: Path, records: Sequence[Mapping[str, Any]], measured: Sequence[Measured]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from mindground.config import value_of
 from mindground.config.beside import check_keys, said_by
 from mindground.engine.checkpoint import check_finite, read_checkpoint
-from mindground.errors import ConfigError, WeightsError
+from mindground.errors import ConfigError, WeightsError, shown
 from mindground.files.model_folder import beside, find_model, weights_file
 from mindground.files.weights import read_weights
 from mindground.models import family_module
@@ -190,7 +190,7 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
     places = {name: weight_map for name, weight_map in maps.items() if weight_map.backbone == backbone}
     if not places:
         raise WeightsError(
-            f"{weights.path} holds the backbone {backbone}, and this family has none; it reads "
+            f"{weights.path} holds the backbone {shown(backbone)}, and this family has none; it reads "
             f"{', '.join(sorted({m.backbone for m in maps.values() if m.backbone})) or 'no backbone'}"
         )
     return {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mindground.data.dataset import Dataset
 from mindground.errors import CheckpointError, ConfigError, DataError
+from mindground.files.atomic import remove_unfinished
 from mindground.files.text import printable
 
 try:
@@ -152,6 +153,8 @@ class RunFolder:
             self.path.rename(aside)
             _LOG.warning("an earlier run was moved to %s; --train.resume=auto would have continued it", aside)
         self.path.mkdir(parents=True, exist_ok=True)
+        for path in (self.last, self.best, self.config, self.metrics, self.curve, self.log):
+            remove_unfinished(path)  # as large as a checkpoint, each
 
 
 def resume_path(train: Any, folder: RunFolder) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._globals import (
     STORAGES,
     Call,
@@ -21,7 +21,6 @@ from mindground.files._globals import (
 )
 from mindground.files._sizes import checked_sizes
 from mindground.files._tensors import TORCH_DTYPES, StorageRef, TensorRef
-from mindground.files.short import short
 
 __all__ = ["ALLOWED"]
 
@@ -104,7 +103,7 @@ def _numpy_dtype(call: Call) -> NumpyType:
     code = call.args[0]
     code = code.name if type(code) is Global else code
     if type(code) is not str or len(code) > 20 or not _DTYPE_CODE.fullmatch(code):
-        raise ValueError(f"numpy type {short(code)}")
+        raise ValueError(f"numpy type {shown(code)}")
     return NumpyType(np.dtype(code))
 
 
@@ -144,7 +143,7 @@ def _items(call: Call) -> Any:
         return ()
     (source,) = call.args
     if type(source) not in (list, tuple, set, frozenset):
-        raise ValueError(f"items of {short(source)}")
+        raise ValueError(f"items of {shown(source)}")
     call.copied(8 * len(source))
     return source
 
@@ -167,7 +166,7 @@ def _set(call: Call) -> set[Any]:
 def _encode(call: Call) -> bytes:
     text, encoding = call.args
     if encoding not in ("latin1", "latin-1") or type(text) is not str:
-        raise ValueError(f"bytes written as {short(encoding)}")
+        raise ValueError(f"bytes written as {shown(encoding)}")
     call.copied(len(text))
     return text.encode("latin1")
 

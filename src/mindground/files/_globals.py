@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mindground.errors import shown
 from mindground.files._budget import Budget
 from mindground.files._sizes import checked_count, checked_sizes
 from mindground.files._tensors import BFLOAT16
-from mindground.files.short import short
 
 if TYPE_CHECKING:
     from mindground.files._keys import Keys
@@ -159,7 +159,7 @@ def storage_kind(storage: Any) -> str:
 
 def named(value: Any) -> str:
     """A value in a message, where a name is expected."""
-    return value.full if type(value) is Global else short(value)
+    return value.full if type(value) is Global else shown(value)
 
 
 def array_from_bytes(raw: Any, kind: Any, shape: Any, order: str, budget: Budget) -> np.ndarray:

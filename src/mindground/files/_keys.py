@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._globals import Global
-from mindground.files.short import short
 
 __all__ = ["Keys"]
 
@@ -60,6 +59,6 @@ class Keys:
 
     def _refuse(self, key: Any) -> None:
         raise WeightsError(
-            f"{self._path}: {short(key)} is the key of a dictionary or the member of a set; text, numbers and short "
+            f"{self._path}: {shown(key)} is the key of a dictionary or the member of a set; text, numbers and short "
             "tuples can be. It is damaged or hostile, do not use it"
         )

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import why
 from mindground.files._sizes import MOST_DIMENSIONS, checked_count
 from mindground.files._tensors import widen_bfloat16
-from mindground.files.short import short
 
 __all__ = ["starts_like_ckpt", "read_mindspore_ckpt"]
 
@@ -160,7 +159,7 @@ def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
     if not 0 < len(tag) <= _LONGEST_TAG:
         raise ValueError(f"a name of {len(tag)} characters")
     if 2 not in fields:
-        raise ValueError(f"{short(tag)} is a hash table, which is not supported")
+        raise ValueError(f"{shown(tag)} is a hash table, which is not supported")
     single: dict[int, Any] = {}
     sizes: list[Any] = []
     for number, value in _fields(_view(fields, 2)):
@@ -168,7 +167,7 @@ def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
         if number == 1:
             sizes.append(value)
         if len(sizes) > MOST_DIMENSIONS:
-            raise ValueError(f"{short(tag)} has more than {MOST_DIMENSIONS} dimensions")
+            raise ValueError(f"{shown(tag)} has more than {MOST_DIMENSIONS} dimensions")
     dims = _dims(sizes)
     content = _view(single, 3) if 3 in single else memoryview(b"")
     return tag, _bytes(single, 2).decode("utf-8"), dims, content
@@ -189,14 +188,14 @@ def _bytes(fields: dict[int, Any], number: int) -> bytes:
 def _array(path: Path, tag: str, kind: str, dims: tuple[int, ...], data: memoryview) -> np.ndarray:
     if kind not in _DTYPES:
         raise WeightsError(
-            f"{path}: tensor {short(tag)} is of type {short(kind)}, which is not supported; re-save it as Float32"
+            f"{path}: tensor {shown(tag)} is of type {shown(kind)}, which is not supported; re-save it as Float32"
         )
     dtype = np.dtype(_DTYPES[kind])
     if dims == (0,) and len(data) == dtype.itemsize:
         dims = ()  # how MindSpore writes scalars
     if checked_count(dims) * dtype.itemsize != len(data):
         raise WeightsError(
-            f"{path}: tensor {short(tag)} {dims} of {kind} has {len(data)} bytes; the file is cut off or damaged"
+            f"{path}: tensor {shown(tag)} {dims} of {kind} has {len(data)} bytes; the file is cut off or damaged"
         )
     array = np.frombuffer(data, dtype=dtype).reshape(dims)
     if kind == "BFloat16":

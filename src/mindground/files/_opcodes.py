@@ -6,7 +6,7 @@ import codecs
 import mmap
 import pickle
 
-from mindground.files.short import short
+from mindground.errors import shown
 
 __all__ = ["COSTS", "NotUtf8Error", "Source", "decimal", "escaped", "line", "number", "python2_text", "take"]
 
@@ -53,7 +53,7 @@ def decimal(text: bytes) -> int | bool:
 def escaped(text: bytes) -> bytes:
     """The argument of STRING, a Python 2 literal in quotes."""
     if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
-        raise ValueError(f"a text without quotes, {short(text)}")
+        raise ValueError(f"a text without quotes, {shown(text)}")
     # Not in the type stubs; the function that Python's own unpickler uses.
     return bytes(codecs.escape_decode(text[1:-1])[0])  # type: ignore[attr-defined]
 

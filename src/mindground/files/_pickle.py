@@ -18,14 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import MindGroundError, UnsafeFileError, WeightsError
+from mindground.errors import MindGroundError, UnsafeFileError, WeightsError, shown
 from mindground.files import _opcodes as op
 from mindground.files._allowed import ALLOWED
 from mindground.files._budget import BROKEN, Budget, why
 from mindground.files._globals import Buildable, Call, Global, Instance, canonical
 from mindground.files._keys import Keys
 from mindground.files._steps import NOTHING, STEPS
-from mindground.files.short import short
 
 __all__ = ["Machine"]
 
@@ -155,7 +154,7 @@ class Machine:
             memo.append(self.stack[-1])
             return
         if not 0 <= index <= at - self.start:
-            raise ValueError(f"value {short(index)} is remembered after {at - self.start} bytes")
+            raise ValueError(f"value {shown(index)} is remembered after {at - self.start} bytes")
         if index > len(memo):
             memo.extend([NOTHING] * (index + 1 - len(memo)))
         memo[index] = self.stack[-1]
@@ -163,7 +162,7 @@ class Machine:
     def recall(self, index: int) -> None:
         """Put the value of a number on the stack."""
         if index < 0 or (value := self.memo[index]) is NOTHING:
-            raise KeyError(f"value {short(index)} is used and was not remembered")
+            raise KeyError(f"value {shown(index)} is used and was not remembered")
         self.shared(value)
 
     def shared(self, value: Any) -> None:
@@ -211,7 +210,7 @@ class Machine:
         if known is not None:
             return known
         found = Global(*canonical(module, name))
-        asked = short(f"{module}.{name}", 160)[1:-1]
+        asked = shown(f"{module}.{name}", 160)[1:-1]
         if not self._named_too:
             raise UnsafeFileError(
                 f"{self._path}: refused, because reading it would use {asked}, and this file may hold only numbers, "
@@ -251,7 +250,7 @@ class Machine:
         """Put what an external reference means on the stack."""
         if self._persistent is None:
             raise UnsafeFileError(
-                f"{self._path}: refused, because it refers to data outside the file: {short(reference)}"
+                f"{self._path}: refused, because it refers to data outside the file: {shown(reference)}"
             )
         self.stack.append(self._persistent(reference))
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import why
-from mindground.files.short import short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,14 +68,14 @@ def read_sharded(path: Path, read: Callable[[Path], WeightFile]) -> tuple[dict[s
     for name in names:
         part = path.parent / name
         if not part.is_file():
-            raise WeightsError(f"{path}: names {short(name)}, which is not beside it; get all {len(names)} files")
+            raise WeightsError(f"{path}: names {shown(name)}, which is not beside it; get all {len(names)} files")
         found = read(part)
         kinds.add(found.format)
         metadata = {**found.metadata, **metadata}
         missing = [tensor for tensor in wanted[name] if tensor not in found.tensors]
         if missing:
             raise WeightsError(
-                f"{part}: lacks tensor {short(missing[0])}, which {path.name} places there; get both again"
+                f"{part}: lacks tensor {shown(missing[0])}, which {path.name} places there; get both again"
             )
         tensors |= {tensor: found.tensors[tensor] for tensor in wanted[name]}
     return {name: tensors[name] for name in places}, metadata, f"sharded {'+'.join(sorted(kinds))}"
@@ -100,7 +99,7 @@ def _places(path: Path) -> dict[str, str]:
         plain = isinstance(name, str) and 0 < len(name) <= 255 and name.isprintable()
         if not plain or "/" in name or "\\" in name or name in (".", "..") or name == path.name:
             raise WeightsError(
-                f"{path}: names {short(name)}; an index may name only files beside it. Get it from a source you trust"
+                f"{path}: names {shown(name)}; an index may name only files beside it. Get it from a source you trust"
             )
     if len(set(places.values())) > _MOST_SHARDS:
         raise WeightsError(f"{path}: names more than {_MOST_SHARDS} files; it is damaged or hostile, do not use it")

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import BROKEN, why
 from mindground.files._sizes import checked_count, checked_sizes
 from mindground.files._tensors import widen_bfloat16
 from mindground.files._torch_zip import check_sizes
 from mindground.files.npy import NPY_DAMAGE, read_npy_stream
-from mindground.files.short import short
 
 __all__ = ["read_npz", "read_safetensors", "safetensors_header"]
 
@@ -50,7 +49,7 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
         if part.is_dir():
             continue
         name = part.filename.removesuffix(".npy")
-        where = f"{path}: array {short(name)}"
+        where = f"{path}: array {shown(name)}"
         try:
             with archive.open(part) as stream:
                 tensors[name] = read_npy_stream(
@@ -95,7 +94,7 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
     size = path.stat().st_size - start
     metadata = header.get("__metadata__") or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise WeightsError(f"{path}: the safetensors metadata {short(metadata)} is no table of texts; get it again")
+        raise WeightsError(f"{path}: the safetensors metadata {shown(metadata)} is no table of texts; get it again")
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     tensors: dict[str, np.ndarray] = {}
     position = 0
@@ -107,7 +106,7 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
                 first, last = entry["data_offsets"]
                 if type(first) is not int or type(last) is not int or first != position or not first <= last <= size:
                     raise WeightsError(
-                        f"{path}: tensor {short(name)} should be at {short(first)}:{short(last)} of {size} bytes; "
+                        f"{path}: tensor {shown(name)} should be at {shown(first)}:{shown(last)} of {size} bytes; "
                         "the file is cut off or damaged, download it again"
                     )
                 tensors[name] = _plain_array(path, name, entry, stream.read(last - first))
@@ -122,14 +121,14 @@ def read_safetensors(path: Path, header: dict[str, Any], start: int) -> tuple[di
 def _plain_array(path: Path, name: str, entry: dict[str, Any], data: bytes) -> np.ndarray:
     code, shape = entry["dtype"], checked_sizes(entry["shape"])
     if type(code) is not str or code not in _DTYPES:
-        kind = code if type(code) is str and code.isalnum() else short(code)
+        kind = code if type(code) is str and code.isalnum() else shown(code)
         raise WeightsError(
-            f"{path}: tensor {short(name)} is of type {kind}, which is not supported; convert it to F16 or F32"
+            f"{path}: tensor {shown(name)} is of type {kind}, which is not supported; convert it to F16 or F32"
         )
     dtype = np.dtype(_DTYPES[code])
     if checked_count(shape) * dtype.itemsize != len(data):
         raise WeightsError(
-            f"{path}: tensor {short(name)} {shape} of {code} does not fit into {len(data)} bytes; file damaged"
+            f"{path}: tensor {shown(name)} {shape} of {code} does not fit into {len(data)} bytes; file damaged"
         )
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
     if code == "BF16":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mindground.files.short import short
+from mindground.errors import shown
 
 __all__ = ["MOST_DIMENSIONS", "checked_count", "checked_sizes"]
 
@@ -21,12 +21,12 @@ def checked_sizes(values: Any, what: str = "shape") -> tuple[int, ...]:
         ValueError: not a list of integers, too many of them, negative, or larger than 2**48.
     """
     if not isinstance(values, (tuple, list)):
-        raise ValueError(f"the {what} is {short(values)}, not a list of sizes")
+        raise ValueError(f"the {what} is {shown(values)}, not a list of sizes")
     if len(values) > MOST_DIMENSIONS:
         raise ValueError(f"a {what} of {len(values)} dimensions, above {MOST_DIMENSIONS}")
     for number in values:
         if type(number) is not int or not 0 <= number <= _LARGEST:
-            raise ValueError(f"the {what} {short(values)} holds {short(number)}, not a size of 0 to 2**48")
+            raise ValueError(f"the {what} {shown(values)} holds {shown(number)}, not a size of 0 to 2**48")
     return tuple(values)
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import Budget
 from mindground.files._sizes import checked_count
-from mindground.files.short import short
 
 __all__ = ["BFLOAT16", "StorageRef", "TORCH_DTYPES", "TensorRef", "as_array", "widen_bfloat16"]
 
@@ -80,7 +79,7 @@ class StorageRef:
         if self.data is None and self.read is not None:
             self.data = self.read()
         if self.data is None:
-            raise WeightsError(f"storage {short(self.key)} is named but not in the file")
+            raise WeightsError(f"storage {shown(self.key)} is named but not in the file")
         return self.data
 
 
@@ -113,9 +112,9 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     Raises:
         WeightsError: the view reaches outside its storage, or the storage is shorter than stated.
     """
-    size, stride, offset, shown = ref.size, ref.stride, ref.offset, short(name)
+    size, stride, offset, label = ref.size, ref.stride, ref.offset, shown(name)
     if len(size) != len(stride):
-        raise WeightsError(f"{budget.path}: tensor {shown} has an impossible layout {size}, {stride}; file damaged")
+        raise WeightsError(f"{budget.path}: tensor {label} has an impossible layout {size}, {stride}; file damaged")
     bfloat16 = ref.kind == BFLOAT16
     carrier = np.dtype(np.uint16) if bfloat16 else np.dtype(ref.kind)
     if not ref.count:  # PyTorch allows any offset for an empty tensor
@@ -127,16 +126,16 @@ def as_array(name: str, ref: TensorRef, budget: Budget) -> np.ndarray:
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= available:
         raise WeightsError(
-            f"{budget.path}: tensor {shown} {size} reaches number {last} of a storage with {available}; "
+            f"{budget.path}: tensor {label} {size} reaches number {last} of a storage with {available}; "
             "the file is cut off or damaged, download it again"
         )
     stored = carrier.newbyteorder(">" if ref.storage.big_endian else "<")
     flat = np.frombuffer(data, dtype=stored, count=last - offset + 1, offset=start + offset * width)
     view = np.lib.stride_tricks.as_strided(flat, size, [step * width for step in stride], writeable=False)
     if bfloat16:
-        budget.spend(ref.count * 4, f"tensor {shown} {size}")
+        budget.spend(ref.count * 4, f"tensor {label} {size}")
         return widen_bfloat16(view)
     if view.flags.c_contiguous and stored.isnative:
         return view.view(carrier)  # MindSpore refuses a type with an explicit native byte order
-    budget.spend(ref.count * width, f"tensor {shown} {size}")
+    budget.spend(ref.count * width, f"tensor {label} {size}")
     return view.astype(carrier, order="C").view(carrier)

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import Budget
 from mindground.files._opcodes import Source
 from mindground.files._pickle import Machine
 from mindground.files._references import storage_reference
 from mindground.files._tensors import StorageRef, item_size
-from mindground.files.short import short
 
 __all__ = ["LEGACY_MAGIC", "is_legacy", "nested_reader", "read_torch_legacy"]
 
@@ -39,7 +38,7 @@ class _Storages:
             return root
         start, length = view
         if start + length > root.count:
-            raise WeightsError(f"{self._path}: a view reaches outside storage {short(key)}; the file is damaged")
+            raise WeightsError(f"{self._path}: a view reaches outside storage {shown(key)}; the file is damaged")
         part = StorageRef(key, root.kind, length, start=start)
         self._views.append((part, root))
         return part
@@ -48,22 +47,22 @@ class _Storages:
         """Take the raw bytes, which start at `at`, in the order of `keys`."""
         if type(keys) is not list or not all(type(key) in (str, int) for key in keys):
             raise WeightsError(f"{self._path}: the list of storages is damaged; download the file again")
-        names = [key if type(key) is str else short(key) for key in keys]
+        names = [key if type(key) is str else shown(key) for key in keys]
         if len(set(names)) != len(names):
             raise WeightsError(f"{self._path}: the list of storages is damaged; download the file again")
         for key in names:
-            shown, head = short(key), data[at : at + 8]
+            label, head = shown(key), data[at : at + 8]
             if len(head) < 8:
-                raise WeightsError(f"{self._path}: cut off before storage {shown}; download it again")
+                raise WeightsError(f"{self._path}: cut off before storage {label}; download it again")
             count = int.from_bytes(head, "little", signed=True)
             root = self.roots.get(key)
             if root is None or root.count != count:
-                raise WeightsError(f"{self._path}: storage {shown} of {count} numbers does not match the pickle")
+                raise WeightsError(f"{self._path}: storage {label} of {count} numbers does not match the pickle")
             wanted = count * item_size(root.kind)
             root.data = data[at + 8 : at + 8 + wanted]
             if len(root.data) < wanted:
                 raise WeightsError(
-                    f"{self._path}: cut off inside storage {shown} ({len(root.data)} of {wanted} bytes); "
+                    f"{self._path}: cut off inside storage {label} ({len(root.data)} of {wanted} bytes); "
                     "download it again"
                 )
             at += 8 + wanted
@@ -107,7 +106,7 @@ def read_torch_legacy(data: Source, path: Path, budget: Budget, depth: int = 0) 
         if type(head[0]) is not int or head[0] != LEGACY_MAGIC:
             break
     if len(head) < 3 or type(head[1]) is not int or head[1] != _PROTOCOL:
-        raise WeightsError(f"{path}: not a PyTorch file (it starts with {', '.join(short(v) for v in head[:2])})")
+        raise WeightsError(f"{path}: not a PyTorch file (it starts with {', '.join(shown(v) for v in head[:2])})")
     storages = _Storages(path)
     nested = nested_reader(path, budget, depth + 1)
     machine = Machine(data, path, budget, start=at, most=most, persistent=storages, nested=nested)

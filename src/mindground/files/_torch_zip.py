@@ -7,12 +7,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import Budget, expanded, why
 from mindground.files._pickle import Machine
 from mindground.files._references import storage_reference
 from mindground.files._tensors import StorageRef, item_size
-from mindground.files.short import short
 
 __all__ = ["check_sizes", "main_pickle", "open_archive", "read_torch_zip"]
 
@@ -42,7 +41,7 @@ def check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
     for part in archive.infolist():
         if part.compress_type not in _METHODS:
             raise WeightsError(
-                f"{path}: part {short(part.filename)} is compressed by method {part.compress_type}, which files of "
+                f"{path}: part {shown(part.filename)} is compressed by method {part.compress_type}, which files of "
                 "weights do not use; pack it again without compression"
             )
     stored = sum(part.file_size for part in archive.infolist() if part.compress_type == zipfile.ZIP_STORED)
@@ -57,9 +56,9 @@ def _read_part(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except KeyError as error:
-        raise WeightsError(f"{path}: part {short(name)} is missing from the archive; download it again") from error
+        raise WeightsError(f"{path}: part {shown(name)} is missing from the archive; download it again") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"{path}: part {short(name)} is damaged ({why(error)}); download the file again") from error
+        raise WeightsError(f"{path}: part {shown(name)} is damaged ({why(error)}); download the file again") from error
 
 
 class _Storages:
@@ -82,10 +81,10 @@ class _Storages:
         try:
             held = self._archive.getinfo(part).file_size
         except KeyError as error:
-            raise WeightsError(f"{self._path}: storage {short(part)} is missing; download the file again") from error
+            raise WeightsError(f"{self._path}: storage {shown(part)} is missing; download the file again") from error
         if held != count * item_size(kind):
             raise WeightsError(
-                f"{self._path}: storage {short(part)} should hold {count} numbers of {kind} but has {held} bytes; "
+                f"{self._path}: storage {shown(part)} should hold {count} numbers of {kind} but has {held} bytes; "
                 "the file is damaged, download it again"
             )
         found = StorageRef(key, kind, count, read=self._reader(part), big_endian=self._big_endian)

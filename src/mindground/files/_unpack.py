@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, shown
 from mindground.files._budget import Budget
 from mindground.files._globals import Global, Instance, NumpyArray
 from mindground.files._tensors import StorageRef, TensorRef, as_array
-from mindground.files.short import short
 
 __all__ = ["unpack"]
 
@@ -138,8 +137,8 @@ def _as_part(name: str, second: Mapping[str, Any], whole: Mapping[str, Any]) -> 
 def _text(key: Any, characters: int = 80) -> str:
     """A key as part of a name or a message; only text may be long."""
     if type(key) is str:
-        return key if len(key) <= characters else short(key, characters)
-    return key.full if isinstance(key, Global) else short(key, characters)
+        return key if len(key) <= characters else shown(key, characters)
+    return key.full if isinstance(key, Global) else shown(key, characters)
 
 
 def _flatten(top: Any, path: Path, budget: Budget) -> tuple[dict[str, TensorRef | NumpyArray], dict[str, Any]]:
@@ -155,12 +154,12 @@ def _flatten(top: Any, path: Path, budget: Budget) -> tuple[dict[str, TensorRef 
             raise WeightsError(f"{path}: nested too deeply or too often to be a file of weights")
         if len(prefix) > _LONGEST_NAME:
             raise WeightsError(
-                f"{path}: the name {short(prefix)} has {len(prefix)} characters; at most {_LONGEST_NAME} are read"
+                f"{path}: the name {shown(prefix)} has {len(prefix)} characters; at most {_LONGEST_NAME} are read"
             )
         budget.spend(len(prefix), "the sum of its names")
         if _is_tensor(value):
             if prefix in refs:
-                raise WeightsError(f"{path}: two tensors are called {short(prefix)}")
+                raise WeightsError(f"{path}: two tensors are called {shown(prefix)}")
             refs[prefix] = value
         elif isinstance(value, dict) or (isinstance(value, Instance) and isinstance(value.state, dict)):
             inner = value if isinstance(value, dict) else value.state
@@ -179,7 +178,7 @@ def _read(refs: Mapping[str, TensorRef | NumpyArray], path: Path, budget: Budget
     for name, ref in refs.items():
         if isinstance(ref, NumpyArray):
             if ref.value is None:
-                raise WeightsError(f"{path}: array {short(name)} has no data; the file is damaged")
+                raise WeightsError(f"{path}: array {shown(name)} has no data; the file is damaged")
             tensors[name] = ref.value
         else:
             tensors[name] = as_array(name, ref, budget)
@@ -256,7 +255,7 @@ class _Described:
             return [self.plain(item, depth) for item in islice(value, most)]
         if isinstance(value, Instance):
             return self.plain(_content(value), depth)
-        return short(value)
+        return shown(value)
 
 
 def _content(value: Instance) -> Any:

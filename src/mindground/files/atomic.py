@@ -16,7 +16,9 @@ from mindground.errors import WriteError
 from mindground.files.outputs import note_output, refuse_output
 from mindground.files.text import printable
 
-__all__ = ["atomic_file", "json_text", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_file", "json_text", "remove_unfinished", "write_bytes", "write_json", "write_text"]
+
+_SUFFIX = ".tmp"
 
 
 @contextmanager
@@ -38,8 +40,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Names are limited in bytes; a letter has up to four.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=_SUFFIX)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             yield cast(BinaryIO, stream)
@@ -62,6 +63,27 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the temporary files that killed writers of `path` left beside it; only while nobody else writes it.
+
+    Raises:
+        OSError: the folder cannot be listed, or a file in it cannot be removed.
+    """
+    with os.scandir(path.parent) as entries:
+        left = [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(_prefix(path)) and entry.name.endswith(_SUFFIX) and not entry.is_dir()
+        ]
+    for name in left:
+        os.unlink(name)
+
+
+def _prefix(path: Path) -> str:
+    # Names are limited in bytes; a letter has up to four.
+    return f".{path.name[:32]}."
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:

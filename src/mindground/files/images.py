@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mindground.errors import ImageError
+from mindground.errors import ImageError, one_line, printable
 from mindground.files import rasters
 from mindground.files._png import pixel_chunks
 from mindground.files._tiff import TIFF_MAGIC, decode_without_rasterio, read_header
@@ -33,7 +33,7 @@ from mindground.files.pixels import (
     to_rgb8,
 )
 from mindground.files.rasters import read_geotiff
-from mindground.files.regular import check_regular, one_line, read_regular, shown
+from mindground.files.regular import check_regular, read_regular
 
 __all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "is_deep", "open_image", "read_image", "to_rgb8"]
 
@@ -66,7 +66,7 @@ def read_image(path: str | Path, *, apply_exif: bool = True, bands: Sequence[int
         image = read_geotiff(path, bands).image
         turned = apply_exif and header is not None and not header.georeferenced
         return orient(image, header.orientation if header is not None and turned else 1)
-    return decode_image(read_regular(path), shown(path), apply_exif=apply_exif, bands=bands)
+    return decode_image(read_regular(path), printable(path, 300), apply_exif=apply_exif, bands=bands)
 
 
 def _is_tiff(path: str | Path) -> bool:
@@ -75,7 +75,9 @@ def _is_tiff(path: str | Path) -> bool:
         with open(path, "rb") as file:
             return file.read(4) in TIFF_MAGIC
     except OSError as error:
-        raise ImageError(f"{shown(path)} cannot be opened ({error.strerror}); check data.image_root") from error
+        raise ImageError(
+            f"{printable(path, 300)} cannot be opened ({error.strerror}); check data.image_root"
+        ) from error
 
 
 class ImageCache:

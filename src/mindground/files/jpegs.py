@@ -17,8 +17,8 @@ import threading
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from mindground.errors import ImageError
-from mindground.files.regular import one_line, read_regular, shown
+from mindground.errors import ImageError, one_line, printable
+from mindground.files.regular import read_regular
 
 __all__ = ["jpeg_damage", "warn_of_damage"]
 
@@ -121,4 +121,6 @@ def warn_of_damage(path: str | Path) -> None:
     except ImageError:
         return  # reading it will say so
     if damage:
-        _LOG.warning("%s is damaged, parts of it may show wrong colours (%s); fetch it again", shown(path), damage)
+        _LOG.warning(
+            "%s is damaged, parts of it may show wrong colours (%s); fetch it again", printable(path, 300), damage
+        )

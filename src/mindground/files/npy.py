@@ -11,9 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from mindground.errors import DataError, MindGroundError, UnsafeFileError
+from mindground.errors import DataError, MindGroundError, UnsafeFileError, shown
 from mindground.files._sizes import checked_count
-from mindground.files.short import short
 
 __all__ = ["NPY_DAMAGE", "read_npy", "read_npy_stream", "read_npz_arrays"]
 
@@ -39,6 +38,8 @@ NPY_DAMAGE = (
 
 _VERSIONS = ((1, 0), (2, 0), (3, 0))
 _DEFAULT_MOST = 1 << 30
+_LONGEST_HEADER = 10_000
+"""Bytes; numpy refuses a longer one, too, but reads it first."""
 
 
 def read_npy(
@@ -104,11 +105,11 @@ def read_npz_arrays(
                     raise ValueError(f"compression method {part.compress_type}")
                 with archive.open(part) as stream:
                     arrays[name] = read_npy_stream(
-                        stream, part.file_size, kinds=kinds, max_bytes=left, name=f"{path} array {short(name)}"
+                        stream, part.file_size, kinds=kinds, max_bytes=left, name=f"{path} array {shown(name)}"
                     )
                 left -= arrays[name].nbytes
     except NPY_DAMAGE as cause:
-        where = f" array {short(name)}" if name else ""
+        where = f" array {shown(name)}" if name else ""
         raise error(f"{path}{where}: not a whole .npz archive ({_why(cause)}); write or get it again") from cause
     return arrays
 
@@ -126,27 +127,36 @@ def read_npy_stream(stream: IO[bytes], size: int, *, kinds: str, max_bytes: int,
     version = np.lib.format.read_magic(stream)
     if version not in _VERSIONS:
         raise ValueError(f"numpy format {version}")
-    header: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
+    shape, fortran, dtype = _header(stream, version)
     if dtype.hasobject:
         raise UnsafeFileError(
             f"{name}: refused, because it holds Python objects, which are a numpy.object pickle; re-save it with "
             "numbers only"
         )
-    if dtype.kind not in kinds:
-        raise ValueError(f"numbers of type {short(str(dtype))} are not read here")
+    if dtype.kind not in kinds or dtype.itemsize == 0:
+        raise ValueError(f"numbers of type {shown(str(dtype))} are not read here")
     count = checked_count(shape)
     wanted = count * dtype.itemsize
     if wanted > min(size, max_bytes):
-        raise ValueError(f"{short(shape)} of {dtype} takes {wanted} bytes; there are {size}, and {max_bytes} are read")
+        raise ValueError(f"{shown(shape)} of {dtype} takes {wanted} bytes; there are {size}, and {max_bytes} are read")
     data = bytearray(wanted)
     if _read_into(stream, data) != wanted:
-        raise ValueError(f"cut off inside the {wanted} bytes of {short(shape)} numbers")
+        raise ValueError(f"cut off inside the {wanted} bytes of {shown(shape)} numbers")
     array = np.frombuffer(data, dtype=dtype, count=count) if wanted else np.zeros(count, dtype)
     array = array.reshape(shape, order="F" if fortran else "C")
     native = array.astype(dtype.newbyteorder("="), order="C", copy=False)
     # `view` drops an explicit byte order from the type, which MindSpore refuses.
     return native if native.dtype.kind in "SU" else native.view(np.dtype(native.dtype.name)).reshape(shape)
+
+
+def _header(stream: IO[bytes], version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type. numpy reads as many bytes as the file says there are, before it looks at them."""
+    head = stream.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(head, "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(io.BytesIO(head + stream.read(length)))
 
 
 def _read_into(stream: IO[bytes], data: bytearray) -> int:

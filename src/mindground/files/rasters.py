@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import GeoError, ImageError
+from mindground.errors import GeoError, ImageError, one_line, printable
 from mindground.files._bands import BandReading
 from mindground.files._tiff import TiffHeader, read_header
 from mindground.files.pixels import check_size, stretch_range
-from mindground.files.regular import check_regular, one_line, shown
+from mindground.files.regular import check_regular
 
 __all__ = ["GeoImage", "gdal_environment", "has_rasterio", "is_geotiff", "optional", "proj_advice", "read_geotiff"]
 
@@ -115,7 +115,7 @@ def read_geotiff(path: str | Path, bands: Sequence[int] | None = None) -> GeoIma
         ImageError: the file cannot be read, is too large, or has no such band.
     """
     rasterio = optional("rasterio")
-    name = shown(path)
+    name = printable(path, 300)
     check_regular(path, limit=None)
     with open(path, "rb") as file:
         header = read_header(file)
@@ -135,7 +135,7 @@ def read_geotiff(path: str | Path, bands: Sequence[int] | None = None) -> GeoIma
 
 def proj_advice() -> str:
     """What to do where the coordinate library finds no usable database."""
-    given = [f"{key}={shown(os.environ[key])}" for key in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(key)]
+    given = [f"{key}={printable(os.environ[key], 300)}" for key in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(key)]
     if given:
         return f"{' and '.join(given)} name the database of another installation; unset PROJ_DATA and PROJ_LIB"
     return "set PROJ_DATA to the proj_data folder of rasterio, or install rasterio anew"
@@ -156,7 +156,7 @@ def gdal_environment() -> Iterator[None]:
 def _opened(rasterio: ModuleType, path: str | Path) -> Iterator[Any]:
     absolute = os.path.abspath(path)
     if absolute.startswith("/vsi"):
-        raise ImageError(f"{shown(path)} has a name that GDAL reads as an address; move the file")
+        raise ImageError(f"{printable(path, 300)} has a name that GDAL reads as an address; move the file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with gdal_environment(), rasterio.open(absolute, driver="GTiff", sharing=False) as source:

@@ -6,9 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-from mindground.errors import ImageError
+from mindground.errors import ImageError, printable
 
-__all__ = ["MAX_FILE_BYTES", "check_regular", "one_line", "read_regular", "shown"]
+__all__ = ["MAX_FILE_BYTES", "check_regular", "read_regular"]
 
 # No photograph and no tile is larger; larger rasters are read in windows and not as bytes.
 MAX_FILE_BYTES = 10**9
@@ -16,7 +16,7 @@ MAX_FILE_BYTES = 10**9
 
 def check_regular(path: str | Path, *, limit: int | None = MAX_FILE_BYTES) -> None:
     """Raise ImageError unless the path is a regular file of at most `limit` bytes; nothing is opened."""
-    name = shown(path)
+    name = printable(path, 300)
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -36,19 +36,6 @@ def read_regular(path: str | Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(MAX_FILE_BYTES)
     except OSError as error:
-        raise ImageError(f"{shown(path)} cannot be opened ({error.strerror}); check data.image_root") from error
-
-
-def shown(path: object) -> str:
-    """A path for a message: on one line, without control characters or surrogates, its end where it is long."""
-    text = _escaped(str(path))
-    return text if len(text) <= 240 else "..." + text[-237:]
-
-
-def one_line(error: object) -> str:
-    """What a library says of an error, in one line of at most 200 characters."""
-    return _escaped(" ".join(str(error)[:400].split()) or type(error).__name__)[:200]
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        raise ImageError(
+            f"{printable(path, 300)} cannot be opened ({error.strerror}); check data.image_root"
+        ) from error

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import GeoError
+from mindground.errors import GeoError, one_line, printable
 from mindground.files.atomic import write_text
 from mindground.files.rasters import GeoImage, gdal_environment, optional, proj_advice
-from mindground.files.regular import one_line, shown
 from mindground.structures import Prediction
 
 __all__ = ["to_geojson", "write_geojson"]
@@ -53,7 +52,7 @@ def _collection(
     predictions: Sequence[Prediction], raster: GeoImage, image: str, model: str, tolerance_pixels: float
 ) -> dict[str, Any]:
     geometry = optional("shapely.geometry")
-    to_degrees = _to_degrees(raster, shown(image) if image else "the raster")
+    to_degrees = _to_degrees(raster, printable(image, 300) if image else "the raster")
     features, lost = [], 0
     for prediction in predictions:
         masks = prediction.mask_arrays()
@@ -74,7 +73,10 @@ def _collection(
             features.append({"type": "Feature", "geometry": shape, "properties": properties})
     if lost:
         _LOG.warning(
-            "%s: %d of %d features lie outside of the projection", shown(image) or "the raster", lost, len(features)
+            "%s: %d of %d features lie outside of the projection",
+            printable(image, 300) or "the raster",
+            lost,
+            len(features),
         )
     return {"type": "FeatureCollection", "features": features}
 
@@ -148,5 +150,5 @@ def write_geojson(path: str | Path, collection: dict[str, Any]) -> Path:
     try:
         text = json.dumps(collection, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise GeoError(f"{shown(path)}: a coordinate or a score is not finite") from error
+        raise GeoError(f"{printable(path, 300)}: a coordinate or a score is not finite") from error
     return write_text(path, text + "\n")

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
-from mindground.errors import CheckpointError, DataError, ImageError
+from mindground.errors import CheckpointError, DataError, ImageError, one_line
 from mindground.files.images import read_image
 from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
-from mindground.files.regular import one_line
 from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction
 from mindground.visualize.caption import plain_caption

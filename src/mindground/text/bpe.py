@@ -43,7 +43,7 @@ class ClipTokenizer(Tokenizer):
         repair: repair broken Unicode with ftfy, as the original does.
 
     Raises:
-        ConfigError: a merge of a symbol that nothing before it makes.
+        ConfigError: a merge that stands twice, or of a symbol that nothing makes.
     """
 
     kind: ClassVar[str] = "clip_bpe"
@@ -140,8 +140,15 @@ def _unpacked(data: bytes, kind: Literal["gzip", "zlib"], name: str) -> bytes:
 
 
 def _check_merges(merges: Sequence[tuple[str, str]], vocabulary: Mapping[str, int]) -> None:
-    """Raises ConfigError for a merge whose parts are neither bytes nor made by another merge."""
+    """Raises ConfigError for a merge that stands twice, or whose parts are neither bytes nor made by another merge."""
+    seen: set[tuple[str, str]] = set()
     for number, pair in enumerate(merges):
+        if pair in seen:
+            raise ConfigError(
+                f"merge {number} of the BPE vocabulary, {shown(' '.join(pair))}, stands there before, so later ids would "
+                "be those of other words; give bpe_simple_vocab_16e6.txt.gz"
+            )
+        seen.add(pair)
         strange = [symbol for symbol in pair if symbol not in vocabulary]
         if strange:
             raise ConfigError(

@@ -111,7 +111,7 @@ def _merges() -> Iterator[Case]:
     yield refused("merges: 3 GB in 3 MB", "merges", lambda: gzip_zeros(3 << 30))
     yield refused("merges: 200 MB in 200 kB", "merges", lambda: gzip_zeros(200 << 20))
     yield refused("merges: unknown symbols", "merges", gzip.compress(unknown))
-    yield either("merges: one pair again and again", "merges", gzip.compress(again))
+    yield refused("merges: one pair again and again", "merges", gzip.compress(again))
     yield either("merges: bytes behind the end", "merges", gzip.compress(whole) + b"garbage")
     yield refused("merges: cut short", "merges", gzip.compress(whole)[:-1000])
     yield refused("merges: wrong checksum", "merges", gzip.compress(whole)[:-8] + bytes(8))

@@ -53,8 +53,8 @@ class Child:
             tail = read_lines(self._log, errors="replace")[-12:]
             killed = " (killed: not enough memory?)" if code == -9 else ""
             raise BenchmarkError(
-                f"the process of {self.side}/{self.task} ended with code {code}{killed}; its last words:\n"
-                + "\n".join(tail)
+                f"the process of {self.side}/{self.task} ended with code {code}{killed}; its last words: "
+                + " | ".join(tail)
             )
         return dict(json.loads(line))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
     from mindground.data.orientation import as_annotated
     from mindground.files.images import read_image
     from mindground.files.jpegs import jpeg_damage
+    from mindground.files.regular import read_regular
 
     sizes: dict[str, tuple[int, int]] = {}
     digests: dict[str, str] = {}
@@ -160,14 +162,18 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
             annotated[sample.image_path].add(sample.size)
     for name, claims in annotated.items():
         path = Path(name)
-        if not path.is_file():
+        if not os.path.isfile(name):  # which answers for a name that is too long, too
             more = f" and {len(asked[name]) - 1} more" if len(asked[name]) > 1 else ""
             detail = f"{name} does not exist (sample {asked[name][0]}{more})"
             found.append(Finding(ERROR, "missing_image", dataset.split, path.name, detail))
             continue
-        digests[name] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        try:
+            digests[name] = hashlib.blake2b(read_regular(name), digest_size=16).hexdigest()
+        except ImageError as error:
+            found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
+            continue
         if not decode:
-            if path.stat().st_size == 0:
+            if os.path.getsize(name) == 0:
                 found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, f"{name} is empty"))
             continue
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mindground.errors import as_sentence
 from mindground.files.atomic import write_bytes
 
 __all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "write_report"]
@@ -24,6 +25,11 @@ class Finding:
     split: str
     subject: str
     detail: str
+
+    def __post_init__(self) -> None:
+        # Names and ids of the files under check come to terminals this way.
+        object.__setattr__(self, "subject", as_sentence(self.subject))
+        object.__setattr__(self, "detail", as_sentence(self.detail))
 
     def as_dict(self) -> dict[str, str]:
         """Plain values for JSON."""

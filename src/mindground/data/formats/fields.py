@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from mindground.errors import DataError, DatasetNotFoundError, MindGroundError, UnsafeFileError, shown
+from mindground.errors import DataError, DatasetNotFoundError, MindGroundError, UnsafeFileError, as_sentence, shown
 from mindground.structures import Segmentation, check_outline, check_size, outline_box
 from mindground.structures.outlines import Parts
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("mindground")
-_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, OSError)
 MAX_NUMBER = 1e9
 """Pixels: no side of a box is further from the image's corner."""
 _WHOLE = 2**63
@@ -71,7 +71,7 @@ class Problem(str):
 
     def __new__(cls, line: str, where: str, kind: str = "record_format", *, serious: bool = True) -> Problem:
         """`line` is the whole sentence."""
-        made = super().__new__(cls, line)
+        made = super().__new__(cls, as_sentence(line))
         made.where, made.kind, made.serious = where, kind, serious
         return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def mask_file(masks: Path, number: Any, where: str) -> Segmentation:
     if "/" in name or "\\" in name or "\0" in name:
         raise RecordError(f"{where}: the id {shown(number)} of the reference can be no file name")
     path = masks / name
-    if not path.exists():
+    if not os.path.isfile(path):
         raise RecordError(f"{path} is missing; every reference needs its mask, or leave data.mask_path empty")
     mask = read_npy(path, max_bytes=8 * MAX_PIXELS)
     if mask.ndim != 2 or not 0 < mask.size <= MAX_PIXELS:

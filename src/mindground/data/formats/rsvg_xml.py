@@ -82,7 +82,7 @@ class _Builder(ElementTree.TreeBuilder):
     """Stops at a document type, whatever the file's encoding: entities can only be declared in one."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise _RefusedError(f"it declares the document type {name!r}")
+        raise _RefusedError(f"it declares the document type {shown(name)}")
 
 
 def read_annotation(path: Path) -> RsvgFile:
@@ -151,7 +151,7 @@ def _size(root: ElementTree.Element, name: str) -> tuple[tuple[int, int] | None,
     if all(re.fullmatch(r"[1-9]\d{0,6}", text) for text in given):
         return (int(given[0]), int(given[1])), []
     return None, [
-        Defect("number_format", name, f"height and width are {given[0]!r} and {given[1]!r}, no whole numbers")
+        Defect("number_format", name, f"height and width are {shown(given[0])} and {shown(given[1])}, no whole numbers")
     ]
 
 
@@ -160,9 +160,9 @@ def _image(root: ElementTree.Element, path: Path) -> tuple[str, list[Defect]]:
     if not given:
         return f"{path.stem}.jpg", []
     if given in (".", "..") or re.search(r"[\\/:\x00]", given):
-        return f"{path.stem}.jpg", [Defect("file_name", path.name, f"filename {given!r} is no plain file name")]
+        return f"{path.stem}.jpg", [Defect("file_name", path.name, f"filename {shown(given)} is no plain file name")]
     if Path(given).stem != path.stem:
-        detail = f"it describes {given!r}, an image of another name"
+        detail = f"it describes {shown(given)}, an image of another name"
         return given, [Defect("file_name", path.name, detail, serious=False)]
     return given, []
 
@@ -190,7 +190,10 @@ def _object(element: ElementTree.Element, position: int, size: tuple[int, int] |
     sentence = _text(fields["description"])
     if fields["description"] is not None and not sentence:
         found.append(("empty_sentence", "the description has no words"))
-    item = RsvgObject(position, box, _text(fields["name"]), sentence, tuple(found))
+    category = _text(fields["name"])
+    if fields["name"] is not None and not category:
+        found.append(("empty_name", "the name of the class is empty"))
+    item = RsvgObject(position, box, category, sentence, tuple(found))
     return item, guessed or counted
 
 
@@ -214,7 +217,7 @@ def _box(
     texts = {tag: _text(by_tag[tag]) for tag in _CORNERS}
     wrong = {tag: text for tag, text in texts.items() if not _NUMBER.fullmatch(text)}
     if wrong:
-        said = ", ".join(f"{tag} {text!r}" for tag, text in wrong.items())
+        said = ", ".join(f"{tag} {shown(text)}" for tag, text in wrong.items())
         return None, [("number_format", f"{said} cannot be read as a number of pixels")], counted
     left, top, right, bottom = (float(texts[tag]) for tag in _CORNERS)
     return (left, top, right, bottom), _misplaced(left, top, right, bottom, size), counted

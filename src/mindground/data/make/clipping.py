@@ -24,7 +24,7 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box:
 
 
 def clip_outline(outline: Segmentation, size: tuple[int, int]) -> Segmentation:
-    """Polygons without what lies outside the image; RLE and mask files stay, they cannot leave it. None when nothing is left."""
+    """Polygons without what lies outside the image, None when nothing is left; RLE and mask files cannot leave it."""
     if outline is None or isinstance(outline, (Mapping, MaskFile)):
         return outline
     parts = [part if isinstance(part, Mapping) else _clip(part, size) for part in outline]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class ImageFinder:
             DataError: the image lies in both folders and the two files differ, or the name is no name of a file.
         """
         for found in zip(*(list(self._paths(place, name)) for place in self.places), strict=True):
-            there = [path for path in dict.fromkeys(found) if path.is_file()]
+            there = [path for path in dict.fromkeys(found) if os.path.isfile(path)]
             if len(there) == 2 and not filecmp.cmp(there[0], there[1], shallow=False):
                 raise DataError(
                     f"{self.where}: the image {shown(name)} lies in {self.places[0]} and, another one, beside the "
