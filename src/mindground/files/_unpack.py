@@ -79,7 +79,7 @@ def unpack(
         part = _as_part(name, _flatten(second, path, budget)[0], refs)
         twice = next((key for key in part if key in refs), None)
         if twice is not None:
-            raise WeightsError(f"{path}: two tensors are called {short(twice)}")
+            raise WeightsError(f"{path}: two tensors are called {shown(twice)}")
         refs.update(part)
     metadata.update(_describe(rest))
     if wrapped_by:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mindground.errors import ImageError
+from mindground.errors import ImageError, printable
 from mindground.files._tiff import TIFF_MAGIC, read_header
 from mindground.files.images import decode_image, is_deep, open_image, read_image
-from mindground.files.regular import one_line, read_regular, shown
+from mindground.files.regular import read_regular
 
 __all__ = ["read_mask"]
 
@@ -32,7 +32,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: no such file, not an image, cut short, too large, or a TIFF of more than 8 bits.
     """
-    data, name = read_regular(path), shown(path)
+    data, name = read_regular(path), printable(path, 300)
     if data[:4] in TIFF_MAGIC:
         return _of_tiff(path, data, name)
     try:
@@ -44,7 +44,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # plugins of Pillow raise what they like
-        raise ImageError(f"{name} is damaged or cut short ({one_line(error)}); fetch it again") from error
+        raise ImageError(f"{name} is damaged or cut short ({error}); fetch it again") from error
     above = pixels > threshold
     return np.ascontiguousarray(above.any(-1) if above.ndim == 3 else above).astype(np.uint8)
 
