@@ -145,7 +145,7 @@ def _check_merges(merges: Sequence[tuple[str, str]], vocabulary: Mapping[str, in
     for number, pair in enumerate(merges):
         if pair in seen:
             raise ConfigError(
-                f"merge {number} of the BPE vocabulary, {shown(' '.join(pair))}, stands there before, which shifts the ids; "
+                f"merge {number} of the BPE vocabulary, {shown(' '.join(pair))}, stands twice and shifts the ids; "
                 "give bpe_simple_vocab_16e6.txt.gz"
             )
         seen.add(pair)
