@@ -141,3 +141,56 @@ def test_impossible_sizes() -> None:
 
 def _loader_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("mindground-loader")]
+
+
+def _told(sizes: list[int]) -> list[Sample]:
+    """Objects with so many sentences each; their sentences are scattered over the split."""
+    pairs = [(turn, obj) for turn in range(max(sizes)) for obj in range(len(sizes)) if turn < sizes[obj]]
+    return [
+        Sample(f"{obj}.png", f"s{place}", f"i{obj // 2}", "a ship", [[0, 0, 1, 1]], object_ids=(f"o{obj}",))
+        for place, (_, obj) in enumerate(pairs)
+    ]
+
+
+def _objects(loader: Loader, epoch: int, **options: int) -> list[tuple[str, str]]:
+    batches = loader.epoch(epoch, **options)
+    return [(s.object_ids[0], s.sample_id) for b in batches for s in b.samples[: b.count]]
+
+
+def test_one_sentence_of_every_object() -> None:
+    told = _told([1, 2, 3, 4, 1, 2])
+    loader = Loader(told, draw, 2, training=True, seed=3, workers=0, sentences="one")
+    assert loader.count == 6 and len(loader) == 3
+    seen: dict[str, list[str]] = {}
+    for epoch in range(400):
+        found = _objects(loader, epoch)
+        assert sorted(name for name, _ in found) == [f"o{number}" for number in range(6)]
+        for name, sample in found:
+            seen.setdefault(name, []).append(sample)
+    for number, size in enumerate([1, 2, 3, 4, 1, 2]):
+        counts = np.asarray(list({s: seen[f"o{number}"].count(s) for s in seen[f"o{number}"]}.values()))
+        # 400 draws: a share further than 5 standard deviations from 1 / size is no uniform draw.
+        assert len(counts) == size and np.all(np.abs(counts - 400 / size) <= 5 * np.sqrt(400 / size) + 1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_draw_depends_on_neither_workers_nor_ranks_nor_the_start(training: bool) -> None:
+    told = _told([1, 2, 3, 4, 1, 2, 5, 3])
+
+    def make_one(**options: int) -> Loader:
+        return Loader(
+            told, draw, training=training, seed=3, sentences="one", **{"batch_size": 4, "workers": 0, **options}
+        )
+
+    whole = _objects(make_one(), 2)
+    assert len(whole) == 8 and _objects(make_one(workers=3), 2) == whole and _objects(make_one(), 3) != whole
+    assert _objects(make_one(), 2, start_batch=1) == whole[4:]
+    halves = [_objects(make_one(batch_size=2, rank=rank, world=2), 2) for rank in (0, 1)]
+    assert sorted(halves[0] + halves[1]) == sorted(whole)
+
+
+def test_sentences_of_one_each_change_nothing() -> None:
+    options = {"training": True, "seed": 3, "workers": 0}
+    plain, drawn = (list(Loader(samples(12), draw, 4, sentences=s, **options).epoch(1)) for s in ("all", "one"))
+    for a, b in zip(plain, drawn, strict=True):
+        np.testing.assert_array_equal(a.arrays["draw"], b.arrays["draw"])

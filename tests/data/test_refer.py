@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mindground.cli.data import preprocess as tool
 from mindground.cli.exit_codes import run_command
-from mindground.config import DataConfig
-from mindground.data import build_dataset, eval_splits
+from mindground.config import DataConfig, ReferConfig
+from mindground.data import build_dataset, eval_splits, inspect_dataset
+from mindground.data.formats.jsonl import samples_to_records
 from mindground.data.formats.refer import Refer, preprocess, read_refer
 from mindground.data.formats.refer_index import in_split
 from mindground.errors import DataError, DatasetNotFoundError, UnsafeFileError
+from mindground.structures import decode_segmentation, encode_mask, referent_mask
+from mindground.structures.overlap import once_covered
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "val", "testA", "testB", "testAB", "train")
@@ -257,3 +261,91 @@ def test_published_evaluation_splits() -> None:
         assert eval_splits(DataConfig(dataset=dataset, splitBy=split_by)) == splits
     assert "test" in eval_splits(DataConfig(dataset="refclef"))
     assert eval_splits(DataConfig(dataset="refcoco", eval_splits=["testB"])) == ["testB"]
+
+
+def test_every_look_up_takes_every_kind_of_id() -> None:
+    refs, instances = _content()
+    spare = {**instances["annotations"][0], "id": 200, "image_id": 2, "category_id": 2}  # nothing refers to it
+    refer = Refer(refs, {**instances, "annotations": [*instances["annotations"], spare]})
+    assert refer.getRefIds(ann_ids=[100, 103]) == [10, 13] and refer.getRefIds(ann_ids=200) == []
+    assert refer.getRefIds(0, 1) == [10] and refer.getRefIds(2, split="train") == [15]
+    assert refer.getAnnIds(2) == [104, 105, 200] and refer.getAnnIds(2, 2) == [105, 200]
+    assert refer.getAnnIds(2, 2, 15) == [105] and refer.getAnnIds(ann_ids=[200, 7]) == [200]
+    assert refer.getAnnIds(ref_ids=10, ann_ids=103) == [] and refer.getAnnIds(cat_ids=9) == []
+    assert refer.getImgIds([12, 10]) == [1, 0] and refer.getImgIds([12, 10], cat_ids=1) == [1, 0]
+    assert refer.getImgIds(cat_ids=2) == [0, 1, 2] and refer.getImgIds(ann_ids=200) == [2]
+    assert refer.getImgIds(cat_ids=1, ann_ids=200) == [] and refer.getImgIds() == [0, 1, 2]
+    assert refer.getCatIds(ref_ids=11) == [2] and refer.getCatIds(image_ids=0) == [1, 2]
+    assert refer.getCatIds(ann_ids=[105, 200]) == [2] and refer.getCatIds(ref_ids=[10, 11], image_ids=1) == []
+    assert refer.getCatIds() == [1, 2]
+    with pytest.raises(KeyError):
+        refer.getImgIds(99)
+
+
+def _rrsisd(root: Path) -> Path:
+    """References whose first mask is 20 x 30 in an image of 20 x 31; every object has one sentence."""
+    refs, instances = _content()
+    for ref in refs:
+        ref["sentences"] = ref["sentences"][:1]
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 6:20] = 1
+    for number, annotation in enumerate(instances["annotations"]):
+        annotation["segmentation"] = [encode_mask(mask)]
+        if number == 0:
+            instances["images"][0]["width"] = 31
+    folder = root / "rrsisd"
+    folder.mkdir(parents=True)
+    (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    (folder / "instances.json").write_text(json.dumps(instances))
+    images = root / "images/rrsisd/JPEGImages"
+    images.mkdir(parents=True)
+    for image in instances["images"]:
+        pixels = np.random.default_rng(image["id"]).integers(0, 255, (image["height"], image["width"], 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(images / image["file_name"])
+    return root
+
+
+def test_rrsisd_resizes_masks_of_another_size_and_names_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = _rrsisd(tmp_path)
+    dataset = build_dataset(DataConfig(dataset="rrsisd", root=str(root)), "train")
+    assert dataset[0].size == (20, 31) and dataset[0].masks((20, 31)).shape == (1, 20, 31)
+    assert Path(dataset[0].image_path) == root / "images/rrsisd/JPEGImages/COCO_0.jpg"
+    said = [record.message for record in caplog.records if "another size than their image" in record.message]
+    assert len(said) == 1 and "COCO_0.jpg" in said[0]  # once a training, with the first of them
+    inspection = inspect_dataset(DataConfig(dataset="rrsisd", root=str(root)), ["train", "val", "test"])
+    named = [defect for defect in inspection.defects if defect.kind == "mask_size"]
+    assert len(named) == 2 and all("COCO_0.jpg" in defect.subject and not defect.serious for defect in named)
+    refer = Refer.from_folder(root / "rrsisd", "unc")
+    found = refer.getMask(refer.Refs[10])
+    assert found["mask"].shape == (20, 31) and np.array_equal(found["mask"], dataset[0].masks((20, 31))[0])
+    assert inspection.published["test"] == {"expressions": 3481}
+    with pytest.raises(DatasetNotFoundError, match="images/rrsisd/JPEGImages"):
+        build_dataset(DataConfig(dataset="rrsisd", root=str(root), image_root=str(root / "no")), "train")
+
+
+def test_parts_that_overlap_and_raw_sentences(tmp_path: Path) -> None:
+    root = str(_place(tmp_path))
+    refer_keys = ReferConfig(mask_overlap="upstream", sentence="raw")
+    ours = build_dataset(DataConfig(dataset="refcoco", root=root), "train")
+    theirs = build_dataset(DataConfig(dataset="refcoco", root=root, refer=refer_keys), "train")
+    assert theirs.sentences() == [sentence.upper() for sentence in ours.sentences()]
+    mask, once = (found[0].masks((20, 30))[0] for found in (ours, theirs))
+    assert mask.sum() == 184 and once.sum() == 184 - 16 and not once[9, 9] and mask[9, 9]
+    assert np.array_equal(referent_mask(theirs[0], (20, 30)), once)
+    refer = Refer.from_folder(Path(root) / "refcoco", "unc")
+    upstream = refer.getMask(refer.Refs[10], "upstream")
+    assert np.array_equal(upstream["mask"], once) and upstream["area_of_parts"] == 200
+    # What is written down is what was read.
+    record = samples_to_records(theirs.samples, theirs.categories)[0]
+    assert np.array_equal(decode_segmentation(record["mask"], (20, 30)), once)
+    run_command(tool.main, ["--data_root", root, "--dataset", "refcoco", "--splitBy", "unc"])
+    os.remove(Path(root) / "refcoco" / "refs(unc).p")
+    with pytest.raises(DataError, match=r"data\.refer\.sentence=raw needs refs\(unc\)\.p"):
+        build_dataset(DataConfig(dataset="refcoco", root=root, refer=refer_keys), "train")
+    cached = build_dataset(DataConfig(dataset="refcoco", root=root, refer=ReferConfig("upstream")), "train")
+    assert np.array_equal(cached[0].masks((20, 30))[0], once)
+
+
+def test_outlines_of_many_parts_are_not_drawn_one_by_one() -> None:
+    with pytest.raises(DataError, match="not drawn part by part"):
+        once_covered([[0, 0, 1, 0, 1, 1]] * 5000, (10000, 10000))

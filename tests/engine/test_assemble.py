@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,10 @@ def test_any_metrics_serve_the_evaluator() -> None:
         Runner(FakeModel(), graph=False), FakeLoader(8, rows=16), OneRank(), FakeMetrics(), TASK.record
     )
     assert len(records) == metrics["count"] == 16 and "prec@0.5" in metrics
+
+
+def test_sentences_are_drawn_only_where_there_are_some() -> None:
+    task = SimpleNamespace(asks_expression=False)
+    dataset = Dataset([Sample("a.png", "a", "a")], kind="instances")
+    with pytest.raises(ConfigError, match=r"no sentences.*data\.sentences.*eval\.sentences"):
+        make_loader(Config("vglaw", None), dataset, task, None, None, None, training=True, sentences="one")  # type: ignore[arg-type]

@@ -55,6 +55,7 @@ def test_two_ranks_count_like_one(checkpoint: Path, run_python: Callable, tmp_pa
     one, two = found
     assert one["constant_box"] == two["constant_box"] and 0 < one["constant_box"]["prec@0.5"] < 1
     assert one["protocol"] == two["protocol"] and one["protocol"]["step"] == 3
+    assert one["protocol"]["sentences_per_object"] == "all"
     assert one["protocol"]["sentences"] == "as annotated" and one["count"] == one["shuffled"]["count"]
     for kind in ("by_area", "by_word"):
         counts = [{name: scores["count"] for name, scores in each[kind].items()} for each in found]

@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.fakes import TASK, FakeModel, OneRank, fake_config, fake_parts
+from engine.fakes import TASK, FakeMetrics, FakeModel, OneRank, fake_config, fake_parts, make_batch
+from mindground.config import Config
+from mindground.data.loader import Loader
 from mindground.engine import trainer as trainer_module
+from mindground.engine.assemble import RunParts
 from mindground.engine.checkpoint import read_checkpoint
 from mindground.engine.logs import read_log
 from mindground.engine.signals import RunInterrupted
@@ -27,6 +30,7 @@ from mindground.engine.train_state import continued
 from mindground.engine.trainer import Trainer
 from mindground.errors import CheckpointError, ConfigError, NonFiniteLossError, WriteError
 from mindground.files import atomic
+from mindground.structures import Example, Geometry, Sample
 from mindground.tasks import MetricSettings
 
 _TESTS = Path(__file__).resolve().parents[1]
@@ -340,3 +344,68 @@ def test_nan_on_one_rank_names_the_samples_of_all(tmp_path: Path) -> None:
     for rank in (0, 1):
         assert f"rank {rank}: {', '.join(f's{i}' for i in order[rank::2])}" in output
     assert read_checkpoint(tmp_path / "fake" / "last.ckpt").state["step"] == 6
+
+
+def _told(config: Config, drawn: list[tuple[int, str]], state: Any) -> RunParts:
+    """Fake parts whose real loaders draw one of several sentences of every object; `drawn` gets epoch and sample."""
+    rows = {f"s{obj}.{turn}": 3 * obj + turn for obj in range(24) for turn in range(1 + obj % 3)}
+    samples = [
+        Sample("none.png", name, f"i{row // 3}", name, np.zeros((1, 4)), object_ids=(f"o{row // 3}",))
+        for name, row in rows.items()
+    ]
+
+    def transform(sample: Sample, rng: np.random.Generator) -> Example:
+        arrays = make_batch(np.asarray([rows[sample.sample_id]])).arrays
+        drawn.append((state().step, sample.sample_id))
+        return Example({name: value[0] for name, value in arrays.items()}, Geometry((8, 8), (8, 8), (8, 8)), sample)
+
+    common = {"seed": 3, "workers": 0, "sentences": "one"}
+    parts = fake_parts(config)
+    parts.loader = Loader(samples, transform, 8, training=True, **common)
+    parts.eval_loader = Loader(samples, transform, 8, training=False, **common)
+    return parts
+
+
+def test_a_resumed_run_draws_the_same_sentences(tmp_path: Path) -> None:
+    drawn: dict[str, list[tuple[int, str]]] = {"whole": [], "stopped": []}
+    for place, notes in drawn.items():
+        for resume in ("", "auto"):
+            config = fake_config(tmp_path / place, resume=resume, ema_decay=0.99)
+            trainer: Trainer
+            trainer = Trainer(config, OneRank(), _told(config, notes, lambda: trainer.state))  # noqa: B023
+            if place == "stopped" and not resume:
+                compile_step = trainer._compile
+
+                def compiled(optimizer: Any, compile_step: Any = compile_step, trainer: Any = trainer) -> None:
+                    compile_step(optimizer)
+                    trainer.step = _StopsAfter(trainer, 5)
+
+                trainer._compile = compiled
+                with pytest.raises(RunInterrupted):
+                    trainer.run()
+            else:
+                trainer.run()
+    assert same(tensors(tmp_path / "stopped"), tensors(tmp_path / "whole"))
+    # Each epoch trains on 24 sentences and is scored on 24; the first batch of the split is tried out at the start.
+    assert drawn["stopped"] == drawn["whole"] and len(drawn["whole"]) == 8 + 3 * 48
+    assert len({name for _, name in drawn["whole"]}) > 30
+
+
+def test_a_resumed_run_never_overwrites_a_better_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, max_epochs=1)
+    early = tmp_path / "early.ckpt"
+    shutil.copy(tmp_path / "fake" / "last.ckpt", early)
+    run(tmp_path, max_epochs=2, resume="auto")
+    best, metrics = tmp_path / "fake" / "best.ckpt", tmp_path / "fake" / "metrics.json"
+    kept = (best.read_bytes(), metrics.read_bytes())
+    value = read_checkpoint(best, with_tensors=False).state["best"]
+    assert value > read_checkpoint(early).state["best"]
+    compute = FakeMetrics.compute
+    # Worse than the best in the folder, better than the older checkpoint knows of.
+    monkeypatch.setattr(FakeMetrics, "compute", lambda self: {"prec@0.5": value - 1e-6})
+    for source in ("auto", str(early)):
+        trainer = run(tmp_path, max_epochs=3, resume=source)
+        assert (best.read_bytes(), metrics.read_bytes()) == kept
+        assert (trainer.state.best, trainer.state.best_step) == (value, 12)
+    monkeypatch.setattr(FakeMetrics, "compute", compute)
+    assert run(tmp_path, max_epochs=4, resume="auto").state.best_step == 24 and best.read_bytes() != kept[0]

@@ -27,6 +27,19 @@ def referring(*answers: str) -> Task:
     return task_of(ModelInterface("expression", answers or ("box", "mask")))
 
 
+def test_masks_are_summed_up_as_papers_name_them() -> None:
+    names = {"mean_iou": 0.5, "overall_iou": 0.625, "canvas_mean_iou": 0.642, "canvas_overall_iou": 0.7779}
+    names |= {f"{kind}_prec@{t}": 0.9 - t / 10 for kind in ("canvas", "mask") for t in (0.5, 0.6, 0.7, 0.8, 0.9)}
+    lavt = MetricSettings(mask_protocol="lavt")
+    assert referring("mask").summary_lines(names, lavt) == [
+        "at network size (as papers count): mIoU 64.20  oIoU 77.79  "
+        "P@0.5 85.00  P@0.6 84.00  P@0.7 83.00  P@0.8 82.00  P@0.9 81.00",
+        "at original size: mIoU 50.00  oIoU 62.50  P@0.5 85.00  P@0.6 84.00  P@0.7 83.00  P@0.8 82.00  P@0.9 81.00",
+    ]
+    assert referring("mask").summary_lines(names, SETTINGS) == [] == referring("box").summary_lines({}, lavt)
+    assert instances().summary_lines(names, lavt) == []
+
+
 def two_objects() -> Sample:
     boxes = np.asarray([[10, 10, 30, 30], [50, 50, 90, 90]])
     return Sample("s", "s", "1", None, boxes, labels=np.asarray([1, 2]))

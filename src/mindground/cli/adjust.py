@@ -58,13 +58,13 @@ def adjustment(
     """
 
     def adjust(config: Config) -> Config:
+        adjusted = line.applied_to(config)  # an old spelling is answered with the new one first
         asked = _asked(line, config.family)
         for name, set_here in asked.items():
             if not any(_acts(key, keys) for key in set_here):
                 raise ConfigError(
                     f"--{name} has no effect on {verb}, which reads {_told(keys)} of the configuration; leave it out"
                 )
-        adjusted = line.applied_to(config)
         splits = [split] if split else adjusted.data.eval_splits[: 1 if first_split else None]
         for name, set_here in asked.items():
             reasons = [_idle(adjusted, key, splits, split) for key in set_here if _acts(key, keys)]

@@ -1,14 +1,15 @@
 """Command line -> configuration: dotted keys, short flags of upstreams, and a command's own options.
 
 Accepted forms: `--train.batch_size=4`, `--train.batch_size 4`, `--batch_size 4`, `--drop_epochs 10 15`,
-`--eval_splits=[val,testA]`, `--train.lr_factors.visual=0.1`, `--train.lr_factors='{visual: 0.1}'`, and bare
-`--use_mask` for a switch. `--config FILE` names a YAML file.
+`--eval_splits=[val,testA]`, `--train.lr_factors.visual=0.1`, `--train.lr_factors='{visual: 0.1}'`, `-b 4` for a
+family's flag of one letter, and bare `--use_mask` for a switch. `--config FILE` names a YAML file.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import fnmatch
 import logging
 import re
 import sys
@@ -70,6 +71,10 @@ IGNORED_FLAGS: dict[str, str] = {
 Overrides = tuple[tuple[str, tuple[str, ...]], ...]
 
 _NAME = re.compile(r"--([A-Za-z_][\w.+-]*)(?:=(.*))?", re.DOTALL)
+# One letter, as `-b 8`: some upstreams have such flags.
+_LETTER = re.compile(r"-([A-Za-z])")
+# A list of whole numbers as some upstreams write it: `--mha 1-2-2-4`.
+_DASHES = re.compile(r"\d+(-\d+)+")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+|[A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -105,6 +110,9 @@ def split_arguments(argv: Sequence[str], parser: argparse.ArgumentParser | None 
         elif word.startswith("-") and word in options:
             rest.append(word)
             to = rest
+        elif letter := _LETTER.fullmatch(word):
+            to = []
+            overrides.append((letter[1], to))
         elif (assigned := _ASSIGNMENT.fullmatch(word)) and (to is None or to) and to is not rest:
             overrides.append((assigned[1], [assigned[2]]))
             to = None
@@ -124,8 +132,18 @@ def known_names(family: str) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {key: (key,) for key in [*_keys(facts), *old_keys(facts)]}
     # The family's table comes last: two upstreams may mean different things by one name.
     for table in (FLAGS, facts.flags):
-        names |= {flag: (keys,) if isinstance(keys, str) else tuple(keys) for flag, keys in table.items()}
+        for flag, keys in table.items():
+            names[flag] = tuple(key.partition("=")[0] for key in ((keys,) if isinstance(keys, str) else keys))
     return names
+
+
+def _constants(facts: Family) -> dict[str, dict[str, str]]:
+    """Flag -> key -> the value that it stands for (`"window12": "model.swin.window_size=12"`)."""
+    found: dict[str, dict[str, str]] = {}
+    for flag, keys in facts.flags.items():
+        pairs = [key.partition("=") for key in ((keys,) if isinstance(keys, str) else keys)]
+        found[flag] = {key: value for key, sign, value in pairs if sign}
+    return found
 
 
 def _keys(facts: Family) -> dict[str, Any]:
@@ -164,7 +182,8 @@ def _value(name: str, words: tuple[str, ...], kind: Any) -> Any:
     if get_origin(kind) in (list, tuple):
         if len(words) > 1:
             return coerce([w.rstrip(",") for w in words], kind, name)
-        return coerce(words[0] if words else "", kind, name)
+        word = words[0] if words else ""
+        return coerce(word.replace("-", ",") if _DASHES.fullmatch(word) else word, kind, name)
     if not words:
         raise ConfigError(f"--{name} needs a value: --{name}=...")
     if len(words) > 1:
@@ -173,12 +192,13 @@ def _value(name: str, words: tuple[str, ...], kind: Any) -> Any:
 
 
 def _unknown(name: str, names: Iterable[str], family: str, options: Iterable[str]) -> NoReturn:
+    typed = f"-{name}" if len(name) == 1 else f"--{name}"
     for other in registry.families():
         facts = registry.family(other)
         if other != family and name in {*facts.flags, *facts.refused_flags}:
-            raise ConfigError(f"--{name} belongs to family {other}; this is {family} (--family {other} changes it)")
+            raise ConfigError(f"{typed} belongs to family {other}; this is {family} (--family {other} changes it)")
     hint = nearest(name, [*names, *options])
-    raise ConfigError(f"unknown option --{name}{hint.replace(chr(39), '--', 1).replace(chr(39), '')}")
+    raise ConfigError(f"unknown option {typed}{hint.replace(chr(39), '--', 1).replace(chr(39), '')}")
 
 
 def _refuse_old_spelling(name: str, words: tuple[str, ...], family: str) -> None:
@@ -187,7 +207,8 @@ def _refuse_old_spelling(name: str, words: tuple[str, ...], family: str) -> None
     if name not in table:
         return
     typed = " ".join(words)
-    instead = table[name].get(typed, table[name].get("*", ""))
+    patterns = [text for pattern, text in table[name].items() if fnmatch.fnmatchcase(typed, pattern)]
+    instead = table[name][typed] if typed in table[name] else next(iter(patterns), "")
     if instead:
         raise ConfigError(f"--{name}{f' {typed}' if typed else ''} is not read; {instead.replace('{value}', typed)}")
 
@@ -197,11 +218,11 @@ def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] 
 
     Flags that upstream accepted without effect are named in one warning.
     Raises ConfigError for an unknown name (with the nearest known one), for a wrong type, and for what the family's
-    REFUSED_FLAGS list (flag -> value, or "*" for any, -> what to write instead; "" lets a value pass).
+    REFUSED_FLAGS list (flag -> value, or a pattern such as "*", -> what to write instead; "" lets a value pass).
     """
     facts = registry.family(family)
     names, kinds = known_names(family), {**old_keys(facts), **_keys(facts)}
-    ignored = IGNORED_FLAGS | dict(facts.ignored_flags)
+    ignored, constants = IGNORED_FLAGS | dict(facts.ignored_flags), _constants(facts)
     tree: dict[str, Any] = {}
     without_effect: dict[str, str] = {}
     for name, words in overrides:
@@ -214,7 +235,11 @@ def resolve_overrides(overrides: Overrides, family: str, options: Iterable[str] 
         if typed not in names and not others:
             _unknown(name, [key for key in names if key not in old_keys(facts)], family, options)
         for key in names.get(typed, (typed,)):
-            _set(tree, key, _value(typed, words, kinds[key]))
+            constant = constants.get(typed, {}).get(key)
+            if constant is None:
+                _set(tree, key, _value(typed, words, kinds[key]))
+            elif _value(typed, words, bool):
+                _set(tree, key, _value(typed, (constant,), kinds[key]))
     if without_effect and launched_rank() == 0:
         told = "; ".join(f"--{name} ({why})" for name, why in without_effect.items())
         logger.warning("accepted without effect: %s", told)

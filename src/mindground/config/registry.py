@@ -64,9 +64,9 @@ class Family:
 
     Attributes:
         config: dataclass of the `model` section.
-        flags: short name on the command line -> dotted key(s).
+        flags: short name on the command line -> dotted key(s); `key=value` is what a bare flag stands for.
         ignored_flags: name -> why it has no effect.
-        refused_flags: name -> value ("*" = any other) -> what to write instead.
+        refused_flags: name -> value, or a shell pattern ("*" = any other) -> what to write instead.
         lr_groups: parameter group -> usual factor on `train.lr`; empty = the network alone knows its groups.
         pretrained_parts: names below `train.pretrained`; empty = the network alone knows its parts.
         old_rates: absolute rate of schema 1, such as "lr_base" -> parameter group, "" where it had no effect.

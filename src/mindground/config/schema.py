@@ -21,6 +21,7 @@ __all__ = [
     "DataConfig",
     "DeviceConfig",
     "EvalConfig",
+    "ReferConfig",
     "SyntheticConfig",
     "TrainConfig",
     "TransformConfig",
@@ -40,6 +41,17 @@ class SyntheticConfig:
     # Side of a drawn image in pixels.
     image_size: int = key(128, affects="numbers")
     seed: int = key(0, affects="numbers")
+
+
+@dataclass
+class ReferConfig:
+    """The REFER family (refcoco, refcoco+, refcocog, refclef, rrsisd)."""
+
+    # What a pixel is that several parts of one outline cover: union = of the object; upstream = background, as in the
+    # code of LAVT and RMSIN.
+    mask_overlap: Literal["union", "upstream"] = key("union", affects="numbers")
+    # Which text of a sentence: sent (lower case, without punctuation) or raw (as it was written; LAVT and RMSIN).
+    sentence: Literal["sent", "raw"] = key("sent", affects="numbers")
 
 
 @dataclass
@@ -102,6 +114,9 @@ class DataConfig:
     image_cache_mb: int = key(0, affects="speed", training_only=True)
     # False trains and scores boxes only.
     use_mask: bool = key(True, affects="numbers")
+    # Of several sentences about one object, training and its evaluations use: all; or one, drawn for every epoch.
+    sentences: Literal["all", "one"] = key("all", affects="numbers", training_only=True)
+    refer: ReferConfig = field(default_factory=ReferConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
@@ -209,6 +224,12 @@ class EvalConfig:
     box_thresholds: list[float] = key([], affects="report")
     # Probability above which a pixel belongs to the mask.
     mask_threshold: float = key(0.35, affects="report")
+    # How masks count. vglaw: mask_prec@t takes IoU > t; empty against empty is 1 at the network's size. lavt (RMSIN,
+    # too): shares take IoU >= t, empty against empty is 0, and shares at the network's size are told.
+    mask_protocol: Literal["vglaw", "lavt"] = key("vglaw", affects="report")
+    # Of several sentences about one object, a checkpoint is scored on all, or on one that train.seed draws.
+    # Evaluations during a training go by data.sentences.
+    sentences: Literal["all", "one"] = key("all", affects="report")
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
     shuffle_expressions: bool = key(False, affects="report")
     # Metric of the first evaluation split that chooses best.ckpt. Empty = the usual one of the task.

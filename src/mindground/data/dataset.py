@@ -72,7 +72,7 @@ class Dataset(Sequence[Sample]):
             DataError: with the sample's id; sets without sentences have nothing to complain about.
         """
         for sample in self.samples:
-            if sample.expression is not None and len(sample.boxes_xyxy) == 0:
+            if sample.expression is not None and len(sample.segmentations) == 0:  # as many as boxes, never read
                 raise DataError(
                     f"split {self.split!r} of {self.name or 'a data set'}: sample {sample.sample_id!r} "
                     f"({sample.image_path}) has a sentence and no box; run tools/data_check.py"

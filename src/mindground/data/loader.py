@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from mindground.data.sentences import ObjectDraw
 from mindground.errors import ConfigError, DataError, MindGroundError
 from mindground.structures import Batch, Example, Sample
 
@@ -90,6 +92,8 @@ class Loader:
         variants: 0 = every epoch augments anew; K = epoch n repeats the augmentations of epoch n % K.
         encode_targets: (example, generator) -> the family's own arrays; it draws from the sample's generator.
         encode_batch: (batch, generator) -> further arrays, where a draw belongs to the whole batch.
+        sentences: all = every sample is part of an epoch; one = of the samples about one object, every epoch has one
+            that seed and epoch draw, the same for any number of workers and ranks.
 
     Raises:
         ConfigError: sizes that cannot work, or fewer samples than one joint batch.
@@ -111,6 +115,7 @@ class Loader:
         variants: int = 0,
         encode_targets: Callable[[Example, np.random.Generator], dict[str, np.ndarray]] | None = None,
         encode_batch: Callable[[Batch, np.random.Generator], dict[str, np.ndarray]] | None = None,
+        sentences: Literal["all", "one"] = "all",
     ) -> None:
         if batch_size < 1 or workers < 0 or not 0 <= rank < world:
             raise ConfigError(
@@ -123,16 +128,23 @@ class Loader:
         self.training, self.seed, self.rank, self.world, self.workers = training, seed, rank, world, workers
         self.drop_last = training if drop_last is None else drop_last
         self.variants, self.encode_targets, self.encode_batch = variants, encode_targets, encode_batch
+        self.sentences = sentences
+        self._draw = ObjectDraw(dataset) if sentences == "one" else None
         if len(self) == 0:
             raise ConfigError(
-                f"{len(dataset)} samples are fewer than one batch of {batch_size} on {world} ranks; "
+                f"{self.count} samples are fewer than one batch of {batch_size} on {world} ranks; "
                 "lower train.batch_size"
             )
+
+    @property
+    def count(self) -> int:
+        """Samples of an epoch over all ranks, those that fill no batch included."""
+        return len(self.dataset) if self._draw is None else len(self._draw)
 
     def __len__(self) -> int:
         """Batches per epoch of this rank, the same on every rank."""
         joint = self.batch_size * self.world
-        return len(self.dataset) // joint if self.drop_last else -(-len(self.dataset) // joint)
+        return self.count // joint if self.drop_last else -(-self.count // joint)
 
     def epoch(self, n: int, start_batch: int = 0) -> Iterator[Batch]:
         """Batches of epoch `n` from `start_batch` on. Closing the iterator stops its threads.
@@ -150,7 +162,14 @@ class Loader:
 
     def batches(self, n: int) -> list[tuple[np.ndarray, int]]:
         """(indices of the samples, how many of them are real) of every batch."""
-        size, total = self.batch_size, len(self.dataset)
+        parts = self._places(n)
+        if self._draw is None:
+            return parts
+        drawn = self._draw.samples(self.seed, n)
+        return [(drawn[places], real) for places, real in parts]
+
+    def _places(self, n: int) -> list[tuple[np.ndarray, int]]:
+        size, total = self.batch_size, self.count
         if self.training:
             order = train_shard(
                 total, self.rank, self.world, seed=self.seed, epoch=n, batch_size=size, drop_last=self.drop_last

@@ -43,7 +43,7 @@ def shuffle_expressions(dataset: Dataset, seed: int = 0) -> Dataset:
                 sentences[index] = dataset.samples[giver[turn % len(giver)]].expression
     for index in lonely:
         sentences[index] = _from_elsewhere(dataset.samples, index, rng)
-    samples = [replace(sample, expression=text) for sample, text in zip(dataset.samples, sentences, strict=True)]
+    samples = [sample.with_expression(text) for sample, text in zip(dataset.samples, sentences, strict=True)]
     return replace(dataset, samples=samples)
 
 

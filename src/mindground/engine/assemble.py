@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mindground.data import build_dataset, eval_splits
 from mindground.data.loader import Loader
@@ -54,6 +54,7 @@ class RunParts:
         data_fingerprint: of the training data (`Dataset.fingerprint`); kept in checkpoints.
         sentences: digest of the training sentences (`engine.vocabulary`); kept in checkpoints.
         categories: id -> name of the training data's classes; kept in checkpoints.
+        drawn: which sentences of an object training and evaluation take (`data.sentences`), for the log.
     """
 
     model: GroundingModel
@@ -68,6 +69,7 @@ class RunParts:
     data_fingerprint: str = ""
     sentences: str = ""
     categories: Mapping[int, str] = field(default_factory=dict)
+    drawn: str = "all"
 
 
 def fill_vocabulary(model_config: Any, size: int, *, grows: bool = False) -> None:
@@ -95,16 +97,26 @@ def make_loader(
     comm: Any,
     *,
     training: bool,
+    sentences: Literal["all", "one"] = "all",
 ) -> Loader:
     """Batches of a data set for this rank, with the arrays of the model's family.
 
+    Args:
+        sentences: all, or of several about one object one that is drawn for every epoch.
+
     Raises:
-        ConfigError: no transform for such samples, no vocabulary to read them, or fewer than one joint batch.
+        ConfigError: sentences to draw in a set that has none, no transform for such samples, no vocabulary to read
+            them, or fewer than one joint batch.
     """
     if task.asks_expression and tokenizer is None:
         raise ConfigError(
             f"data.dataset={config.data.dataset!r} holds sentences, but there is no vocabulary to read them with: "
             "take a checkpoint that has one, or name a file in data.vocab"
+        )
+    if sentences == "one" and not task.asks_expression:
+        raise ConfigError(
+            f"data.dataset={config.data.dataset!r} has no sentences, so none can be drawn: set data.sentences and "
+            "eval.sentences to all"
         )
     transform = build_transform(config.data, dataset.kind, task.truth, tokenizer=tokenizer, training=training)
     return Loader(
@@ -119,6 +131,7 @@ def make_loader(
         variants=config.data.augment_variants if training else 1,
         encode_targets=model.encode_targets,
         encode_batch=model.encode_batch,
+        sentences=sentences,
     )
 
 
@@ -142,6 +155,25 @@ def _datasets(data: DataConfig) -> tuple[Dataset, Dataset | None, str]:
             f"{name!r} of the kind {scored.kind}; name splits of one kind"
         )
     return training, scored, name
+
+
+def _tell_counts(name: str, loader: Loader, eval_loader: Loader | None, eval_name: str, joint_batch: int) -> None:
+    """Say how many samples there are, what an epoch leaves out, and which sentences are drawn."""
+    left = loader.count - len(loader) * joint_batch
+    _LOG.info(
+        "%s: %d training samples%s, %s",
+        name,
+        loader.count,
+        f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
+        f"{eval_loader.count} in {eval_name}" if eval_loader is not None else "no split to evaluate",
+    )
+    if loader.sentences == "one":
+        _LOG.info(
+            "every epoch takes one sentence of each object (data.sentences=one): %d objects with %d sentences%s",
+            loader.count,
+            len(loader.dataset),
+            f", {eval_loader.count} with {len(eval_loader.dataset)} in {eval_name}" if eval_loader else "",
+        )
 
 
 def assemble(config: Config, comm: Any) -> RunParts:
@@ -168,21 +200,18 @@ def assemble(config: Config, comm: Any) -> RunParts:
     chooses = task.selecting_metric(config.eval.select_by, thresholds, scored)
     model = build_model(config)
     check_vocabulary(tokenizer, parameter_shapes(model), "the configuration", error=ConfigError)
-    loader = make_loader(config, training, task, model, tokenizer, comm, training=True)
-    left = len(training) - len(loader) * config.train.batch_size * comm.size
-    _LOG.info(
-        "%s: %d training samples%s, %s",
-        training.name,
-        len(training),
-        f" ({left} a shuffled epoch leaves out: they fill no batch)" if left else "",
-        f"{len(scored)} in {eval_name}" if scored else "no split to evaluate",
-    )
+    drawn = data.sentences
+    loader = make_loader(config, training, task, model, tokenizer, comm, training=True, sentences=drawn)
+    eval_loader = None
+    if scored is not None:
+        eval_loader = make_loader(config, scored, task, model, tokenizer, comm, training=False, sentences=drawn)
+    _tell_counts(training.name, loader, eval_loader, eval_name, config.train.batch_size * comm.size)
     return RunParts(
         model=model,
         task=task,
         tokenizer=tokenizer,
         loader=loader,
-        eval_loader=make_loader(config, scored, task, model, tokenizer, comm, training=False) if scored else None,
+        eval_loader=eval_loader,
         select_by=chooses,
         metrics=thresholds,
         load_initial=lambda: load_pretrained(
@@ -197,4 +226,5 @@ def assemble(config: Config, comm: Any) -> RunParts:
         data_fingerprint=training.fingerprint,
         sentences=digest_of_sentences(training.sentences()),
         categories=dict(training.categories),
+        drawn=drawn,
     )

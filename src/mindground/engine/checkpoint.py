@@ -145,7 +145,7 @@ def _check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> Contents:
-    """Read one of our checkpoints whole.
+    """Read one of our checkpoints whole; `read_description` reads its description alone.
 
     Raises:
         CheckpointError: no such file, truncated, not one of ours, damaged, or of a newer version.

@@ -21,6 +21,7 @@ def evaluate(
     *,
     title: str = "evaluate",
     batches: int = 0,
+    epoch: int = 0,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Metrics of all ranks together, and one record per sample.
 
@@ -32,6 +33,7 @@ def evaluate(
         record: (sample, prediction) -> what a result file says of it, as the task has it.
         title: of the progress bar.
         batches: stop after so many; 0 = all.
+        epoch: of the training, where one sentence of each object is drawn anew for every epoch.
 
     Returns:
         The same on every rank: metrics by name, with `count`; records in the order of sample ids, each with what
@@ -41,7 +43,7 @@ def evaluate(
     records: list[dict[str, Any]] = []
     total = min(len(loader), batches) if batches else len(loader)
     with evaluating(model), Progress(title, total, every=max(1, total // 4), shown=comm.rank == 0) as bar:
-        for number, batch in enumerate(loader.epoch(0), 1):
+        for number, batch in enumerate(loader.epoch(epoch), 1):
             predictions = model.decode(model.infer(runner, batch.arrays), batch)
             metrics.update(predictions, batch)
             pairs = zip(batch.samples[: batch.count], predictions[: batch.count], strict=True)

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mindground.files.model_folder import beside, find_model, weights_file
 from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
+from mindground.weights.facts import refuse_contradiction
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import Adapted, identity_map, strip_wrapper_prefix
 from mindground.weights.words import word_tables
@@ -193,7 +195,9 @@ def _imported_maps(weights: WeightFile, maps: Mapping[str, WeightMap]) -> dict[s
         )
     return {
         f"backbone {backbone}": replace(
-            identity_map(f"backbone {backbone}").with_prefix(ours=weight_map.prefix), adapters=weight_map.adapters
+            identity_map(f"backbone {backbone}").with_prefix(ours=weight_map.prefix),
+            adapters=weight_map.adapters,
+            may_miss=weight_map.may_miss,
         )
         for weight_map in list(places.values())[:1]
     }
@@ -223,12 +227,13 @@ def _origin(weights: WeightFile) -> dict[str, Any]:
 
 
 def _check_unseen(weights: WeightFile, config: Config, maps: Mapping[str, WeightMap]) -> None:
-    """Raises WeightsError where a file says something about its network that no shape tells, and it is not set so."""
+    """Raises WeightsError where a file says something about its network, and it is set otherwise."""
     describe = getattr(family_module(config.family), "describe_source", None)
     tensors = strip_wrapper_prefix(weights.tensors, maps.values())[0]
     facts = describe(replace(weights, tensors=tensors)) if describe else None
     if facts is None:
         return
+    refuse_contradiction(facts, partial(value_of, config), str(weights.path), "model.")
     for key in facts.unseen:
         asked = value_of(config, key)
         if asked != facts.keys[key]:

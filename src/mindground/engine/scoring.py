@@ -144,7 +144,10 @@ def _score_split(scoring: _Scoring, dataset: Dataset, controlled: bool) -> tuple
         check_same_categories(loaded.categories, dataset)
     if controlled:
         dataset = task.controlled(dataset, config.train.seed)
-    loader = make_loader(config, dataset, task, loaded.model, loaded.tokenizer, scoring.comm, training=False)
+    drawn = config.eval.sentences
+    loader = make_loader(
+        config, dataset, task, loaded.model, loaded.tokenizer, scoring.comm, training=False, sentences=drawn
+    )
     title = f"{split}, {task.control}" if controlled else split
     meter = task.metrics(MetricSettings.of(config.eval))
     metrics, records = evaluate(scoring.runner, loader, scoring.comm, meter, task.record, title=title)
@@ -156,12 +159,14 @@ def _score_split(scoring: _Scoring, dataset: Dataset, controlled: bool) -> tuple
         "iou_threshold": config.eval.iou_threshold,
         "mask_threshold": config.eval.mask_threshold,
         "sentences": "exchanged" if controlled else "as annotated",
+        "sentences_per_object": drawn,
         "seed": config.train.seed,
         "weights": loaded.hash,
         "step": loaded.state.get("step"),
     }
     if not task.asks_expression:
         protocol["sentences"] = "none"
+        del protocol["sentences_per_object"]
         protocol["objects"] = "of another image" if controlled else "as annotated"
     if dataset.fingerprint:
         protocol["data"] = dataset.fingerprint[:12]
@@ -206,5 +211,6 @@ def _table(split: str, values: dict[str, Any], task: Task, settings: MetricSetti
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")
+    lines += [f"  {split:>8}  {line}" for line in task.summary_lines(values, settings)]
     lines += _by_area(split, values.get("by_area", {}), task.area_names(settings))
     return "\n".join(lines)

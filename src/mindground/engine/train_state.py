@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from mindground.engine.description import read_description
 from mindground.errors import CheckpointError
+from mindground.metrics import is_better
 
-__all__ = ["TrainState", "continued"]
+__all__ = ["TrainState", "best_so_far", "continued"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -40,6 +43,25 @@ class TrainState:
     loss_scale: float = 1.0
     samples_per_step: int = 0
     seed: int = 0
+
+
+def best_so_far(state: TrainState, path: Path) -> tuple[float | None, int]:
+    """Best value and its step: those of `state`, or those of the best checkpoint in the run folder where it is better.
+
+    A run may go on from an older checkpoint than the last one; its evaluations must not replace a better best.
+
+    Args:
+        state: of the checkpoint that the run goes on from.
+        path: of the best checkpoint, which need not exist; one that another metric chose is not compared.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    kept = read_description(path).state if path.is_file() else {}
+    best = kept.get("best")
+    if isinstance(best, float) and kept.get("best_by") == state.best_by and is_better(best, state.best):
+        return best, int(kept.get("best_step") or 0)
+    return state.best, state.best_step
 
 
 def continued(fresh: TrainState, stored: Mapping[str, Any], joint_batch: int) -> TrainState:

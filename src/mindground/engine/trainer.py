@@ -25,7 +25,7 @@ from mindground.engine.run_folder import RunFolder, check_same_data, check_same_
 from mindground.engine.schedules import lr_factor, name_long_warm_up, segments_of
 from mindground.engine.signals import RunInterrupted, StopRequest, called
 from mindground.engine.step import TrainStep
-from mindground.engine.train_state import TrainState, continued
+from mindground.engine.train_state import TrainState, best_so_far, continued
 from mindground.engine.vocabulary import check_same_sentences
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
@@ -132,6 +132,7 @@ class Trainer:
             check_same_sentences(contents.state, self.parts.sentences, contents.path)
             check_finite(contents)
             self.state = continued(self.state, contents.state, self.settings.batch_size * self.comm.size)
+            self._keep_best()
             if self.state.step >= self.total_steps and not self._owes_evaluation():
                 return True
             load_into(self.parts.model, contents.part("model"), source=str(source))
@@ -147,17 +148,13 @@ class Trainer:
             self.step.loss_scale = self.state.loss_scale
         return contents is not None
 
+    def _keep_best(self) -> None:
+        """A best checkpoint that is better than what the resumed one knows of stays."""
+        found = best_so_far(self.state, self.folder.best) if self.leads else None
+        self.state.best, self.state.best_step = self.comm.broadcast_object(found)
+
     def _optimizer(self) -> Optimizer:
-        samples = self.state.samples_per_step
-        train, factor = scaled_rate(self.settings, samples)
-        if factor != 1.0:
-            _LOG.info(
-                "learning rates times %g: a step has %d samples, and the rates are those of %d "
-                "(train.lr_reference_batch; 0 takes the rates as they are)",
-                factor,
-                samples,
-                train.lr_reference_batch,
-            )
+        train, _ = scaled_rate(self.settings, self.state.samples_per_step)
         optimizer = optimizer_from_config(self.parts.model, train)
         self.names = {id(p): name for name, p in self.parts.model.parameters_and_names()}
         return optimizer
@@ -327,13 +324,15 @@ class Trainer:
                 parts.task.record,
                 title=title or parts.eval_name,
                 batches=batches,
+                epoch=self.state.epoch,
             )
         return metrics
 
     def _evaluate(self) -> None:
         metrics = self._scores()
         self.state.metrics, self.state.evaluated_step = metrics, self.state.step
-        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, "split": self.parts.eval_name, **metrics})
+        about = {"split": self.parts.eval_name, "sentences": self.parts.drawn}
+        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, **about, **metrics})
         key = self.parts.select_by
         if key not in metrics:
             raise ConfigError(
@@ -346,7 +345,7 @@ class Trainer:
             self.state.best, self.state.best_step = value, self.state.step
             if self.leads:
                 self._save(self.folder.best, full=False)
-                write_json(self.folder.metrics, {"split": self.parts.eval_name, "step": self.state.step, **metrics})
+                write_json(self.folder.metrics, {**about, "step": self.state.step, **metrics})
 
     def _average_buffers(self) -> None:
         """BatchNorm statistics become equal on all ranks, averaged ones included."""

@@ -21,6 +21,9 @@ _WRAPPERS = tuple(
     "model state_dict model_state_dict model_state net network module weights blobs params "
     "model_ema ema_state_dict state_dict_ema model_ema_state_dict ema_model ema params_ema".split()
 )
+# State dicts that some programs keep beside that of the network; their tensors come under this name.
+_BESIDE = ("bert_model",)
+_DATA_PARALLEL = "module."
 _MODULE_STATE = ("training", "_is_full_backward_hook")
 _MOST_NODES = 200_000
 _MOST_DESCRIBED = 20_000
@@ -34,7 +37,8 @@ def unpack(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Tensors of a state dict, unwrapped from `{"model": ...}` and similar, and the rest as plain metadata.
 
-    Tensors outside the state dict (optimiser moments) are not read; the metadata count them under `left_out`.
+    A second state dict beside it (`bert_model` of LAVT) is read as a part of the network of that name. Other tensors
+    (optimiser moments) are not read; the metadata count them under `left_out`.
 
     Raises:
         WeightsError: no tensors anywhere, or the object is not a dictionary.
@@ -53,6 +57,7 @@ def unpack(
     metadata: dict[str, Any] = {}
     state: Any = top
     wrapped_by: list[str] = []
+    beside: dict[str, Any] = {}
     while isinstance(state, dict):
         inner = _wrapper(state)
         if inner is None:
@@ -63,12 +68,19 @@ def unpack(
                 "damaged or hostile, do not use it"
             )
         wrapped_by.append(inner)
-        metadata.update(_describe({key: value for key, value in state.items() if key != inner}))
+        beside.update({key: state[key] for key in _BESIDE if key in state and _is_state_dict(state[key])})
+        metadata.update(_describe({key: value for key, value in state.items() if key != inner and key not in beside}))
         state = state[inner]
     refs, rest = _flatten(state, path, budget)
     if not refs:
         keys = ", ".join(_text(key, 40) for key in islice(top, 10))
         raise WeightsError(f"{path}: no tensors found (keys: {keys or 'none'}); give the file that holds the weights")
+    for name, second in beside.items():
+        part = _as_part(name, _flatten(second, path, budget)[0], refs)
+        twice = next((key for key in part if key in refs), None)
+        if twice is not None:
+            raise WeightsError(f"{path}: two tensors are called {shown(twice)}")
+        refs.update(part)
     metadata.update(_describe(rest))
     if wrapped_by:
         metadata["unwrapped"] = ".".join(wrapped_by)
@@ -105,6 +117,21 @@ def _holds_tensors(top: dict[Any, Any]) -> bool:
                 below.append(value)
         level = below
     return False
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and _holds_tensors(value)
+
+
+def _as_part(name: str, second: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors of a second state dict as those of a part of the first one, under the first one's wrapper.
+
+    Wrappers of data-parallel training stand in one of the two, in both or in neither.
+    """
+    if all(key.startswith(_DATA_PARALLEL) for key in second):
+        second = {key[len(_DATA_PARALLEL) :]: value for key, value in second.items()}
+    wrapper = _DATA_PARALLEL if all(key.startswith(_DATA_PARALLEL) for key in whole) else ""
+    return {f"{wrapper}{name}.{key}": value for key, value in second.items()}
 
 
 def _text(key: Any, characters: int = 80) -> str:

@@ -35,7 +35,7 @@ from mindground.files.pixels import (
 from mindground.files.rasters import read_geotiff
 from mindground.files.regular import check_regular, read_regular
 
-__all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "read_image", "to_rgb8"]
+__all__ = ["MAX_PIXELS", "ImageCache", "decode_image", "is_deep", "open_image", "read_image", "to_rgb8"]
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "PPM")
 _OPENCV_MODES = {"L", "RGB"}
@@ -125,7 +125,7 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True, bands: Sequ
     try:
         if data[:4] in TIFF_MAGIC:
             return _decode_tiff(data, name, apply_exif, bands)
-        with _opened(data, name) as image:
+        with open_image(data, name) as image:
             pixels = _decode(data, image, name, apply_exif)
     except ImageError:
         raise
@@ -134,7 +134,12 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True, bands: Sequ
     return pixels if bands is None else pixels[..., [band - 1 for band in band_numbers(bands, 3, name)]]
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
+def open_image(data: bytes, name: str) -> Image.Image:
+    """Bytes of an image file that is no TIFF -> Pillow's image, nothing decoded yet; its size is bounded.
+
+    Raises:
+        ImageError: no image of a kind that is read, or too large.
+    """
     try:
         with warnings.catch_warnings():
             # Pillow only warns about suspicious sizes; our own limit below decides.
@@ -144,7 +149,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise ImageError(f"{name} is larger than {MAX_PIXELS} pixels; cut it into tiles first") from error
     except Exception as error:  # as in `decode_image`
         raise ImageError(f"{name} is not an image that can be read; give JPEG, PNG, TIFF, BMP or WebP") from error
-    check_size(name, *image.size, deep=_is_deep(data, image))
+    check_size(name, *image.size, deep=is_deep(data, image))
     return image
 
 
@@ -158,7 +163,7 @@ def _decode(data: bytes, image: Image.Image, name: str, apply_exif: bool) -> np.
     if not (image.format == "JPEG" and data[-2:] == b"\xff\xd9"):
         image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if apply_exif else 1
-    if image.format == "PNG" and _is_deep(data, image) and image.mode not in _DEEP_MODES:
+    if image.format == "PNG" and is_deep(data, image) and image.mode not in _DEEP_MODES:
         # Pillow cuts colours of 16 bits to the upper 8; libpng of OpenCV gets the chunks that hold pixels and no other.
         return orient(to_rgb8(_by_opencv(pixel_chunks(data), cv2.IMREAD_UNCHANGED, name)), orientation)
     if image.format == "JPEG" and image.mode in _OPENCV_MODES:
@@ -196,7 +201,7 @@ def _by_strips(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _is_deep(data: bytes, image: Image.Image) -> bool:
+def is_deep(data: bytes, image: Image.Image) -> bool:
     """True for more than 8 bits a channel, which Pillow would cut to the upper 8 when it has colours."""
     return image.mode in _DEEP_MODES or (image.format == "PNG" and len(data) > 24 and data[24] == 16)
 

@@ -13,10 +13,11 @@ from mindground.structures.boxes import (
     xyxy_to_xywh,
 )
 from mindground.structures.geometry import Geometry
+from mindground.structures.mask_file import MaskFile
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask, mask_box
 from mindground.structures.outlines import Outline, check_outline, check_size, outline_box
 from mindground.structures.prediction import Prediction
-from mindground.structures.sample import IgnoredRegion, Sample
+from mindground.structures.sample import IgnoredRegion, MaskedSample, Sample
 from mindground.structures.truth import Truth, instance_truth, referent_box, referent_mask, referent_truth
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Example",
     "Geometry",
     "IgnoredRegion",
+    "MaskFile",
+    "MaskedSample",
     "Outline",
     "Prediction",
     "Sample",

@@ -9,6 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mindground.errors import DataError
+from mindground.structures.mask_file import MaskFile
 from mindground.structures.outlines import Segmentation, check_outline, run_lengths
 
 __all__ = ["Segmentation", "decode_segmentation", "encode_mask", "mask_box"]
@@ -27,8 +28,11 @@ def decode_segmentation(segmentation: Segmentation, size: tuple[int, int]) -> np
     are left out where others remain. The outline is checked first (`outlines.check_outline`), whoever made it.
 
     Raises:
-        DataError: the outline is neither polygons nor RLE, encloses nothing, or is an RLE of another size.
+        DataError: the outline is neither polygons nor RLE, encloses nothing, or is an RLE of another size; a mask's
+            file cannot be read, or is not nearly of that size.
     """
+    if isinstance(segmentation, MaskFile):
+        return segmentation.pixels(size)
     height, width = size
     outline, dropped = check_outline(segmentation, size)
     if outline is None:

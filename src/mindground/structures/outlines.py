@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mindground.errors import DataError, shown
+from mindground.structures.mask_file import MaskFile
 
 __all__ = [
     "MAX_COORDINATE",
     "MAX_PIXELS",
     "MAX_SIDE",
     "Outline",
+    "Parts",
     "Segmentation",
     "check_outline",
     "check_size",
@@ -28,7 +30,9 @@ __all__ = [
 ]
 
 # One object's outline as COCO writes it: polygons, an RLE (compressed or not), or nothing.
-Segmentation = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | None
+Parts = Sequence[Sequence[float] | Mapping[str, Any]] | Mapping[str, Any] | None
+# The same, or the file of its mask.
+Segmentation = Parts | MaskFile
 
 MAX_COORDINATE = 1e6
 """Pixels: no coordinate of a polygon is further from the image's corner."""
@@ -54,7 +58,7 @@ class Outline(NamedTuple):
         dropped: parts that enclose nothing (fewer than three points) and were left out.
     """
 
-    segmentation: Segmentation
+    segmentation: Parts
     dropped: int = 0
 
 
@@ -143,9 +147,18 @@ def run_lengths(rle: Mapping[str, Any]) -> np.ndarray:
 
 
 def outline_box(segmentation: Segmentation) -> list[float] | None:
-    """Box [left, top, right, bottom] in pixels around a checked outline, without drawing it; None where it is empty."""
+    """Box [left, top, right, bottom] in pixels around a checked outline, without drawing it; None where it is empty.
+
+    The file of a mask is read.
+    """
     if not segmentation:
         return None
+    if isinstance(segmentation, MaskFile):
+        mask = segmentation.pixels()
+        down, across = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if down.size == 0:
+            return None
+        return [float(n) for n in (across[0], down[0], across[-1] + 1, down[-1] + 1)]
     boxes: list[tuple[float, float, float, float]] = []
     for part in [segmentation] if isinstance(segmentation, Mapping) else segmentation:
         if isinstance(part, Mapping):

@@ -47,7 +47,8 @@ def load_into(
 ) -> LoadReport:
     """Assign tensors to the parameters of the same name.
 
-    Nothing is assigned unless everything fits, so a refused load does not change the model.
+    Nothing is assigned unless everything fits, so a refused load does not change the model; what did not fit is logged
+    as a table.
 
     Args:
         model: the Cell; names are attribute paths (`visual_encoder.pos_embed`).
@@ -82,7 +83,11 @@ def load_into(
         if note:
             report.converted[name] = note
     report.missing = [name for name in parameters if name not in adapted.tensors]
-    report.check(allow_missing, allow_unexpected)
+    try:
+        report.check(allow_missing, allow_unexpected)
+    except WeightsError:
+        _LOG.warning("%s", report.problems(allow_missing, allow_unexpected))
+        raise
     if parameters and not ready:
         raise WeightsError(f"{source} gives the model nothing: none of its tensors belongs to it; check the file")
     for name, array in ready.items():

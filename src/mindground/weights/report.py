@@ -11,6 +11,8 @@ from mindground.errors import WeightsError
 __all__ = ["LoadReport", "first_few", "matches"]
 
 _SHOWN = 10
+# Of one kind of problem, in the table of a refused load; characters of one line.
+_LISTED, _LONGEST = 40, 200
 
 
 def first_few(items: Iterable[str], count: int = _SHOWN) -> str:
@@ -73,6 +75,19 @@ class LoadReport:
         lines += _grouped("missing", reasons)
         lines += [f"  unexpected  {name}" for name in self.unexpected]
         lines += [f"  unfit       {name}: {why}" for name, why in self.mismatched.items()]
+        return "\n".join(lines)
+
+    def problems(self, allow_missing: Sequence[str] = (), allow_unexpected: Sequence[str] = ()) -> str:
+        """The lines of the report that `check` refuses: what does not fit, is missing or is left over."""
+        unfit = [f"{name}: {why}" for name, why in self.mismatched.items()]
+        missing = self.unexplained_missing(allow_missing)
+        unexpected = [name for name in self.unexpected if not matches(name, allow_unexpected)]
+        lines = [self.summary()]
+        for label, entries in (("unfit", unfit), ("missing", missing), ("unexpected", unexpected)):
+            # Names come out of the file: they are shown without control characters, and not at length.
+            lines += [f"  {label:<11} {repr(entry[:_LONGEST])[1:-1]}" for entry in entries[:_LISTED]]
+            if len(entries) > _LISTED:
+                lines.append(f"  {label:<11} ... and {len(entries) - _LISTED} more")
         return "\n".join(lines)
 
     def check(self, allow_missing: Sequence[str] = (), allow_unexpected: Sequence[str] = ()) -> None:

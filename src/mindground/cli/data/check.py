@@ -65,7 +65,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
     if options.out is not None:
         write_report(options.out, report)
     for split, counts in report.splits.items():
-        print(f"{split}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+        said = ", ".join(f"{number} {what}" for what, number in counts.items())
+        print(f"{split}: {said}, fingerprint {report.fingerprints[split][:12]}")
     for line in [*inspection.lines, *published_lines(report)]:
         print(line)
     for kind, number in report.kinds().items():

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,17 @@ def source_maps(family: str, source: str) -> list[WeightMap]:
     return found
 
 
+def refuse_stranger(options: argparse.Namespace, maps: Sequence[WeightMap], tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises WeightsError where no name of a file is known, before a network is built for it."""
+    from mindground.weights.maps import best_map
+
+    if not best_map(maps, tensors).to_ours(tensors).tensors:
+        raise WeightsError(
+            f"{options.source}: none of its {len(tensors)} tensors (first {next(iter(tensors), '')[:80]!r}) has a name "
+            f"that --family {options.family} knows; check the file, or name the family that it is of"
+        )
+
+
 @dataclass(frozen=True)
 class Imported:
     """A model that holds a file's weights, and the account of them."""
@@ -155,11 +167,13 @@ def import_file(line: CommandLine) -> Imported:
     Raises:
         WeightsError: unreadable, a checkpoint of ours already, or with a rest that nothing explains.
     """
+    from mindground.config import value_of
     from mindground.config.beside import check_keys, said_by
     from mindground.engine.assemble import fill_vocabulary
     from mindground.files.model_folder import find_model
     from mindground.files.weights import read_weights
     from mindground.models import build_model
+    from mindground.weights.facts import refuse_contradiction
     from mindground.weights.load import load_into, parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
 
@@ -181,11 +195,13 @@ def import_file(line: CommandLine) -> Imported:
     for key, means in (("unwrapped", "found under"), ("inert", "kept as data, not made"), ("left_out", "not read")):
         if key in found.metadata:
             print(f"  {means}: {found.metadata[key]}")
+    refuse_stranger(options, maps, tensors)
     facts = file_facts(replace(found, tensors=tensors), family)
     said = said_by(family, model_folder.config)
     facts = replace(facts, keys={**facts.keys, **said.keys})
     config = target_config(line, family, facts)
     check_keys(config, said, str(model_folder.source))
+    refuse_contradiction(facts, partial(value_of, config), Path(options.source).name)
     print_contradictions(facts, config)
     # Where the configuration leaves the size to a tokenizer, the word table of the file has it.
     fill_vocabulary(config.model, word_rows(tensors) or 1)

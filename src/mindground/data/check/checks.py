@@ -8,6 +8,7 @@ the same files give the same JSON.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from mindground.data.check.overlap import overlap, plain
 from mindground.data.dataset import Dataset
 from mindground.data.formats.registry import Counts
 from mindground.errors import DataError, ImageError
-from mindground.structures import Sample, Segmentation, box_iou, decode_segmentation, mask_box
+from mindground.structures import MaskFile, Sample, Segmentation, box_iou, decode_segmentation, mask_box
 
 __all__ = ["ERROR", "WARNING", "CheckReport", "Finding", "check_datasets", "check_object", "write_report"]
 
@@ -55,6 +56,7 @@ def check_datasets(
     contents: dict[str, dict[str, str]] = {}
     for dataset in datasets:
         report.splits[dataset.split] = _counts(dataset)
+        report.fingerprints[dataset.split] = _fingerprint(dataset)
         report.findings += _check_ids(dataset)
         report.findings += _check_sentences(dataset)
         sizes, digests, found = _check_images(dataset, decode_images)
@@ -89,6 +91,15 @@ def _counts(dataset: Dataset) -> dict[str, int]:
         "expressions": len(dataset.sentences()),
         "samples": len(dataset),
     }
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """The same for the same samples in the same order, wherever the files lie."""
+    digest = hashlib.sha256()
+    for sample in dataset:
+        entry = [Path(sample.image_path).name, sample.expression, list(sample.object_ids)]
+        digest.update(json.dumps(entry).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _check_ids(dataset: Dataset) -> Iterable[Finding]:
@@ -233,6 +244,9 @@ def _check_mask(
     if _beyond(outline, size):
         yield Finding(ERROR, "mask_outside", split, name, f"a polygon leaves the image of {size[0]}x{size[1]}")
     try:
+        if isinstance(outline, MaskFile) and (shape := outline.pixels().shape) != tuple(size):
+            detail = f"{outline.path} is {shape[0]}x{shape[1]} (height x width), its image {size[0]}x{size[1]}"
+            yield Finding(WARNING, "mask_size", split, name, f"{detail}; the mask is resized to it")
         mask = decode_segmentation(outline, size)
     except (DataError, ValueError, TypeError) as error:
         yield Finding(ERROR, "mask_format", split, name, str(error))
@@ -250,7 +264,7 @@ def _check_mask(
 
 
 def _beyond(outline: Segmentation, size: tuple[int, int]) -> bool:
-    if outline is None or isinstance(outline, Mapping):
+    if outline is None or isinstance(outline, (Mapping, MaskFile)):
         return False
     for part in outline:
         if isinstance(part, Mapping) or len(part) < 2:

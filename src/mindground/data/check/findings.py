@@ -46,6 +46,7 @@ class Finding:
 class CheckReport:
     """Counts of every split, and all findings in a fixed order.
 
+    `fingerprints` holds, by split, the SHA-256 of its image names, sentences and object ids in their order.
     `facts` is what a format adds about the set as a whole (fingerprint, leak between splits). `published` holds, by
     split, every count that was compared with the literature: {what: {"found": n, "published": n}}.
     """
@@ -55,6 +56,7 @@ class CheckReport:
     findings: list[Finding] = field(default_factory=list)
     facts: Mapping[str, Any] = field(default_factory=dict)
     published: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
@@ -73,6 +75,7 @@ class CheckReport:
             "dataset": self.dataset,
             "splits": {name: self.splits[name] for name in sorted(self.splits)},
             "published": {name: self.published[name] for name in sorted(self.published)},
+            "fingerprints": {name: self.fingerprints[name] for name in sorted(self.fingerprints)},
             **self.facts,
             "errors": self.errors,
             "warnings": len(self.findings) - self.errors,

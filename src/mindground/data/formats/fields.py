@@ -17,6 +17,7 @@ import numpy as np
 
 from mindground.errors import DataError, DatasetNotFoundError, MindGroundError, UnsafeFileError, as_sentence, shown
 from mindground.structures import Segmentation, check_outline, check_size, outline_box
+from mindground.structures.outlines import Parts
 
 __all__ = [
     "Problem",
@@ -86,13 +87,20 @@ class Reading:
     def __init__(self, problems: list[str] | None = None) -> None:
         self.problems = problems
         self._notes: dict[str, list[Any]] = {}
+        self._named: list[Problem] = []
 
     def record(self, where: str) -> _Record:
         """`with reading.record(where):` around everything that is done with one record."""
         return _Record(self, where)
 
-    def note(self, what: str, where: str, kind: str = "record_format") -> None:
-        """Remember something that is read in part; `what` is a sentence about any number of records."""
+    def note(self, what: str, where: str, kind: str = "record_format", *, by_name: bool = False) -> None:
+        """Remember something that is read in part; `what` is a sentence about any number of records.
+
+        `by_name`: where problems are collected, every record gets its own line.
+        """
+        if by_name and self.problems is not None:
+            self._named.append(Problem(f"{where}: {what}", where, kind, serious=False))
+            return
         entry = self._notes.setdefault(what, [0, where, kind])
         entry[0] += 1
 
@@ -105,7 +113,10 @@ class Reading:
                 _LOG.warning("%s", line)
             else:
                 self.problems.append(Problem(line, source, kind, serious=False))
+        if self.problems is not None:
+            self.problems.extend(self._named)
         self._notes.clear()
+        self._named.clear()
 
 
 class _Record:
@@ -309,7 +320,7 @@ def split_name(record: Mapping[str, Any], key: str, where: str) -> str:
 
 def clean_segmentation(
     segmentation: Any, where: str, size: tuple[int, int] | None = None, reading: Reading | None = None
-) -> Segmentation:
+) -> Parts:
     """Check an outline from a file (`structures.check_outline` says what is understood).
 
     Args:

@@ -273,8 +273,9 @@ def samples_to_records(
         if sample.expression is not None:
             record["sentence"] = sample.expression
         items = []
+        outlines = sample.outlines()
         for position, box in enumerate(sample.boxes_xyxy):
-            item = _item(box, sample.segmentations[position], int(sample.labels[position]), categories)
+            item = _item(box, outlines[position], int(sample.labels[position]), categories)
             if position < len(sample.object_ids):
                 item["object_id"] = sample.object_ids[position]
             items.append(item)

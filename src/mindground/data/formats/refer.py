@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and RefClef (ReferItGame) from the files their authors publish.
+"""RefCOCO, RefCOCO+, RefCOCOg, RefClef (ReferItGame) and RRSIS-D from the files their authors publish.
 
 One sample per sentence, in file order. Boxes and outlines come from instances.json, or from the
 cache that tools/preprocess.py writes; outlines stay polygons or RLE until a mask is needed.
@@ -6,11 +6,10 @@ cache that tools/preprocess.py writes; outlines stay polygons or RLE until a mas
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,11 +33,13 @@ from mindground.data.formats.fields import (
 )
 from mindground.data.formats.files import read_json, require_images
 from mindground.data.formats.image_names import ImageNames
+from mindground.data.formats.refer_images import image_file, image_folder, images_from
 from mindground.data.formats.refer_index import Refer, in_split
 from mindground.data.formats.refer_masks import fitted, mask_file, mask_folder
 from mindground.data.formats.registry import Counts, DatasetFormat
 from mindground.errors import DataError, DatasetNotFoundError, shown
 from mindground.structures import Sample, Segmentation, xywh_to_xyxy
+from mindground.structures.sample import Overlap
 
 __all__ = [
     "FORMATS",
@@ -47,6 +48,7 @@ __all__ = [
     "REFCOCOG_UMD",
     "REFCOCO_PLUS",
     "REFER_DATASETS",
+    "RRSISD",
     "Refer",
     "cache_path",
     "image_folder",
@@ -54,11 +56,8 @@ __all__ = [
     "read_refer",
 ]
 
-COCO_FOLDERS = ("images/mscoco/images/train2014", "images/coco/images/train2014", "images/train2014", "images")
-CLEF_FOLDERS = ("images/saiapr_tc-12", "images/saiaprtc12", "saiapr_tc-12", "saiaprtc12", "images")
 ANNOTATIONS_FROM = "https://github.com/lichengunc/refer (data: refcoco.zip, refcoco+.zip, refcocog.zip, refclef.zip)"
-COCO_FROM = "http://images.cocodataset.org/zips/train2014.zip"
-CLEF_FROM = "the saiapr_tc-12 archive named at https://github.com/lichengunc/refer"
+RRSISD_ANNOTATIONS = "https://github.com/Lsan2401/RMSIN (RRSIS-D: refs(unc).p and instances.json)"
 
 
 def _counts(**splits: tuple[int, int]) -> Counts:
@@ -71,6 +70,8 @@ REFCOCO = _counts(train=(120624, 16994), val=(10834, 1500), testA=(5657, 750), t
 REFCOCO_PLUS = _counts(train=(120191, 16992), val=(10758, 1500), testA=(5726, 750), testB=(4889, 750))
 REFCOCOG_UMD = _counts(train=(80512, 21899), val=(4896, 1300), test=(9602, 2600))
 REFCOCOG_GOOGLE = _counts(train=(85474, 24698), val=(9536, 4650))
+# Expressions of RRSIS-D: one of each object, 17,402 in all.
+RRSISD: Counts = {"train": {"expressions": 12181}, "val": {"expressions": 1740}, "test": {"expressions": 3481}}
 
 
 @guarded
@@ -82,18 +83,24 @@ def read_refer(
     image_root: str = "",
     mask_path: str = "",
     *,
+    mask_overlap: Overlap = "union",
+    sentence: Literal["sent", "raw"] = "sent",
     problems: list[str] | None = None,
 ) -> Dataset:
     """Read one split.
 
     Args:
         root: folder that holds `<dataset>/` (or the annotation files themselves) and the image folders.
-        dataset: refcoco | refcoco+ | refcocog | refclef.
+        dataset: refcoco | refcoco+ | refcocog | refclef | rrsisd.
         split_by: unc | google | umd | berkeley: the file `refs(<split_by>).p`.
         split: `train`, `val`, `test`, `testA`, ... by the refer API's rules.
         image_root: folder of the images; empty = the usual places below `root`.
         mask_path: folder with `<dataset>(<split_by>)/<ref_id>.npy` masks to use in place of the
             outlines of instances.json; empty = the outlines.
+        mask_overlap: what pixels are that several parts of one outline cover: of the object, or background as for
+            LAVT and RMSIN.
+        sentence: which text of a sentence: `sent` (lower case, without punctuation), or `raw` (as it was written; LAVT
+            and RMSIN read it).
         problems: gets one line a record that cannot be used, which is then left out; None = it raises DataError.
 
     Raises:
@@ -103,7 +110,7 @@ def read_refer(
     folder = _annotation_folder(root, dataset, split_by)
     reading = Reading(problems)
     images = ImageNames(image_folder(root, dataset, image_root), reading)
-    place = _Place(dataset, images, mask_folder(mask_path, dataset, split_by), reading)
+    place = _Place(dataset, images, mask_folder(mask_path, dataset, split_by), reading, mask_overlap, sentence)
     source = folder / f"refs({split_by}).p"
     samples: list[Sample] = []
     if source.is_file():
@@ -114,12 +121,17 @@ def read_refer(
                 samples += _of_reference(refer, number, folder, place)
     else:
         source = cache_path(folder, dataset, split_by)
+        if sentence == "raw":
+            raise DataError(
+                f"data.refer.sentence=raw needs refs({split_by}).p: the cache {source} holds `sent` alone; put the "
+                "original there, or set it to sent"
+            )
         categories, items = _read_cache(source, split)
         for where, name, position, item, image in items:
             with reading.record(where):
                 samples.append(_of_item(item, f"{name}-{position}", name, image, where, place))
     reading.tell(str(source))
-    require_images(samples, images.folder, dataset, CLEF_FROM if dataset == "refclef" else COCO_FROM)
+    require_images(samples, images.folder, dataset, images_from(dataset))
     return Dataset(samples, categories, dataset, split)
 
 
@@ -131,6 +143,8 @@ class _Place:
     images: ImageNames
     masks: Path | None
     reading: Reading
+    overlap: Overlap
+    sentence: Literal["sent", "raw"]
 
     def outline(self, given: Any, size: tuple[int, int] | None, number: Any, where: str) -> Segmentation:
         """The mask file of a reference, or its outline; an RLE of nearly the image's size is brought to it."""
@@ -146,23 +160,25 @@ def _of_reference(refer: Refer, number: Any, folder: Path, place: _Place) -> lis
     image = refer.Imgs[ref["image_id"]]
     where = f"annotation {shown(annotation['id'])} of {folder}"
     size = optional_size(image.get("height"), image.get("width"), f"image {shown(ref['image_id'])} of {folder}")
-    outline = place.outline(annotation.get("segmentation"), size, number, where)
+    named = f"{where}, image {shown(image['file_name'])}"
+    outline = place.outline(annotation.get("segmentation"), size, number, named)
     box = corners(annotation.get("bbox"), outline, where)
     if box is None:
         raise RecordError(f"{where} has neither bbox nor segmentation")
-    path = _image_file(place.images, image["file_name"], ref["image_id"], place.dataset, where)
+    path = image_file(place.images, image["file_name"], ref["image_id"], place.dataset, where)
     return [
         Sample(
             image_path=path,
             sample_id=str(sentence["sent_id"]),
             image_id=str(ref["image_id"]),
-            expression=sentence["sent"],
+            expression=text(sentence, place.sentence, f"a sentence of reference {shown(number)} of {folder}"),
             boxes_xyxy=_float32_corners(annotation.get("bbox"), box),
             segmentations=(outline,),
             labels=np.asarray([integer(ref, "category_id", where)], np.int64),
             size=size,
             object_ids=(str(ref["ann_id"]),),
             split=ref["split"],
+            overlap=place.overlap,
         )
         for sentence in ref["sentences"]
     ]
@@ -268,7 +284,7 @@ def _of_item(item: Any, name: str, split: str, image: Any, where: str, place: _P
     size = None if given is None else optional_size(given[0], given[1], where)
     four_numbers(item["bbox"], "'bbox' is [x, y, width, height] in pixels", where)
     return Sample(
-        image_path=_image_file(place.images, image, image_id, place.dataset, where),
+        image_path=image_file(place.images, image, image_id, place.dataset, where),
         sample_id=str(identity(item, "sent_id", where)) if "sent_id" in item else name,
         image_id=str(image_id),
         expression=plain_text(item["phrase"], "'phrase'", where),
@@ -279,6 +295,7 @@ def _of_item(item: Any, name: str, split: str, image: Any, where: str, place: _P
         # Upstream's items name the reference only; it has exactly one object.
         object_ids=(str(identity(item, "ann_id", where)) if "ann_id" in item else f"ref{number}",),
         split=split,
+        overlap=place.overlap,
     )
 
 
@@ -292,42 +309,13 @@ def _annotation_folder(root: str, dataset: str, split_by: str) -> Path:
         if cache_path(folder, dataset, split_by).is_file():
             return folder
     home = f"{root or '<data.root>'}/{dataset}"
+    source = RRSISD_ANNOTATIONS if dataset == "rrsisd" else ANNOTATIONS_FROM
     here = [path.name for folder in tried[:1] if folder.is_dir() for path in sorted(folder.iterdir())]
     raise DatasetNotFoundError(
         f"data.root is {root!r}, and {home} lacks {refs} and instances.json"
         f"{'; it holds ' + ', '.join(here[:12]) if here else ''}. "
-        f"Get them from {ANNOTATIONS_FROM} and put them at {home}/{refs} and {home}/instances.json"
+        f"Get them from {source} and put them at {home}/{refs} and {home}/instances.json"
     )
-
-
-def image_folder(root: str, dataset: str, image_root: str = "") -> Path:
-    """Folder of the images: `image_root`, else the first usual place below `root` that exists.
-
-    Raises:
-        DatasetNotFoundError: none of the places exists.
-    """
-    below = CLEF_FOLDERS if dataset == "refclef" else COCO_FOLDERS
-    tried = [Path(image_root)] if image_root else [Path(root) / name for name in below]
-    for folder in tried:
-        if folder.is_dir():
-            return folder
-    archive = CLEF_FROM if dataset == "refclef" else COCO_FROM
-    raise DatasetNotFoundError(
-        f"the images of {dataset} are missing: none of {', '.join(map(str, tried))} is a folder. "
-        f"Get {archive} and unpack it to {tried[0]}, or set data.image_root"
-    )
-
-
-def _image_file(images: ImageNames, name: Any, image_id: Any, dataset: str, where: str) -> str:
-    """The image's own file name (a ref's carries an object suffix); RefClef also lies flat as <image_id>.jpg."""
-    path = images.path(name, where)
-    if dataset != "refclef" or os.path.isfile(path):
-        return path
-    folder = images.folder
-    flat = (os.path.join(folder, f"{image_id}.jpg"), os.path.join(folder, os.path.basename(path)))
-    group = f"{image_id // 1000:02d}" if isinstance(image_id, int) else ""
-    nested = os.path.join(folder, group, "images", f"{image_id}.jpg")
-    return next((name for name in (*flat, nested) if os.path.isfile(name)), path)
 
 
 def _reader(name: str) -> Callable[..., Dataset]:
@@ -339,15 +327,16 @@ def _reader(name: str) -> Callable[..., Dataset]:
         mask_path: str = "",
         *,
         problems: list[str] | None = None,
+        **settings: Any,
     ) -> Dataset:
-        return read_refer(root, name, split_by, split, image_root, mask_path, problems=problems)
+        return read_refer(root, name, split_by, split, image_root, mask_path, problems=problems, **settings)
 
     return read
 
 
 def _format(name: str, splits: Mapping[str, tuple[str, ...]], **more: Any) -> DatasetFormat:
     takes = ("split_by", "image_root", "mask_path")
-    return DatasetFormat(name, _reader(name), splits=splits, takes=takes, **more)
+    return DatasetFormat(name, _reader(name), splits=splits, takes=takes, section="refer", **more)
 
 
 FORMATS = (
@@ -359,6 +348,7 @@ FORMATS = (
         published={"umd": REFCOCOG_UMD, "google": REFCOCOG_GOOGLE},
         shared={"google": ("images",)},  # divided by object
     ),
+    _format("rrsisd", {"unc": ("val", "test")}, published={"unc": RRSISD}),
     _format("refclef", {"berkeley": ("val", "test"), "unc": ("val", "testA", "testB", "testC")}),
 )
 REFER_DATASETS = tuple(item.name for item in FORMATS)

@@ -1,7 +1,8 @@
 """The index that users of the `refer` API know, over refs(<splitBy>).p and instances.json.
 
 Same names, same answers, two differences: `getRefIds(image_ids=...)` and `getAnnIds(ref_ids=...)`
-do what they say (upstream's return nested lists and ignore the argument), and `getMask` is binary.
+do what they say (upstream's return nested lists and ignore the argument), and `getMask` is binary. Each of the four
+look-ups also takes the ids of the other three kinds. Scores of captions (BLEU, CIDEr, METEOR) are not part of it.
 Source of the behaviour: github.com/lichengunc/refer (Kazemzadeh et al., EMNLP 2014; Yu et al., ECCV 2016); golden
 case refer-tiny.
 """
@@ -29,8 +30,10 @@ from mindground.data.formats.fields import (
     text,
 )
 from mindground.data.formats.files import read_json
+from mindground.data.formats.refer_masks import fitted
 from mindground.errors import DataError, shown
-from mindground.structures import decode_segmentation
+from mindground.structures.overlap import part_counts
+from mindground.structures.sample import Overlap
 
 __all__ = ["Refer", "in_split"]
 
@@ -182,21 +185,14 @@ class Refer:
         return cls(read_plain_pickle(path), instances, str(path), problems=problems)
 
     def getRefIds(  # noqa: N802
-        self, image_ids: Any = (), cat_ids: Any = (), ref_ids: Any = (), split: str = ""
-    ) -> list[int]:
+        self, image_ids: Any = (), cat_ids: Any = (), ref_ids: Any = (), split: str = "", *, ann_ids: Any = ()
+    ) -> list[Any]:
         """Ids of the references that satisfy every condition given; file order.
 
         Raises:
             DataError: no reference has this split.
         """
-        images, categories, wanted = (set(_several(values)) for values in (image_ids, cat_ids, ref_ids))
-        refs = [
-            ref
-            for ref in self.data["refs"]
-            if (not images or ref["image_id"] in images)
-            and (not categories or ref["category_id"] in categories)
-            and (not wanted or ref["ref_id"] in wanted)
-        ]
+        refs = self._refs(image_ids, cat_ids, ref_ids, ann_ids)
         if split:
             known = sorted({ref["split"] for ref in self.data["refs"]})
             if not any(in_split(name, split) for name in known):
@@ -204,26 +200,72 @@ class Refer:
             refs = [ref for ref in refs if in_split(ref["split"], split)]
         return [ref["ref_id"] for ref in refs]
 
-    def getAnnIds(self, image_ids: Any = (), cat_ids: Any = (), ref_ids: Any = ()) -> list[int]:  # noqa: N802
-        """Ids of the annotations that satisfy every condition given; file order."""
-        images, categories = set(_several(image_ids)), set(_several(cat_ids))
-        referred = {self.Refs[number]["ann_id"] for number in _several(ref_ids)}
+    def getAnnIds(  # noqa: N802
+        self, image_ids: Any = (), cat_ids: Any = (), ref_ids: Any = (), *, ann_ids: Any = ()
+    ) -> list[Any]:
+        """Ids of the annotations that satisfy every condition given, referred to or not; file order."""
+        images, categories, wanted = (set(_several(values)) for values in (image_ids, cat_ids, ann_ids))
+        chosen = _several(ref_ids)
+        if chosen:
+            referred = {self.Refs[number]["ann_id"] for number in chosen}
+            wanted = wanted & referred if wanted else referred
+            if not wanted:
+                return []
+        if len(images) == 1:
+            among: Iterable[Mapping[str, Any]] = self.imgToAnns.get(next(iter(images)), ())
+        else:
+            among = self.data["annotations"]
         return [
             annotation["id"]
-            for annotation in self.data["annotations"]
+            for annotation in among
             if (not images or annotation["image_id"] in images)
             and (not categories or annotation.get("category_id") in categories)
-            and (not referred or annotation["id"] in referred)
+            and (not wanted or annotation["id"] in wanted)
         ]
 
-    def getImgIds(self, ref_ids: Any = ()) -> list[int]:  # noqa: N802
-        """Ids of the images of these references, each once; of all images when none is named."""
-        chosen = _several(ref_ids)
-        return list(dict.fromkeys(self.Refs[number]["image_id"] for number in chosen)) if chosen else list(self.Imgs)
+    def getImgIds(self, ref_ids: Any = (), *, cat_ids: Any = (), ann_ids: Any = ()) -> list[Any]:  # noqa: N802
+        """Ids of the images of what satisfies every condition given, each once; of all images without a condition.
 
-    def getCatIds(self) -> list[int]:  # noqa: N802
-        """Ids of all categories."""
-        return list(self.Cats)
+        References are looked at where `ref_ids` is given, annotations otherwise.
+        """
+        if not any(map(_several, (ref_ids, cat_ids, ann_ids))):
+            return list(self.Imgs)
+        return list(dict.fromkeys(item["image_id"] for item in self._matching(ref_ids, (), cat_ids, ann_ids)))
+
+    def getCatIds(self, ref_ids: Any = (), *, image_ids: Any = (), ann_ids: Any = ()) -> list[Any]:  # noqa: N802
+        """Ids of the categories of what satisfies every condition given, each once; of all without a condition.
+
+        References are looked at where `ref_ids` is given, annotations otherwise.
+        """
+        if not any(map(_several, (ref_ids, image_ids, ann_ids))):
+            return list(self.Cats)
+        found = (item.get("category_id") for item in self._matching(ref_ids, image_ids, (), ann_ids))
+        return [number for number in dict.fromkeys(found) if number is not None]
+
+    def _refs(self, image_ids: Any, cat_ids: Any, ref_ids: Any, ann_ids: Any) -> list[Mapping[str, Any]]:
+        images, categories, wanted, annotations = (
+            set(_several(values)) for values in (image_ids, cat_ids, ref_ids, ann_ids)
+        )
+        among = self.imgToRefs.get(next(iter(images)), []) if len(images) == 1 else self.data["refs"]
+        return [
+            ref
+            for ref in among
+            if (not images or ref["image_id"] in images)
+            and (not categories or ref["category_id"] in categories)
+            and (not wanted or ref["ref_id"] in wanted)
+            and (not annotations or ref["ann_id"] in annotations)
+        ]
+
+    def _matching(self, ref_ids: Any, image_ids: Any, cat_ids: Any, ann_ids: Any) -> list[Mapping[str, Any]]:
+        if _several(ref_ids):
+            unknown = next((number for number in _several(ref_ids) if number not in self.Refs), None)
+            if unknown is not None:
+                raise KeyError(unknown)
+            order = {number: place for place, number in enumerate(_several(ref_ids))}
+            return sorted(
+                self._refs(image_ids, cat_ids, ref_ids, ann_ids), key=lambda ref: order[ref["ref_id"]]
+            )  # as asked for
+        return self.loadAnns(self.getAnnIds(image_ids, cat_ids, ann_ids=ann_ids))
 
     def loadRefs(self, ref_ids: Any) -> list[Mapping[str, Any]]:  # noqa: N802
         """Records of these references."""
@@ -247,23 +289,28 @@ class Refer:
         require(self.refToAnn[ref_id], ("bbox",), where)
         return four_numbers(self.refToAnn[ref_id]["bbox"], "'bbox' is [x, y, width, height] in pixels", where)
 
-    def getMask(self, ref: Mapping[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def getMask(self, ref: Mapping[str, Any], overlap: Overlap = "union") -> dict[str, Any]:  # noqa: N802
         """The region of a reference.
+
+        Args:
+            ref: its record.
+            overlap: what pixels are that several parts cover: of the region, or background as for LAVT and RMSIN.
 
         Returns:
             `mask`: (H, W) uint8 of 0 and 1; `area`: its pixels, each counted once; `area_of_parts`: the
-            number upstream calls area, where pixels that two parts share count twice.
+            number upstream calls area, where pixels that two parts share count twice. A mask of nearly the image's
+            size is resized to it.
         """
         image, annotation = self.Imgs[ref["image_id"]], self.refToAnn[ref["ref_id"]]
         require(image, ("height", "width"), f"image {image['id']}")
         size = optional_size(image["height"], image["width"], f"image {image['id']}")
         if size is None:
             raise DataError(f"image {image['id']} has no height or no width, so no mask of it can be drawn")
-        segmentation = clean_segmentation(annotation.get("segmentation"), f"annotation {annotation['id']}", size)
-        mask = decode_segmentation(segmentation, size)
-        parts = [segmentation] if isinstance(segmentation, Mapping) else list(segmentation or ())
-        total = sum(int(np.count_nonzero(decode_segmentation([part], size))) for part in parts)
-        return {"mask": mask, "area": int(np.count_nonzero(mask)), "area_of_parts": total}
+        where = f"annotation {shown(annotation['id'])}"
+        outline = fitted(clean_segmentation(annotation.get("segmentation"), where), size, where, Reading())
+        counts = part_counts(outline, size)
+        mask = (counts == 1 if overlap == "upstream" else counts > 0).astype(np.uint8)
+        return {"mask": mask, "area": int(np.count_nonzero(mask)), "area_of_parts": int(counts.sum(dtype=np.int64))}
 
 
 def _sentence(sentence: Any, where: str) -> tuple[Any, Mapping[str, Any], list[str]]:

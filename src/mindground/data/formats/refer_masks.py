@@ -7,18 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from mindground.data.formats.fields import Reading, RecordError
 from mindground.errors import DatasetNotFoundError, shown
 from mindground.files.npy import read_npy
 from mindground.structures import Segmentation, decode_segmentation, encode_mask
+from mindground.structures.mask_file import MaskFile, nearest_mask, nearly
 from mindground.structures.outlines import MAX_PIXELS
 
 __all__ = ["fitted", "mask_file", "mask_folder"]
-
-# A mask that misses a side of the image by more than this share of it is another image's.
-TOLERANCE = 0.05
 
 
 def mask_folder(mask_path: str, dataset: str, split_by: str) -> Path | None:
@@ -64,6 +60,8 @@ def fitted(outline: Segmentation, size: tuple[int, int], where: str, reading: Re
     Raises:
         RecordError: an RLE of a size that is not near the image's.
     """
+    if isinstance(outline, MaskFile):
+        return outline
     parts = [outline] if isinstance(outline, Mapping) else outline or ()
     wrong = [part for part in parts if isinstance(part, Mapping) and tuple(part["size"]) != size]
     if not wrong:
@@ -72,13 +70,13 @@ def fitted(outline: Segmentation, size: tuple[int, int], where: str, reading: Re
     for part in parts:
         if isinstance(part, Mapping) and tuple(part["size"]) != size:
             height, width = part["size"]
-            if abs(height - size[0]) > TOLERANCE * size[0] or abs(width - size[1]) > TOLERANCE * size[1]:
+            if not nearly((height, width), size):
                 raise RecordError(
                     f"{where}: an RLE of size {height} x {width} belongs to an image of size {size[0]} x {size[1]}",
                     "mask_format",
                 )
             drawn = decode_segmentation(part, (height, width))
-            part = encode_mask(cv2.resize(drawn, (size[1], size[0]), interpolation=cv2.INTER_NEAREST))
+            part = encode_mask(nearest_mask(drawn, size))
         resized.append(part)
-    reading.note("masks of another size than their image are resized to it", where, "mask_size")
+    reading.note("masks of another size than their image are resized to it", where, "mask_size", by_name=True)
     return resized

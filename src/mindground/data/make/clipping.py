@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mindground.structures import Segmentation
+from mindground.structures import MaskFile, Segmentation
 
 __all__ = ["clip_box", "clip_outline"]
 
@@ -24,8 +24,8 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box:
 
 
 def clip_outline(outline: Segmentation, size: tuple[int, int]) -> Segmentation:
-    """Polygons without what lies outside the image; RLE parts stay, they cannot leave it. None when nothing is left."""
-    if outline is None or isinstance(outline, Mapping):
+    """Polygons without what lies outside the image, None when nothing is left; RLE and mask files cannot leave it."""
+    if outline is None or isinstance(outline, (Mapping, MaskFile)):
         return outline
     parts = [part if isinstance(part, Mapping) else _clip(part, size) for part in outline]
     return [part for part in parts if len(part) >= 6 or isinstance(part, Mapping)] or None

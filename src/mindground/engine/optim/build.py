@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,8 @@ from mindground.engine.optim.base import Optimizer, OptimizerGroup
 from mindground.engine.optim.sgd import SGD
 from mindground.errors import ConfigError
 from mindground.nn.batch_norm import buffers as buffers_of
+
+_LOG = logging.getLogger("mindground")
 
 __all__ = ["OPTIMIZERS", "build_optimizer", "groups_from_config", "optimizer_from_config", "scaled_rate"]
 
@@ -129,11 +132,19 @@ def groups_from_config(model: nn.Cell, train: Any) -> list[OptimizerGroup]:
 def scaled_rate(train: Any, samples: int) -> tuple[Any, float]:
     """The `train` section with a rate for steps of `samples` samples, and the factor between the two.
 
-    Linear in the samples, as `train.lr_reference_batch` asks; the section itself is returned where that is 0.
+    Linear in the samples, as `train.lr_reference_batch` asks, and said; the section itself is returned where that is 0.
     """
     if not train.lr_reference_batch:
         return train, 1.0
     factor = samples / train.lr_reference_batch
+    if factor != 1.0:
+        _LOG.info(
+            "learning rates times %g: a step has %d samples, and the rates are those of %d "
+            "(train.lr_reference_batch; 0 takes the rates as they are)",
+            factor,
+            samples,
+            train.lr_reference_batch,
+        )
     return replace(train, lr=train.lr * factor), factor
 
 
