@@ -145,13 +145,8 @@ def _check_merges(merges: Sequence[tuple[str, str]], vocabulary: Mapping[str, in
     for number, pair in enumerate(merges):
         if pair in seen:
             raise ConfigError(
-<<<<<<< HEAD
-                f"merge {number} of the BPE vocabulary, {shown(' '.join(pair))}, stands twice and shifts the ids; "
-                "give bpe_simple_vocab_16e6.txt.gz"
-=======
                 f"merge {number} of the BPE vocabulary, {shown(' '.join(pair))}, stands there before, so later ids "
                 "would be those of other words; give bpe_simple_vocab_16e6.txt.gz"
->>>>>>> main
             )
         seen.add(pair)
         strange = [symbol for symbol in pair if symbol not in vocabulary]
