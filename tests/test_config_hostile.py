@@ -50,6 +50,9 @@ BROKEN = {
     "nested tables": "train: " + "{a: " * 5000,
     "base is a table": "base: {a: 1}",
     "base holds zero": 'base: "a\\0b"',
+    "base holds half a surrogate pair": 'base: "a\\ud800b"',
+    "a text holds half a surrogate pair": 'train: {output_dir: "a\\ud800b"}',
+    "a text holds zero": 'train: {output_dir: "a\\0b"}',
     "base is far too long": "base: " + "x" * 5000,
 }
 
@@ -58,7 +61,7 @@ BROKEN = {
 def test_one_sentence_for_everything_that_is_wrong(name: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(BROKEN[name])
-    with pytest.raises(ConfigError, match=r"broken\.yaml|unknown section|base|train\.seed") as caught:
+    with pytest.raises(ConfigError, match=r"broken\.yaml|unknown section|base|train\.seed|train\.output_dir") as caught:
         load_config(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 + len(str(tmp_path))
 

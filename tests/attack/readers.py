@@ -118,7 +118,7 @@ _ENTRIES = (
         seeds.refs,
         "pickle",
         beside=seeds.refer_files,
-        formats=("refcoco", "refcoco+", "refcocog", "refclef"),
+        formats=("refcoco", "refcoco+", "refcocog", "refclef", "rrsisd"),
     ),
     Reader(
         "refer_instances",
@@ -219,6 +219,23 @@ _ENTRIES = (
         lambda: [b"0\n1\n"],
         "text",
         beside=seeds.dior_files,
+    ),
+    Reader(
+        "phrase_list",
+        "output_phrase_train.txt",
+        calls.read_format("refsegrs"),
+        lambda: [seeds.PHRASES, seeds.PHRASES.replace(b" ", b"\t", 1)],
+        "text",
+        beside=seeds.phrase_files,
+        formats=("refsegrs", "risbench"),
+    ),
+    Reader(
+        "mask_image",
+        "masks/a.png",
+        calls.read_format("risbench"),
+        seeds.mask_images,
+        "bytes",
+        beside=seeds.phrase_files,
     ),
     Reader(
         "make_referring",

@@ -361,6 +361,33 @@ def image_files(below: str = "") -> dict[str, bytes]:
     return {f"{below}{name}.png": small_png() for name in "ab"}
 
 
+PHRASES = b"a the red ship\nb.png left plane\n"
+
+
+def phrase_files() -> dict[str, bytes]:
+    return {
+        "output_phrase_train.txt": PHRASES,
+        **image_files("images/"),
+        **{f"masks/{name}.png": _mask("PNG", "L") for name in "ab"},
+    }
+
+
+def _mask(kind: str, mode: str) -> bytes:
+    from PIL import Image
+
+    pixels = np.zeros((20, 30), np.uint8)
+    pixels[4:9, 3:20] = 255
+    out = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(out, kind)
+    return out.getvalue()
+
+
+def mask_images() -> list[bytes]:
+    """Masks of one bit, grey, a palette, colours with and without transparency, as JPEG and as TIFF."""
+    kinds = [("PNG", "1"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGB"), ("PNG", "LA"), ("JPEG", "L"), ("TIFF", "L")]
+    return [_mask(kind, mode) for kind, mode in kinds]
+
+
 def dior_files() -> dict[str, bytes]:
     return {
         "Annotations/00001.xml": XML,

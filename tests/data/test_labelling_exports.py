@@ -322,6 +322,7 @@ WRONG: dict[str, tuple[Callable[[Coco], None], str]] = {
     "a list as image id": (_set("image_id", [1]), "annotation 0: 'image_id'"),
     "text as category id": (_set("id", "ship", "categories"), "category 0: 'id'"),
     "a sentence that is a number": (_set("caption", 3), "annotation 1: 'caption' is 3"),
+    "half a letter in a sentence": (_set("caption", "ship \ud800"), "annotation 1: 'caption' "),
     "a name of no letters": (_set("name", " ", "categories"), "category 1 has no name"),
     "an image id twice": (_set("id", 2, "images"), "image 1: the id 2"),
     "a file twice": (_set("file_name", "b.png", "images"), "are one file"),
@@ -341,7 +342,12 @@ def test_what_cannot_be_meant_is_one_sentence(tmp_path: Path, kind: str) -> None
     assert message in done.stderr and "instances_train.json" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
     # The data check lists it: with an exit code of its own, never with a trace.
-    if kind not in ("a sentence that is a number", "a name of no letters", "a file twice"):
+    if kind not in (
+        "a sentence that is a number",
+        "half a letter in a sentence",
+        "a name of no letters",
+        "a file twice",
+    ):
         done = call(check.main, "--dataset", "coco", "--root", tmp_path, "--splits", "train")
         assert done.returncode in (1, 2) and "Traceback" not in done.stderr
 

@@ -148,10 +148,17 @@ def test_bad_detections_are_named(tmp_path: Path) -> None:
         ({"bbox": [1, 2, 3]}, "detection 0 has the bbox"),
         ({"image_id": 7}, "image 7, category 2; one is unknown"),
         ({"score": "high"}, "the score 'high'"),
+        ({"attribute": 5}, "detection 0: 'attribute' is text, not 5"),
+        ({"attribute": "red \ud800"}, "detection 0: 'attribute' .* is no text that UTF-8 can hold"),
+        ({"id": "\ud800"}, "detection 0: 'id' .* is no text that UTF-8 can hold"),
+        ({"id": None}, "detection 0: 'id' is an id"),
     ):
         found.write_text(json.dumps([{**good, **change}]))
         with pytest.raises(DataError, match=message):
             make_template_source(labels, tmp_path / "images", tmp_path / "out", detections=found)
+    found.write_text(json.dumps([{**good, "attribute": None}]))
+    report = make_template_source(labels, tmp_path / "images", tmp_path / "out", detections=found)
+    assert report.objects == 1 and "none" not in (tmp_path / "out" / f"{report.split}.jsonl").read_text().lower()
     found.write_text("{}")
     with pytest.raises(DataError, match="must be a list"):
         make_template_source(labels, tmp_path / "images", tmp_path / "out", detections=found)

@@ -271,3 +271,14 @@ def test_other_ranks_take_no_lock(tmp_path: Path) -> None:
     with trainer.folder.locked():
         trainer.run()
     assert not (tmp_path / "fake").exists()
+
+
+def test_what_killed_saves_left_is_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "fake")
+    folder.path.mkdir()
+    kept = {"last.ckpt", "log.jsonl", ".notes.tmp", ".last.ckpt.lock", "last.ckpt.tmp", "mine.tmp"}
+    left = {".last.ckpt.a1b2c3d4.tmp", ".best.ckpt.x.tmp", ".metrics.json.y.tmp", ".config.yaml.z.tmp"}
+    for name in kept | left:
+        (folder.path / name).write_bytes(b"x")
+    folder.open(fresh=False)
+    assert {path.name for path in folder.path.iterdir()} == kept

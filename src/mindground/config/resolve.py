@@ -47,6 +47,10 @@ _MAX_NODES = 20_000
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
+# No name of a file holds these. Bytes of a name that are no UTF-8 come as U+DC80 to U+DCFF.
+_NO_TEXT = re.compile("[\\0\\ud800-\\udc7f\\udd00-\\udfff]")
+
+
 class _Loader(yaml.SafeLoader):
     """Safe loader of few nodes without aliases (they can blow a small file up) and without repeated keys."""
 
@@ -125,7 +129,7 @@ def _chain(
         raise ConfigError(f"{path}: `base` is a file name or a list of them, found {shown(bases)}")
     layers: list[tuple[str, dict[str, Any]]] = []
     for name in bases:
-        if "\0" in name:
+        if _NO_TEXT.search(name):
             raise ConfigError(f"{path}: `base` {shown(name)} is no file name")
         layers += _chain((path.parent / name).resolve(), (*below, path), known, made)
     made.append(path)
@@ -218,6 +222,8 @@ def _float(value: Any, key: str) -> float:
 
 def _str(value: Any, key: str) -> str:
     if isinstance(value, str):
+        if _NO_TEXT.search(value):
+            raise _mismatch(key, value, "a text without halves of surrogate pairs and without the character 0")
         return value
     if value is None:
         raise _mismatch(key, value, 'a text (write "" for an empty one)')

@@ -55,6 +55,20 @@ def cases() -> Iterator[Case]:
     }.items():
         yield either(f"list: {name}", "dior_lists", text.encode())
     yield either("list: a million lines", "dior_lists", b"0\n" * 1_000_000)
+    for name, data in {
+        "empty": b"",
+        "a name alone": b"a\n",
+        "the same line again and again": b"a the ship\n" * 20_000,
+        "upward": b"../../../../etc/passwd the ship\n",
+        "absolute": b"/dev/zero the ship\n",
+        "a NUL": b"a the \0 ship\n",
+        "no UTF-8": b"a the \xff\xfe ship\n",
+        "control characters": b"\x1b[2J the ship\n",
+        "a word of 1 MB": b"a " + b"x" * 1_000_000 + b"\n",
+        "UTF-16": "a the ship\n".encode("utf-16"),
+        "a name of 5000 letters": b"a" * 5000 + b" the ship\n",
+    }.items():
+        yield either(f"phrases: {name}", "phrase_list", data)
 
 
 def _outlines() -> dict[str, Any]:

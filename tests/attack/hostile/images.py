@@ -29,6 +29,7 @@ def cases() -> Iterator[Case]:
     """All of them."""
     for name, data in _programs().items():
         yield refused(f"image: {name}", "image", data, beside={"bin/gs": GHOSTSCRIPT.encode()})
+        yield either(f"mask image: {name}", "mask_image", data, beside={"bin/gs": GHOSTSCRIPT.encode()})
     for place in (35, *range(40, 120, 16), 125, 126):
         for value in (0, 1, 128, 255):
             data = _jpeg2000(place, value)
@@ -36,8 +37,10 @@ def cases() -> Iterator[Case]:
     for name, made in _large().items():
         yield either(f"image: {name}", "image", made)
         yield either(f"raster: {name}", "raster", made)
+        yield either(f"mask image: {name}", "mask_image", made)
     for name, made in _odd().items():
         yield either(f"image: {name}", "image", made)
+        yield either(f"mask image: {name}", "mask_image", made)
     for name, made in _rasters().items():
         yield either(f"raster: {name}", "raster", made)
     yield from _side_files()

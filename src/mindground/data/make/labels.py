@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mindground.data.formats.coco import load_coco
+from mindground.data.formats.fields import plain_text
 from mindground.data.make.image_finder import ImageFinder
 from mindground.errors import DataError, shown
 from mindground.structures import Segmentation
@@ -198,7 +199,7 @@ def _typed(item: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[st
                     continue
                 if not isinstance(text, str):
                     raise DataError(f"{where}: {key!r} is {shown(given)}; a sentence is text")
-                found += [" ".join(text.split())] if text.strip() else []
+                found += [" ".join(plain_text(text, repr(key), where).split())] if text.strip() else []
     return tuple(dict.fromkeys(found))
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mindground.data.formats.fields import identity, plain_text
 from mindground.data.formats.files import read_json, require
 from mindground.data.formats.jsonl import relative_to, write_description, write_jsonl
 from mindground.data.make.clipping import clip_box
@@ -279,7 +280,7 @@ def _by_image(labels: Labels, coco_file: Path, detections: Path | None, min_scor
             for item in image.objects:
                 score = _score(item.raw, f"{coco_file}: annotation {item.key}")
                 if not item.crowd and score >= min_score:
-                    attribute = str(item.raw.get("attribute", ""))
+                    attribute = _attribute(item.raw, f"{coco_file}: annotation {item.key}")
                     made = Detection(item.key, labels.categories[item.category], item.box, score, attribute)
                     found.setdefault(image.key, []).append(made)
         return found
@@ -297,10 +298,16 @@ def _by_image(labels: Labels, coco_file: Path, detections: Path | None, min_scor
             )
         score = _score(item, place)
         if not item.get("iscrowd") and score >= min_score:
-            identity, attribute = str(item.get("id", position)), str(item.get("attribute", ""))
-            made = Detection(identity, labels.categories[category], _corners(item["bbox"], place), score, attribute)
+            name = str(identity(item, "id", place)) if "id" in item else str(position)
+            box, attribute = _corners(item["bbox"], place), _attribute(item, place)
+            made = Detection(name, labels.categories[category], box, score, attribute)
             found.setdefault(image_key, []).append(made)
     return found
+
+
+def _attribute(item: Mapping[str, Any], place: str) -> str:
+    """The word that a sentence gets, such as a colour; null is none."""
+    return plain_text(item.get("attribute") or "", "'attribute'", place)
 
 
 def _score(item: Mapping[str, Any], place: str) -> float:
