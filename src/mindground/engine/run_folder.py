@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -95,6 +95,7 @@ class RunFolder:
         if fcntl is None:
             yield
             return
+        fresh = not self.lock.parent.exists()
         with self._told():
             self.lock.parent.mkdir(parents=True, exist_ok=True)
             stream = self._own_lock()
@@ -104,6 +105,9 @@ class RunFolder:
             # Whoever waits for it notices that the file is another one.
             self.lock.unlink(missing_ok=True)
             stream.close()
+            if fresh:
+                with suppress(OSError):
+                    self.lock.parent.rmdir()  # a run that was refused leaves no empty folder
 
     def _own_lock(self) -> BinaryIO:
         while True:
