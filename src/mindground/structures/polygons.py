@@ -15,6 +15,11 @@ __all__ = ["MAX_CORNERS", "MaskPart", "mask_parts", "mask_polygons"]
 MAX_CORNERS = 100_000
 """Corners of one mask's outline: a mask of noise has millions, and the time to join holes grows with their square."""
 
+# Corners at a point of the grid by which of its four pixels are inside (1, 2 above it, 4, 8 below): one where one or
+# three of them are, two where two across a diagonal are.
+_CORNERS = np.asarray([0, 1, 1, 0, 1, 0, 2, 1, 1, 2, 0, 1, 0, 1, 1, 0], np.uint8)
+_RISING = 6  # upper right and lower left
+
 
 class MaskPart(NamedTuple):
     """One connected part of a mask.
@@ -85,18 +90,15 @@ def _corners(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | 
     Along a row of the grid, edges begin and end at every second corner, and likewise along a column. Where two pixels
     touch at a corner it stands there twice, once for each of them.
     """
-    padded = np.pad(inside, 1)
-    quads = padded[:-1, :-1] * 1 + padded[:-1, 1:] * 2 + padded[1:, :-1] * 4 + padded[1:, 1:] * 8
-    # One or three of the four pixels; two across a diagonal.
-    odd = np.isin(quads, (1, 2, 4, 7, 8, 11, 13, 14))
-    falling, rising = quads == 9, quads == 6
-    repeats = odd.astype(np.uint8) + 2 * (falling | rising).astype(np.uint8)
+    padded = np.pad(inside.astype(np.uint8), 1)
+    quads = padded[:-1, :-1] + 2 * padded[:-1, 1:] + 4 * padded[1:, :-1] + 8 * padded[1:, 1:]
+    repeats = _CORNERS[quads]
     y, x = np.nonzero(repeats)
     total = int(repeats.sum(dtype=np.int64))
     if not 0 < total <= MAX_CORNERS:
         return None
     times = repeats[y, x]
-    y, x, turned = np.repeat(y, times), np.repeat(x, times), np.repeat(rising[y, x], times)
+    y, x, turned = np.repeat(y, times), np.repeat(x, times), np.repeat(quads[y, x] == _RISING, times)
     second = np.zeros(total, np.int64)
     second[1:] = (y[1:] == y[:-1]) & (x[1:] == x[:-1])
     by_row = np.arange(total).reshape(-1, 2)
