@@ -9,12 +9,33 @@ from typing import Any, NoReturn
 
 from mindground.errors import ConfigError
 
-__all__ = ["VerbParser", "add_overwrite", "at_least", "band_list", "share"]
+__all__ = ["VerbParser", "add_overwrite", "add_style", "at_least", "band_list", "name_list", "share"]
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The option of every command that writes files; see `files.outputs`."""
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results (inputs are never replaced)")
+
+
+def add_style(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that draws figures; see `visualize.drawing.STYLES`."""
+    parser.add_argument(
+        "--style",
+        choices=("frame", "contour"),
+        default="frame",
+        help="of the figures: boxes and light masks (frame), or strong masks with a dark contour and no boxes, as "
+        "LAVT's demo draws them (contour)",
+    )
+
+
+def name_list(text: str) -> list[str]:
+    """Type of an option that lists names between commas, each once."""
+    names = [name.strip() for name in text.split(",")]
+    if "" in names:
+        raise argparse.ArgumentTypeError(f"{text!r} holds an empty name; write the names with one comma between them")
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise argparse.ArgumentTypeError(f"{twice!r} stands there twice")
+    return names
 
 
 def share(text: str) -> float:

@@ -1,6 +1,7 @@
 """Find what sentences point at in one's own images.
 
     mindground predict --ckpt runs/quickstart/best.ckpt --image scene.jpg --text "the red ship" --out out/
+    mindground predict --ckpt best.ckpt --image scene.tif --classes ship,harbour --masks png --prob geotiff
 
 Keys of the configuration (--mask_threshold=0.5, --data.img_size=640) change the checkpoint's own.
 """
@@ -23,6 +24,7 @@ __all__ = ["main"]
 
 def _parser(prog: str | None) -> VerbParser:
     from mindground.cli.parser import VerbParser, add_overwrite, at_least, band_list, share
+    from mindground.cli.prediction_forms import add_forms
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -33,6 +35,7 @@ def _parser(prog: str | None) -> VerbParser:
         default=[],
         help="what to find; may be given several times (models that find every instance take none)",
     )
+    add_forms(parser)
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
     add_overwrite(parser)
     parser.add_argument(
@@ -66,6 +69,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     device.prepare()
     from mindground.cli.adjust import PREDICTION_KEYS, adjustment
     from mindground.cli.checkpoints import newest_checkpoint
+    from mindground.cli.prediction_forms import forms_of, sentences_of
     from mindground.config import parse_command_line
 
     line = parse_command_line(argv, _parser(prog))
@@ -78,7 +82,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.inference.predictor import Predictor
     from mindground.inference.results import ResultFile
 
-    images = find_images(options.image)  # a mistyped path is told before a network is built
+    sentences = sentences_of(options)  # what cannot be asked is told before a network is built, and
+    images = find_images(options.image)  # so is a mistyped path
     checkpoint = options.ckpt or newest_checkpoint()
     check_outputs(ResultFile.paths(Path(options.out)), [*images, checkpoint], overwrite=options.overwrite)
     predictor = Predictor.load(
@@ -90,15 +95,16 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     )
     if options.min_score and not predictor.gives_scores:
         raise ConfigError("--min-score does nothing: this network gives a box without a score; leave it out")
-    for text in options.text:
+    forms = forms_of(options, sentences, predictor)
+    for text in sentences:
         if words := predictor.unknown_words(text):
             logging.getLogger("mindground").warning(
                 "%r: the vocabulary does not know %s; what they mean is not read", text, ", ".join(map(repr, words))
             )
     results = predict_files(
-        predictor,
+        partial(predictor, probability=True) if forms.probability else predictor,
         images,
-        options.text,
+        sentences,
         options.out,
         min_score=options.min_score or 0.0,
         bands=options.bands or (predictor.config.data.bands if predictor.config else None),
@@ -108,6 +114,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         caption=partial(predictor.caption, min_score=options.min_score),
         overwrite=options.overwrite,
         inputs=[checkpoint],
+        forms=forms,
     )
     if options.json:
         print(json_text(results.document).encode("utf-8", "backslashreplace").decode())

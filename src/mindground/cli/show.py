@@ -37,7 +37,7 @@ def parse_indexes(text: str) -> list[int]:
 
 
 def _parser(prog: str | None) -> VerbParser:
-    from mindground.cli.parser import VerbParser, add_overwrite, at_least, share
+    from mindground.cli.parser import VerbParser, add_overwrite, add_style, at_least, share
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -46,6 +46,7 @@ def _parser(prog: str | None) -> VerbParser:
     parser.add_argument("--split", help="split of the data set; by default the first one that is evaluated")
     parser.add_argument("--out", metavar="PATH", help=".png file or folder; by default the checkpoint's folder")
     add_overwrite(parser)
+    add_style(parser)
     parser.add_argument(
         "--min-score",
         type=share,
@@ -72,6 +73,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.inference.predictor import Predictor
     from mindground.models import model_interface
     from mindground.tasks import task_for
+    from mindground.visualize.drawing import STYLES
     from mindground.visualize.samples import choose_indexes, figure_path, show_samples
 
     options = line.options
@@ -107,6 +109,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         describe=lambda sample, found: task.caption(sample, found, categories, options.min_score),
         sheet=sheet,
         bands=data.bands or None,
+        palette=STYLES[options.style],
         title=f"{checkpoint.parent.name} / {checkpoint.name}  -  {dataset.name} {split}" if sheet else "",
     )
     print(printable(path))

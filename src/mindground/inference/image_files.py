@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from mindground.files.outputs import check_outputs, guarded
 from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
 from mindground.files.text import printable
 from mindground.geo.geojson import to_geojson, write_geojson
+from mindground.inference.forms import Forms
 from mindground.inference.predictor import check_min_score, check_sentence
 from mindground.inference.results import ResultFile, Results, finite
 from mindground.structures import Prediction
 from mindground.visualize.caption import Caption, plain_caption
-from mindground.visualize.drawing import contact_sheet, draw, save_png
+from mindground.visualize.drawing import Palette, contact_sheet, draw, save_png
 
 __all__ = ["IMAGE_SUFFIXES", "Results", "find_images", "predict_files", "summary"]
 
@@ -34,8 +36,18 @@ _PANELS = 64
 Ask = Callable[[np.ndarray, Sequence[str] | None, float], Prediction | list[Prediction]]
 
 
+class _Names(NamedTuple):
+    """Names of the files of one image: figures without extension, and for every answer its own files."""
+
+    pages: list[str]
+    answers: list[dict[str, str]]
+
+    def stems(self) -> set[str]:
+        return {*self.pages, *(os.path.splitext(name)[0] for answer in self.answers for name in answer.values())}
+
+
 def summary(results: Results) -> list[str]:
-    """One line of text per query."""
+    """One line of text per query, and per class that was counted."""
     names = {image["id"]: image["file_name"] for image in results.document["images"]}
     lines = []
     for query in results.document["queries"]:
@@ -45,6 +57,9 @@ def summary(results: Results) -> list[str]:
         # Every character of a sentence that would steer the terminal is escaped by `repr`.
         sentence = "" if query["text"] is None else f"{query['text']!r}: "
         lines.append(f"{names[query['image_id']]}: {sentence}{found}")
+    for entry in results.document.get("classes", ()):
+        if entry["count"] is not None:
+            lines.append(f"{names[entry['image_id']]}: {entry['name']!r} counted {entry['count']}")
     return lines
 
 
@@ -95,10 +110,12 @@ def predict_files(
     caption: Callable[[Prediction], Caption] = plain_caption,
     overwrite: bool = False,
     inputs: Sequence[str | Path] = (),
+    forms: Forms | None = None,
 ) -> Results:
     """Predict every sentence on every image, or every image without a sentence, and write the results to `out`.
 
     `<image>.png` shows one panel per sentence (`<image>-page2.png` and so on where there are more than 64),
+    `<image>-mask-1.png` and `<image>-prob-1.png` (or `.tif`) belong to the first sentence where `forms` asks for them,
     `<image>.geojson` is written for rasters with a georeference, `predictions.json` holds everything as COCO-style
     records. Results are written as they come, see `ResultFile`. An image that cannot be read is listed in
     `predictions.json` and in the result, and the other images are processed.
@@ -116,6 +133,8 @@ def predict_files(
         caption: prediction -> the words of its figure, as `Task.caption` gives them.
         overwrite: replace earlier results. The images, and `inputs`, are not replaced all the same.
         inputs: further files that this call reads, such as the checkpoint.
+        forms: of masks, probabilities and figures, and which classes are counted; by default masks as run lengths.
+            With `forms.probability`, `ask` must give it (`Predictor(..., probability=True)`).
 
     Raises:
         DataError: an empty sentence, or sentences that the network does not read or lacks.
@@ -123,11 +142,11 @@ def predict_files(
     """
     sentences = [check_sentence(text) for text in texts]
     check_min_score(min_score)
-    out = Path(out)
-    names = _unique_names(images, -(-max(1, len(sentences)) // _PANELS))
+    out, forms = Path(out), forms or Forms()
+    names = _unique_names(images, len(sentences), forms)
     with guarded([*images, *inputs], overwrite=overwrite):
         check_outputs(_outputs(out, names))
-        with ResultFile(out, model, min_score, categories) as record:
+        with ResultFile(out, model, min_score, categories, forms) as record:
             results = Results(record.document)
             for number, path in enumerate(images, 1):
                 try:
@@ -137,18 +156,22 @@ def predict_files(
                     record.fail(path, reason)
                     _LOG.error("%s", reason)
                     continue
-                record.add(number, path, (pixels.shape[0], pixels.shape[1]), found)
-                results.files += _draw(out, names[path], pixels, found, caption)
+                mine = names[path]
+                record.add(number, path, (pixels.shape[0], pixels.shape[1]), found, mine.answers)
+                results.files += _draw(out, mine.pages, pixels, found, caption, forms.palette)
+                for answer, one in zip(mine.answers, found, strict=True):
+                    results.files += forms.write(out, answer, one, raster)
                 if raster is not None:
-                    results.files += _write_geojson(out / f"{names[path][0]}.geojson", found, raster, path, model)
+                    results.files += _write_geojson(out / f"{mine.pages[0]}.geojson", found, raster, path, model)
         results.files.append(record.path)
     return results
 
 
-def _outputs(out: Path, names: Mapping[Path, Sequence[str]]) -> list[Path]:
+def _outputs(out: Path, names: Mapping[Path, _Names]) -> list[Path]:
     """Every file that may be written."""
-    figures = [out / f"{name}.png" for pages in names.values() for name in pages]
-    return [*ResultFile.paths(out), *figures, *(out / f"{pages[0]}.geojson" for pages in names.values())]
+    figures = [out / f"{page}.png" for one in names.values() for page in one.pages]
+    answers = [out / name for one in names.values() for answer in one.answers for name in answer.values()]
+    return [*ResultFile.paths(out), *figures, *answers, *(out / f"{one.pages[0]}.geojson" for one in names.values())]
 
 
 def _answer(
@@ -169,12 +192,18 @@ def _answer(
 
 
 def _draw(
-    out: Path, names: Sequence[str], pixels: np.ndarray, found: Sequence[Prediction], caption: Callable[..., Caption]
+    out: Path,
+    names: Sequence[str],
+    pixels: np.ndarray,
+    found: Sequence[Prediction],
+    caption: Callable[..., Caption],
+    palette: Palette,
 ) -> list[Path]:
     """Write the figures of one image, each of them before the next is drawn."""
     files = []
     for page, name in enumerate(names):
-        panels = [draw(pixels, one, caption=caption(one)) for one in found[page * _PANELS : (page + 1) * _PANELS]]
+        part = found[page * _PANELS : (page + 1) * _PANELS]
+        panels = [draw(pixels, one, caption=caption(one), palette=palette) for one in part]
         if panels:
             files.append(save_png(out / f"{name}.png", panels[0] if len(panels) == 1 else contact_sheet(panels)))
     return files
@@ -203,18 +232,22 @@ def _read(path: Path, bands: Sequence[int] | None) -> tuple[np.ndarray, GeoImage
     return pixels, None
 
 
-def _unique_names(images: Sequence[Path], pages: int) -> dict[Path, list[str]]:
-    """Names of every image's figures without extension; `a.jpg` and `b/a.png` must not overwrite each other."""
-    names: dict[Path, list[str]] = {}
+def _unique_names(images: Sequence[Path], sentences: int, forms: Forms) -> dict[Path, _Names]:
+    """Names of every image's files; those of `a.jpg` and `b/a.png`, or of `a-mask-1.jpg`, must not be the same."""
+    names: dict[Path, _Names] = {}
     taken: set[str] = set()
     for path in images:
         name, number = path.stem, 2
-        while taken.intersection(made := _pages(name, pages)):
+        while taken.intersection((made := _names(name, sentences, forms)).stems()):
             name, number = f"{path.stem}-{number}", number + 1
-        taken.update(made)
+        taken.update(made.stems())
         names[path] = made
     return names
 
 
-def _pages(name: str, count: int) -> list[str]:
-    return [name, *(f"{name}-page{page}" for page in range(2, count + 1))]
+def _names(name: str, sentences: int, forms: Forms) -> _Names:
+    pages, answers = -(-max(1, sentences) // _PANELS), range(1, max(1, sentences) + 1)
+    return _Names(
+        [name, *(f"{name}-page{page}" for page in range(2, pages + 1))],
+        [forms.file_names(name, number, sentences > 0) for number in answers],
+    )

@@ -22,7 +22,7 @@ from mindground.errors import CheckpointError, DataError, ImageError, one_line
 from mindground.files.images import read_image
 from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
 from mindground.runtime.threads import one_at_a_time
-from mindground.structures import Batch, Example, Prediction
+from mindground.structures import Batch, Example, Prediction, ProbabilityMap
 from mindground.visualize.caption import plain_caption
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class Predictor:
         *,
         bgr: bool = False,
         bands: Sequence[int] | None = None,
+        probability: bool = False,
     ) -> Prediction: ...
 
     @overload
@@ -202,6 +203,7 @@ class Predictor:
         *,
         bgr: bool = False,
         bands: Sequence[int] | None = None,
+        probability: bool = False,
     ) -> list[Prediction]: ...
 
     def __call__(
@@ -212,6 +214,7 @@ class Predictor:
         *,
         bgr: bool = False,
         bands: Sequence[int] | None = None,
+        probability: bool = False,
     ) -> Prediction | list[Prediction]:
         """Find what a sentence, or each of several sentences, refers to; without a sentence, every instance.
 
@@ -226,13 +229,17 @@ class Predictor:
             bgr: the array's channels are blue, green, red, as OpenCV reads files.
             bands: three band numbers from 1 that are red, green and blue, or one that is grey; of a TIFF, or of an
                 array (H, W, C). None takes `data.bands` of the checkpoint for files, and else what the file names.
+            probability: keep how likely each pixel belongs to the mask (`Prediction.probability`).
 
         Raises:
             ImageError: not an image, or one without these bands.
             DataError: `min_score` for a network that gives no score, an empty sentence, one that is no text, no
-                sentence where the network needs one, or one where it reads none.
+                sentence where the network needs one, or one where it reads none, `probability` of a network that
+                gives none.
         """
         check_min_score(min_score)
+        if probability and not self.gives_probability:
+            raise DataError("probability=True: this network gives no mask with a probability of its pixels")
         if min_score > 0 and not self.gives_scores:
             raise DataError(
                 f"min_score={min_score} does nothing: this network gives a box without a score; leave it out"
@@ -243,7 +250,7 @@ class Predictor:
         if not self.asks_expression:
             if text is not None:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
-            return self._predict([self.transform.from_image(pixels)], {}, 1)[0].at_least(min_score)
+            return self._predict([self.transform.from_image(pixels)], {}, 1, probability)[0].at_least(min_score)
         if text is None:
             raise DataError("this network finds what a sentence names; give a sentence")
         sentences = list(text) if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
@@ -256,7 +263,7 @@ class Predictor:
         size = min(1 << (len(examples) - 1).bit_length(), self.batch_size)
         found: list[Prediction] = []
         for start in range(0, len(examples), size):
-            found += self._predict(examples[start : start + size], features, size)
+            found += self._predict(examples[start : start + size], features, size, probability)
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
             prediction.extras["unknown_words"] = self.unknown_words(sentence)
@@ -267,6 +274,16 @@ class Predictor:
     def gives_scores(self) -> bool:
         """Whether predictions carry a confidence; without one `min_score` is refused."""
         return self._task is None or self._task.interface.scored
+
+    @property
+    def gives_masks(self) -> bool:
+        """Whether an answer holds masks; of a network that is handed in alone, whether it has their logits."""
+        return self.gives_probability if self._task is None else "mask" in self._task.interface.answers
+
+    @property
+    def gives_probability(self) -> bool:
+        """Whether `probability=True` is possible."""
+        return bool(self.model.mask_logits)
 
     def unknown_words(self, sentence: str) -> list[str]:
         """Words of a sentence that the vocabulary does not know; the answer does not depend on what they mean."""
@@ -283,12 +300,19 @@ class Predictor:
                 features.update(zip(encoder.outputs, self._runner.features(name, arrays), strict=True))
         return features
 
-    def _predict(self, examples: Sequence[Example], features: Mapping[str, Any], size: int) -> list[Prediction]:
+    def _predict(
+        self, examples: Sequence[Example], features: Mapping[str, Any], size: int, probability: bool
+    ) -> list[Prediction]:
         """Predictions for at most `size` examples; `features` of their image where it is already encoded."""
         batch = self._batch(examples, 1 if len(examples) == 1 and not features else size)
         with one_at_a_time():
             outputs = self.model.infer(self._runner, {**batch.arrays, **features})
-            return self.model.decode(outputs, batch)
+            found = self.model.decode(outputs, batch)
+        for index, prediction in enumerate(found if probability else ()):
+            # A copy: the rest of the batch is not kept with it.
+            logits = np.array(outputs[self.model.mask_logits][index, 0], np.float32)
+            prediction.probability = ProbabilityMap(logits, batch.geometries[index])
+        return found
 
     def _batch(self, examples: Sequence[Example], size: int) -> Batch:
         """Examples as a batch of a fixed size, with less padding of the sentences where the network allows it."""

@@ -14,6 +14,7 @@ from mindground.errors import WriteError
 from mindground.files.atomic import json_text, write_json
 from mindground.files.outputs import note_output, refuse_output
 from mindground.files.text import printable
+from mindground.inference.forms import Forms
 from mindground.structures import Prediction
 
 __all__ = ["ResultFile", "Results", "finite"]
@@ -45,11 +46,18 @@ class ResultFile:
         folder: of the results.
         model, min_score: for the document.
         categories: label -> name. Without them every sentence is a category, so that what reads COCO shows it.
+        forms: of masks, and which classes are counted; a sentence about a class is a category of its name.
     """
 
     def __init__(
-        self, folder: Path, model: str = "", min_score: float = 0.0, categories: Mapping[int, str] | None = None
+        self,
+        folder: Path,
+        model: str = "",
+        min_score: float = 0.0,
+        categories: Mapping[int, str] | None = None,
+        forms: Forms | None = None,
     ) -> None:
+        self._forms = forms or Forms()
         self.path, self.journal = self.paths(folder)
         self._names = {int(number): str(name) for number, name in (categories or {}).items()}
         self._by_sentence = not self._names
@@ -62,6 +70,8 @@ class ResultFile:
             "annotations": [],
             "categories": [],
         }
+        if self._forms.classes:
+            self.document["classes"] = []
         self._images, self._due = 0, 1
         self._stream: int | None = None
 
@@ -75,12 +85,20 @@ class ResultFile:
         """Whether anything has been noted."""
         return self._images > 0
 
-    def add(self, number: int, path: Path, size: tuple[int, int], found: Sequence[Prediction]) -> None:
+    def add(
+        self,
+        number: int,
+        path: Path,
+        size: tuple[int, int],
+        found: Sequence[Prediction],
+        files: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         """What was found in one image.
 
         Args:
             number: id of the image, from 1.
             size: (height, width) of the image in pixels.
+            files: for every prediction the names of its files, see `Forms.file_names`.
 
         Raises:
             WriteError: the disk is full or fails.
@@ -89,8 +107,8 @@ class ResultFile:
         queries: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         count = len(self.document["annotations"])
-        for prediction in found:
-            records = prediction.to_coco(number)
+        for prediction, named in zip(found, files or [{}] * len(found), strict=True):
+            records = self._forms.records(prediction, number)
             best = max((record["score"] for record in records), default=None)
             text = prediction.expression
             queries.append(
@@ -100,6 +118,7 @@ class ResultFile:
                     "found": len(records),
                     "best_score": best,
                     "unknown_words": list(prediction.extras.get("unknown_words", [])),
+                    **named,
                 }
             )
             for record in records:
@@ -108,7 +127,11 @@ class ResultFile:
         self.document["images"].append(image)
         self.document["queries"] += queries
         self.document["annotations"] += annotations
-        self._note({"image": image, "queries": queries, "annotations": annotations})
+        entry = {"image": image, "queries": queries, "annotations": annotations}
+        if self._forms.classes:
+            entry["classes"] = [self._forms.count(prediction, number) for prediction in found]
+            self.document["classes"] += entry["classes"]
+        self._note(entry)
 
     def fail(self, path: Path, reason: str) -> None:
         """An image that could not be used. Raises WriteError."""
@@ -142,7 +165,7 @@ class ResultFile:
         if self._by_sentence and text is not None:
             if text not in self._sentences:
                 self._sentences[text] = len(self._sentences) + 1
-                self._names[self._sentences[text]] = text
+                self._names[self._sentences[text]] = self._forms.classes.get(text, text)
             return self._sentences[text]
         self._names.setdefault(label, f"class {label}")
         return label

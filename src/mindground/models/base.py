@@ -82,6 +82,8 @@ class GroundingModel(nn.Cell):
             that follows takes part.
         staged: `scout` and `assign` run before the loss graph of every step.
         scout_names: names of what `scout` returns.
+        mask_logits: name of the output (B, 1, h, w) that says for every pixel of the canvas how sure it belongs to
+            the one mask of an answer, as log of the odds; empty where a network has none.
         pretrained_parts: part -> what fills it; the family's `PRETRAINED_PARTS`.
     """
 
@@ -95,6 +97,7 @@ class GroundingModel(nn.Cell):
     cuts_text: ClassVar[bool] = False
     staged: ClassVar[bool] = False
     scout_names: ClassVar[tuple[str, ...]] = ()
+    mask_logits: str = ""
     pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {}
 
     # ---- inside compiled graphs ----------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from mindground.structures.geometry import Geometry
 from mindground.structures.mask_file import MaskFile
 from mindground.structures.masks import Segmentation, decode_segmentation, encode_mask, mask_box
 from mindground.structures.outlines import Outline, check_outline, check_size, outline_box
+from mindground.structures.polygons import MaskPart, mask_parts, mask_polygons
 from mindground.structures.prediction import Prediction
+from mindground.structures.probability import ProbabilityMap
 from mindground.structures.sample import IgnoredRegion, MaskedSample, Sample
 from mindground.structures.truth import Truth, instance_truth, referent_box, referent_mask, referent_truth
 
@@ -26,9 +28,11 @@ __all__ = [
     "Geometry",
     "IgnoredRegion",
     "MaskFile",
+    "MaskPart",
     "MaskedSample",
     "Outline",
     "Prediction",
+    "ProbabilityMap",
     "Sample",
     "Segmentation",
     "Truth",
@@ -42,6 +46,8 @@ __all__ = [
     "instance_truth",
     "intersection_and_union",
     "mask_box",
+    "mask_parts",
+    "mask_polygons",
     "outline_box",
     "referent_box",
     "referent_mask",

@@ -10,6 +10,7 @@ import numpy as np
 
 from mindground.structures.boxes import xyxy_to_xywh
 from mindground.structures.masks import decode_segmentation
+from mindground.structures.probability import ProbabilityMap
 
 __all__ = ["Prediction"]
 
@@ -26,6 +27,9 @@ class Prediction:
         masks: N COCO RLE dicts, or an empty tuple when the model gives no masks.
         expression: the sentence that was asked, if any.
         extras: named arrays a family wants to show (attention maps, canvas-level IoU inputs).
+        mask_scores: (N,) float32, mean probability of the pixels of each mask, 0 for an empty one; None where the
+            network gives no probability of a pixel.
+        probability: of every pixel of the image, where it was asked for (`Predictor(..., probability=True)`).
     """
 
     size: tuple[int, int]
@@ -35,6 +39,8 @@ class Prediction:
     masks: tuple[Mapping[str, Any], ...] = ()
     expression: str | None = None
     extras: dict[str, Any] = field(default_factory=dict)
+    mask_scores: np.ndarray | None = None
+    probability: ProbabilityMap | None = None
 
     def __post_init__(self) -> None:
         self.boxes_xyxy = np.asarray(self.boxes_xyxy, np.float32).reshape(-1, 4)
@@ -42,6 +48,10 @@ class Prediction:
         count = len(self.boxes_xyxy)
         labels = np.zeros(count, np.int64) if self.labels is None else self.labels
         self.labels = np.asarray(labels, np.int64).reshape(-1)
+        if self.mask_scores is not None:
+            self.mask_scores = np.asarray(self.mask_scores, np.float32).reshape(-1)
+            if len(self.mask_scores) != count:
+                raise ValueError(f"{count} boxes need as many mask scores or none (got {len(self.mask_scores)})")
         if len(self.scores) != count or len(self.labels) != count or len(self.masks) not in (0, count):
             raise ValueError(
                 f"{count} boxes need as many scores and labels (got {len(self.scores)}, {len(self.labels)}) "
@@ -58,7 +68,7 @@ class Prediction:
         return len(self.boxes_xyxy)
 
     def select(self, indexes: np.ndarray) -> Prediction:
-        """The predictions at `indexes` (K,), in their order; whole-image extras stay."""
+        """The predictions at `indexes` (K,), in their order; what concerns the whole image stays."""
         keep = np.asarray(indexes, np.int64).reshape(-1)
         return Prediction(
             self.size,
@@ -68,6 +78,8 @@ class Prediction:
             tuple(self.masks[index] for index in keep) if self.masks else (),
             self.expression,
             dict(self.extras),
+            None if self.mask_scores is None else self.mask_scores[keep],
+            self.probability,
         )
 
     def at_least(self, min_score: float) -> Prediction:
@@ -87,10 +99,12 @@ class Prediction:
                 "area": round(float(box[2] * box[3]), 3),
                 "score": round(float(self.scores[index]), 6),
             }
+            if self.mask_scores is not None:
+                record["mask_score"] = round(float(self.mask_scores[index]), 6)
             if self.expression is not None:
                 record["text"] = self.expression
             if self.masks:
                 record["segmentation"] = dict(self.masks[index])
-                record["area"] = int(self.mask_arrays()[index].sum())
+                record["area"] = int(decode_segmentation(self.masks[index], self.size).sum())
             records.append(record)
         return records

@@ -21,14 +21,19 @@ from mindground.structures import Prediction, Truth
 from mindground.visualize.caption import Caption, plain_caption
 from mindground.visualize.text_drawing import Word, draw_text, fit_lines, line_height, text_width
 
-__all__ = ["Palette", "attention_overlay", "contact_sheet", "draw", "panels_of", "save_png", "side_by_side"]
+__all__ = ["STYLES", "Palette", "attention_overlay", "contact_sheet", "draw", "panels_of", "save_png", "side_by_side"]
 
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a figure, RGB. Truth is green and prediction blue, as in VG-LAW's own figures."""
+    """Colours of a figure, RGB. Truth is green and prediction blue, as in VG-LAW's own figures.
+
+    Attributes:
+        contour: colour of a line just outside of every mask; then a mask has no frame. None draws the mask's edge in
+            its own colour, and the frame of its box.
+    """
 
     truth: Colour = (34, 197, 94)
     prediction: Colour = (59, 130, 246)
@@ -38,6 +43,11 @@ class Palette:
     faint: Colour = (100, 116, 139)
     rule: Colour = (226, 232, 240)
     mask_opacity: float = 0.38
+    contour: Colour | None = None
+
+
+STYLES = {"frame": Palette(), "contour": Palette(prediction=(255, 0, 0), mask_opacity=0.6, contour=(0, 0, 0))}
+"""Styles of figures by name. `contour` is that of LAVT's demo: a strong colour and a dark line around it."""
 
 
 @dataclass
@@ -53,7 +63,7 @@ class _Layer:
     below: bool = False
 
 
-_PALETTE = Palette()
+_PALETTE = STYLES["frame"]
 # Height in pixels of the texts beside boxes.
 _TEXT_SIZE = 12
 
@@ -247,7 +257,7 @@ def _scaled(image: np.ndarray, width: int | None) -> tuple[np.ndarray, tuple[flo
 
 
 def _draw_masks(canvas: np.ndarray, layer: _Layer, palette: Palette) -> None:
-    """Blend every mask with the layer's colour and draw its contour, in place."""
+    """Blend every mask with the layer's colour and draw its edge, or the contour around it, in place."""
     height, width = canvas.shape[:2]
     widest = _stroke(canvas) - 1
     for mask in layer.masks:
@@ -257,6 +267,10 @@ def _draw_masks(canvas: np.ndarray, layer: _Layer, palette: Palette) -> None:
         inside = soft >= 0.5
         weight = (soft * palette.mask_opacity)[..., None]
         canvas[:] = np.rint(canvas * (1 - weight) + np.asarray(layer.colour, np.float32) * weight).astype(np.uint8)
+        if palette.contour is not None:
+            around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * widest + 1, 2 * widest + 1))
+            canvas[(cv2.dilate(inside.astype(np.uint8), around) > 0) & ~inside] = palette.contour
+            continue
         outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         stroke = widest if np.count_nonzero(inside) > 2500 else 1
         cv2.drawContours(canvas, outline, -1, layer.colour, stroke, cv2.LINE_AA)
@@ -334,7 +348,8 @@ def _panel(
     for layer in layers:
         _draw_masks(canvas, layer, palette)
     for layer in layers:
-        _draw_boxes(canvas, layer, scale, palette)
+        if palette.contour is None or not len(layer.masks):
+            _draw_boxes(canvas, layer, scale, palette)
     _draw_texts(canvas, layers, scale, palette)
     return _with_caption(canvas, sentence, [(layer.name, layer.colour) for layer in layers], note, palette)
 

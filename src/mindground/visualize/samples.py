@@ -12,7 +12,7 @@ from mindground.data.orientation import read_as_annotated
 from mindground.errors import DataError
 from mindground.structures import Prediction, Sample, instance_truth
 from mindground.visualize.caption import Caption
-from mindground.visualize.drawing import contact_sheet, draw, save_png, side_by_side
+from mindground.visualize.drawing import STYLES, Palette, contact_sheet, draw, save_png, side_by_side
 
 __all__ = ["choose_indexes", "figure_path", "show_samples"]
 
@@ -43,6 +43,7 @@ def show_samples(
     sheet: bool = False,
     title: str = "",
     bands: Sequence[int] | None = None,
+    palette: Palette = STYLES["frame"],
 ) -> Path:
     """Draw samples of a data set and return the path of the image file.
 
@@ -56,6 +57,7 @@ def show_samples(
             and the family's attention maps of every sample side by side.
         title: one line above the panels.
         bands: of the image files, as `data.bands` says.
+        palette: style of the figures.
 
     Raises:
         DataError: an index that the split does not have.
@@ -72,9 +74,9 @@ def show_samples(
         prediction = ask(image, sample.expression)
         words, truth = describe(sample, prediction), instance_truth(sample)
         if sheet:
-            panels.append(draw(image, prediction, truth, caption=words, width=_SHEET_PANEL_WIDTH))
+            panels.append(draw(image, prediction, truth, caption=words, width=_SHEET_PANEL_WIDTH, palette=palette))
         else:
-            panels.append(side_by_side(image, prediction, truth, caption=words))
+            panels.append(side_by_side(image, prediction, truth, caption=words, palette=palette))
     figure = contact_sheet(panels, None if sheet else 1, title=title) if sheet or len(panels) > 1 else panels[0]
     return save_png(figure_path(out, sheet=sheet, indexes=indexes), figure)
 

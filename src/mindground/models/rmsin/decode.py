@@ -32,7 +32,8 @@ def nearest_indexes(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
 def decode_masks(outputs: Mapping[str, np.ndarray], batch: Batch, resize: str = "nearest") -> list[Prediction]:
     """One prediction for each real sample: a pixel belongs to the referent where its logit is the larger one.
 
-    The score is the mean probability of the mask's pixels, 0 for an empty mask. The box is that of the mask.
+    Score and mask score are both the mean probability of the mask's pixels, 0 for an empty mask. The box is that of
+    the mask.
 
     Args:
         outputs: `mask_logits` (B, 1, S, S), logit of the referent minus that of the background.
@@ -52,7 +53,7 @@ def decode_masks(outputs: Mapping[str, np.ndarray], batch: Batch, resize: str = 
         certainty = float(_sigmoid(native[inside]).mean()) if inside.any() else 0.0
         prediction = Prediction(
             geometry.original_size, mask_box(inside)[None], np.asarray([certainty]), masks=(encode_mask(inside),),
-            expression=sample.expression, extras={"boxes_from_masks": True},
+            expression=sample.expression, extras={"boxes_from_masks": True}, mask_scores=np.asarray([certainty]),
         )  # fmt: skip
         if "mask" in batch.arrays:
             found, truth = logits > 0, batch.arrays["mask"][index, 0] > 0

@@ -50,6 +50,7 @@ class Rmsin(GroundingModel):
     head_inputs: ClassVar[tuple[str, ...]] = ("image",)
     input_names = ("token_ids", "token_mask", "image")
     output_names = ("mask_logits",)
+    mask_logits = "mask_logits"
     scout_names: ClassVar[tuple[str, ...]] = ("text_mask",)
     pretrained_parts = PRETRAINED_PARTS
 

@@ -30,7 +30,8 @@ def decode_referent(outputs: Mapping[str, np.ndarray], batch: Batch, threshold: 
 
     The score says how much to trust it: mean probability of the mask's pixels times the share of them
     inside the box. It is low where the mask is faint or box and mask disagree, as happens when the
-    referent is not in the image. Without a mask head it is 1: a box alone carries no confidence.
+    referent is not in the image. Without a mask head it is 1: a box alone carries no confidence. The mask
+    score is that mean probability alone.
 
     Args:
         outputs: `box` (B, 4) cxcywh in [0, 1] of the canvas and, with a mask head, `mask_logits` (B, 1, S, S).
@@ -49,6 +50,7 @@ def decode_referent(outputs: Mapping[str, np.ndarray], batch: Batch, threshold: 
             inside = probability > threshold
             certainty = float(probability[inside].mean()) if inside.any() else 0.0
             prediction.masks = (encode_mask(inside),)
+            prediction.mask_scores = np.asarray([certainty], np.float32)
             prediction.scores = np.asarray([certainty * _agreement(inside, box[0])], np.float32)
             if "mask" in batch.arrays:
                 # The paper compares masks on the canvas; the metric reports that value beside its own.

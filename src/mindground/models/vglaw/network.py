@@ -92,6 +92,7 @@ class VGLaw(GroundingModel):
             grid = 4 * (img_size // patch_size)
             self.mask_resize = BilinearResize((grid, grid), (img_size, img_size), align_corners=True)
             self.output_names = ("box", "mask_logits")
+            self.mask_logits = "mask_logits"
             self.target_names = ("box", "mask", "has_mask")
             terms += [("focal", weights.focal), ("dice", weights.dice)]
         if self.shows_attention:
