@@ -15,10 +15,9 @@ import pytest
 from PIL import Image
 
 from mindground.cli.verbs import main, paths
-from mindground.errors import DataError, ImageError, WriteError
+from mindground.errors import DataError, ImageError, WriteError, printable
 from mindground.files.atomic import json_text, write_json, write_text
 from mindground.files.outputs import check_outputs, guarded
-from mindground.files.text import printable
 from mindground.inference import image_files, results
 from mindground.inference.image_files import find_images, predict_files, summary
 from mindground.structures import Prediction

@@ -18,8 +18,10 @@ from mindground.cli.exit_codes import run_command
 from mindground.data import Dataset
 from mindground.data.check.checks import check_datasets
 from mindground.data.formats.dior_rsvg import read_dior_rsvg
+from mindground.data.formats.fields import Problem
+from mindground.data.formats.files import as_defect
 from mindground.data.formats.jsonl import read_jsonl, write_jsonl
-from mindground.errors import DataError
+from mindground.errors import DataError, ImageError
 
 ROOT = Path(__file__).resolve().parents[2]
 Records = dict[str, list[dict[str, Any]]]
@@ -267,3 +269,31 @@ def test_without_shared_images_there_is_nothing_to_find(tmp_path: Path) -> None:
     code, report, found = _dior(root, "--splitBy", "image_disjoint")
     assert code == 0 and found == []
     assert all(values["on_train_images"]["count"] == 0 for values in report["leak"].values()) and report["leak"]
+
+
+def test_a_record_is_named_with_its_id() -> None:
+    line = Problem("set.json: annotation 4 (id 17): 'bbox' is missing", "set.json: annotation 4")
+    assert str(as_defect(line, "val")) == "set.json: annotation 4 (id 17): 'bbox' is missing"
+    line = Problem("set.json: annotation 4 (id 17) has no box", "set.json: annotation 4")
+    assert as_defect(line, "val").subject == "set.json: annotation 4 (id 17)"
+    assert (
+        str(as_defect(Problem("set.jsonl line 2: not JSON", "set.jsonl line 2"), "val")) == "set.jsonl line 2: not JSON"
+    )
+
+
+def test_a_raster_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rasters may be larger than other image files; training reads them band by band.
+    pytest.importorskip("rasterio")
+    records = _clean(tmp_path)
+    for item in records["train"]:
+        image = cv2.imread(str(tmp_path / item["image"]))
+        item["image"] = f"{item['id']}.tif"
+        cv2.imwrite(str(tmp_path / item["image"]), image)
+
+    def refuse(path: str) -> bytes:
+        raise AssertionError(path) if str(path).endswith(".tif") else ImageError(f"{path} is large")
+
+    monkeypatch.setattr("mindground.files.regular.read_regular", refuse)
+    monkeypatch.setattr("mindground.files.images.read_regular", refuse)
+    code, report = _check(tmp_path, records)
+    assert code == 1 and report["kinds"] == {"unreadable_image": 3}

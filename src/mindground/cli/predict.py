@@ -74,10 +74,9 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
 
     line = parse_command_line(argv, _parser(prog))
     options = line.options
-    from mindground.errors import ConfigError, ImageError
+    from mindground.errors import ConfigError, ImageError, printable
     from mindground.files.atomic import json_text
     from mindground.files.outputs import check_outputs
-    from mindground.files.text import printable
     from mindground.inference.image_files import find_images, predict_files, summary
     from mindground.inference.predictor import Predictor
     from mindground.inference.results import ResultFile

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mindground.errors import DataError
+from mindground.errors import DataError, printable
 from mindground.runtime import device, interrupts
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     line = parse_command_line(argv, parser)
     from mindground.data import build_dataset, eval_splits
     from mindground.files.outputs import check_outputs
-    from mindground.files.text import printable
     from mindground.inference.predictor import Predictor
     from mindground.models import model_interface
     from mindground.tasks import task_for

@@ -8,7 +8,9 @@ import numpy as np
 
 from mindground.files.images import read_image
 
-__all__ = ["as_annotated", "read_as_annotated"]
+__all__ = ["as_annotated", "read_as_annotated", "same_but_for_rounding"]
+
+_SIZE_TOLERANCE = 0.02
 
 
 def as_annotated(
@@ -34,3 +36,12 @@ def as_annotated(
 def read_as_annotated(path: str, size: tuple[int, int] | None, bands: Sequence[int] | None = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB; see `as_annotated`. Raises ImageError as `read_image` does."""
     return as_annotated(read_image(path, bands=bands), path, size, bands)
+
+
+def same_but_for_rounding(size: Sequence[int], annotated: Sequence[int]) -> bool:
+    """True where a size (height, width) misses the annotated one by at most 2 pixels, or 2 % of the side.
+
+    Some sets annotate a resized copy of their images; training takes these and says so.
+    """
+    pairs = zip(size, annotated, strict=True)
+    return all(abs(there - said) <= max(2, _SIZE_TOLERANCE * said) for there, said in pairs)

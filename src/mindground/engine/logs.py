@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from mindground.engine.run_folder import RunFolder
-from mindground.errors import WriteError
+from mindground.errors import WriteError, printable
 from mindground.files.atomic import atomic_file, json_text, write_text
-from mindground.files.text import printable
 
 __all__ = ["RunLog", "draw_curve", "read_log"]
 

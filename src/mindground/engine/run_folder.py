@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mindground.data.dataset import Dataset
-from mindground.errors import CheckpointError, ConfigError, DataError
+from mindground.errors import CheckpointError, ConfigError, DataError, printable
 from mindground.files.atomic import remove_unfinished
-from mindground.files.text import printable
 
 try:
     import fcntl

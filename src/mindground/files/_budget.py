@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindground.errors import WeightsError
+from mindground.errors import WeightsError, one_line
 
 __all__ = ["BROKEN", "LARGEST_START", "Budget", "expanded", "why"]
 
@@ -36,9 +36,8 @@ def expanded(size: int) -> int:
 
 def why(error: BaseException) -> str:
     """Class and text of an exception that damaged data raised: one line, shortened and escaped."""
-    text = " ".join(str(error).split())[:160]
-    shown = text if text.isprintable() else ascii(text)
-    return f"{type(error).__name__}: {shown}" if text else type(error).__name__
+    name, text = type(error).__name__, one_line(error)
+    return name if text == name else f"{name}: {text}"
 
 
 @dataclass

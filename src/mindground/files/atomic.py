@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from mindground.errors import WriteError
+from mindground.errors import WriteError, printable
 from mindground.files.outputs import note_output, refuse_output
-from mindground.files.text import printable
 
 __all__ = ["atomic_file", "json_text", "remove_unfinished", "write_bytes", "write_json", "write_text"]
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from mindground.errors import DataError, MindGroundError, UnsafeFileError, shown
+from mindground.files._budget import why
 from mindground.files._sizes import checked_count
 
 __all__ = ["NPY_DAMAGE", "read_npy", "read_npy_stream", "read_npz_arrays"]
@@ -74,7 +75,7 @@ def read_npy(
         with path.open("rb") as stream:
             return read_npy_stream(stream, path.stat().st_size, kinds=kinds, max_bytes=max_bytes, name=name)
     except NPY_DAMAGE as cause:
-        raise error(f"{name}: not a whole .npy array of numbers ({_why(cause)}); write or get it again") from cause
+        raise error(f"{name}: not a whole .npy array of numbers ({why(cause)}); write or get it again") from cause
 
 
 def read_npz_arrays(
@@ -110,7 +111,7 @@ def read_npz_arrays(
                 left -= arrays[name].nbytes
     except NPY_DAMAGE as cause:
         where = f" array {shown(name)}" if name else ""
-        raise error(f"{path}{where}: not a whole .npz archive ({_why(cause)}); write or get it again") from cause
+        raise error(f"{path}{where}: not a whole .npz archive ({why(cause)}); write or get it again") from cause
     return arrays
 
 
@@ -167,8 +168,3 @@ def _read_into(stream: IO[bytes], data: bytearray) -> int:
             break
         at += got
     return at
-
-
-def _why(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

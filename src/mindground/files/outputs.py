@@ -9,8 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mindground.errors import WriteError
-from mindground.files.text import printable
+from mindground.errors import WriteError, printable
 
 __all__ = ["check_outputs", "guarded", "note_output", "refuse_output"]
 

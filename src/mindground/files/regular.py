@@ -1,14 +1,15 @@
-"""Files of strangers are opened only when they are regular files of a bearable size."""
+"""Files of strangers are opened only when they are regular files, and read whole only up to a limit."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 from mindground.errors import ImageError, printable
 
-__all__ = ["MAX_FILE_BYTES", "check_regular", "read_regular"]
+__all__ = ["MAX_FILE_BYTES", "check_regular", "digest_of", "read_regular"]
 
 # No photograph and no tile is larger; larger rasters are read in windows and not as bytes.
 MAX_FILE_BYTES = 10**9
@@ -36,6 +37,18 @@ def read_regular(path: str | Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(MAX_FILE_BYTES)
     except OSError as error:
-        raise ImageError(
-            f"{printable(path, 300)} cannot be opened ({error.strerror}); check data.image_root"
-        ) from error
+        raise _not_opened(path, error) from error
+
+
+def digest_of(path: str | Path) -> str:
+    """Hexadecimal digest of the bytes of a regular file, of any size (rasters may be large). Raises ImageError."""
+    check_regular(path, limit=None)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise _not_opened(path, error) from error
+
+
+def _not_opened(path: str | Path, error: OSError) -> ImageError:
+    return ImageError(f"{printable(path, 300)} cannot be opened ({error.strerror}); check data.image_root")

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mindground.errors import printable
-
-__all__ = ["printable", "read_lines", "split_lines"]
+__all__ = ["read_lines", "split_lines"]
 
 
 def split_lines(text: str) -> list[str]:

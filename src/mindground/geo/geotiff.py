@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mindground.errors import one_line
+from mindground.errors import one_line, printable
 from mindground.files.atomic import write_bytes
 from mindground.files.rasters import GeoImage, gdal_environment, optional
-from mindground.files.text import printable
 
 __all__ = ["write_geotiff"]
 

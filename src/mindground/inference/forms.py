@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mindground.errors import printable
 from mindground.files.atomic import atomic_file
 from mindground.files.rasters import GeoImage
-from mindground.files.text import printable
 from mindground.geo.geotiff import write_geotiff
 from mindground.structures import Prediction, decode_segmentation, mask_parts, mask_polygons
 from mindground.visualize.drawing import Palette

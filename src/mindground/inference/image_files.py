@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindground.errors import GeoError, ImageError
+from mindground.errors import GeoError, ImageError, printable
 from mindground.files import rasters
 from mindground.files.images import read_image
 from mindground.files.jpegs import warn_of_damage
 from mindground.files.outputs import check_outputs, guarded
 from mindground.files.rasters import GeoImage, is_geotiff, read_geotiff
-from mindground.files.text import printable
 from mindground.geo.geojson import to_geojson, write_geojson
 from mindground.inference.forms import Forms
 from mindground.inference.predictor import check_min_score, check_sentence

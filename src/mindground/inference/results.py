@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mindground.errors import WriteError
+from mindground.errors import WriteError, printable
 from mindground.files.atomic import json_text, write_json
 from mindground.files.outputs import note_output, refuse_output
-from mindground.files.text import printable
 from mindground.inference.forms import Forms
 from mindground.structures import Prediction
 

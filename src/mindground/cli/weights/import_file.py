@@ -139,7 +139,7 @@ def source_maps(family: str, source: str) -> list[WeightMap]:
     return found
 
 
-def refuse_stranger(options: argparse.Namespace, maps: Sequence[WeightMap], tensors: Mapping[str, np.ndarray]) -> None:
+def refuse_foreign(options: argparse.Namespace, maps: Sequence[WeightMap], tensors: Mapping[str, np.ndarray]) -> None:
     """Raises WeightsError where no name of a file is known, before a network is built for it."""
     from mindground.weights.maps import best_map
 
@@ -195,7 +195,7 @@ def import_file(line: CommandLine) -> Imported:
     for key, means in (("unwrapped", "found under"), ("inert", "kept as data, not made"), ("left_out", "not read")):
         if key in found.metadata:
             print(f"  {means}: {found.metadata[key]}")
-    refuse_stranger(options, maps, tensors)
+    refuse_foreign(options, maps, tensors)
     facts = file_facts(replace(found, tensors=tensors), family)
     said = said_by(family, model_folder.config)
     facts = replace(facts, keys={**facts.keys, **said.keys})

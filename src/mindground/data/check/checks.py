@@ -148,7 +148,7 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
     from mindground.data.orientation import as_annotated
     from mindground.files.images import read_image
     from mindground.files.jpegs import jpeg_damage
-    from mindground.files.regular import read_regular
+    from mindground.files.regular import digest_of
 
     sizes: dict[str, tuple[int, int]] = {}
     digests: dict[str, str] = {}
@@ -168,7 +168,7 @@ def _check_images(dataset: Dataset, decode: bool) -> tuple[dict[str, tuple[int, 
             found.append(Finding(ERROR, "missing_image", dataset.split, path.name, detail))
             continue
         try:
-            digests[name] = hashlib.blake2b(read_regular(name), digest_size=16).hexdigest()
+            digests[name] = digest_of(name)
         except ImageError as error:
             found.append(Finding(ERROR, "unreadable_image", dataset.split, path.name, str(error)))
             continue

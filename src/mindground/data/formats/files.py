@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindground.data.formats.fields import Problem, clean_segmentation, require
+from mindground.data.formats.fields import Problem
 from mindground.errors import DataError, DatasetNotFoundError, shown
 from mindground.structures import Sample
 
 __all__ = [
     "Defect",
     "as_defect",
-    "clean_segmentation",
     "parse_json",
     "read_file",
     "read_json",
-    "require",
     "require_images",
 ]
+
+_IN_BRACKETS = re.compile(r" \([^()]*\)")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ def as_defect(line: str, split: str) -> Defect:
     """A line that a reader collected, as the data check tells it."""
     if not isinstance(line, Problem):
         return Defect("record_format", "annotations", line, split)
-    detail = line.removeprefix(line.where).lstrip(" :") or line
-    return Defect(line.kind, line.where, str(detail), split, serious=line.serious)
+    subject, detail = line.where, line.removeprefix(line.where)
+    if named := _IN_BRACKETS.match(detail):  # "annotation 0 (id 1)", where the record is known by its place alone
+        subject, detail = subject + named[0], detail[named.end() :]
+    return Defect(line.kind, subject, detail.lstrip(" :") or str(line), split, serious=line.serious)
 
 
 def read_file(path: Path, most: int | None = None) -> bytes:

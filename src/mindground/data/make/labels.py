@@ -21,8 +21,6 @@ from mindground.structures import Segmentation
 
 __all__ = ["SENTENCE_KEYS", "LabelledImage", "LabelledObject", "Labels", "read_labels"]
 
-# As training takes images whose annotation differs by a few pixels (data/transforms/base.py).
-SIZE_TOLERANCE = 0.02
 _LOG = logging.getLogger("mindground")
 
 SENTENCE_KEYS = (
@@ -209,6 +207,7 @@ def _size(image: Mapping[str, Any], path: Path, labels: Labels, where: str) -> t
     Raises:
         DataError: the annotation is about an image of another size.
     """
+    from mindground.data.orientation import same_but_for_rounding
     from mindground.files.images import read_image
 
     if image["height"] is None:
@@ -218,8 +217,7 @@ def _size(image: Mapping[str, Any], path: Path, labels: Labels, where: str) -> t
     said, stored = (image["height"], image["width"]), _stored_size(path)
     if stored is None or said in (stored, stored[::-1]):
         return said
-    pairs = list(zip(stored, said, strict=True))
-    if any(abs(there - claimed) > max(2, SIZE_TOLERANCE * claimed) for there, claimed in pairs):
+    if not same_but_for_rounding(stored, said):
         raise DataError(
             f"{where}: the image {shown(image['id'])} is annotated as {said[0]} x {said[1]}, and {path} is "
             f"{stored[0]} x {stored[1]} (height x width); name the images that were annotated"

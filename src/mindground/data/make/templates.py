@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from mindground.data.formats.fields import identity, plain_text
-from mindground.data.formats.files import read_json, require
+from mindground.data.formats.fields import identity, plain_text, require
+from mindground.data.formats.files import read_json
 from mindground.data.formats.jsonl import relative_to, write_description, write_jsonl
 from mindground.data.make.clipping import clip_box
 from mindground.data.make.expressions import spoken_name

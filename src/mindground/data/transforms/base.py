@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mindground.data.orientation import as_annotated
+from mindground.data.orientation import as_annotated, same_but_for_rounding
 from mindground.data.transforms.color import ColorParams
 from mindground.errors import DataError
 from mindground.files.images import ImageCache
@@ -23,9 +23,6 @@ from mindground.text import Tokenizer, flip_expression, flips_safely
 __all__ = ["Crop", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
 
 _LOG = logging.getLogger("mindground")
-
-# Image files and annotations may disagree by a few pixels (RRSIS-D) before something is clearly wrong.
-_SIZE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -256,10 +253,9 @@ class Transform:
         image = as_annotated(image, sample.image_path, sample.size, self._images.bands)
         if sample.size is None or image.shape[:2] == tuple(sample.size):
             return image
-        pairs = list(zip(image.shape[:2], sample.size, strict=True))
-        (height, said_height), (width, said_width) = pairs
+        (height, width), (said_height, said_width) = image.shape[:2], sample.size
         text = f"{sample.image_path} is {width} x {height}, its annotation says {said_width} x {said_height}"
-        if any(abs(there - said) > max(2, _SIZE_TOLERANCE * said) for there, said in pairs):
+        if not same_but_for_rounding(image.shape[:2], sample.size):
             raise DataError(f"sample {sample.sample_id!r}: {text}; run tools/data_check.py to list such images")
         if not self._warned_size:
             self._warned_size = True

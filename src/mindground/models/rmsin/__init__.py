@@ -51,7 +51,7 @@ def source_keys(config: Mapping[str, Any]) -> SourceKeys:
 
 
 def describe_source(file: WeightFile) -> SourceFacts | None:
-    """What a file of weights says about the configuration that it needs; None for a stranger."""
+    """What a file of weights says about the configuration that it needs; None for a file of another program."""
     from mindground.models.rmsin.source import describe
 
     return describe(file)
