@@ -49,6 +49,18 @@ class FamilyCase:
         return f"{self.family}{f'-{self.name}' if self.name else ''}"
 
 
+_RMSIN = (
+    "--model.swin.embed_dim=8",
+    "--model.swin.depths=[1,1,2,1]",
+    "--model.swin.num_heads=[1,1,2,2]",
+    "--model.text.hidden_size=32",
+    "--model.text.num_attention_heads=2",
+    "--model.text.intermediate_size=64",
+    "--model.cim.heads=2",
+    "--model.cim.key_dim=4",
+    "--train.lr=2e-3",
+)
+
 CASES = (
     FamilyCase(
         "vglaw",
@@ -82,6 +94,8 @@ CASES = (
         ),
         exports=("clipvg",),
     ),
+    FamilyCase("rmsin", _RMSIN, exports=("rmsin",)),
+    FamilyCase("rmsin", (*_RMSIN, "--model.variant=lavt"), name="lavt", exports=("rmsin",)),
     # The families of tests/families keep the contracts that the two above do not use.
     FamilyCase("test_detector", ("--model.width=8",), falls_to=0.9),
     FamilyCase("test_generator", ("--model.width=16",), falls_to=0.9),

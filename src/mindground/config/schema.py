@@ -209,6 +209,9 @@ class EvalConfig:
     box_thresholds: list[float] = key([], affects="report")
     # Probability above which a pixel belongs to the mask.
     mask_threshold: float = key(0.35, affects="report")
+    # How masks count. vglaw: mask_prec@t takes IoU > t; empty against empty is 1 at the network's size. lavt (RMSIN,
+    # too): shares take IoU >= t, empty against empty is 0, and shares at the network's size are told.
+    mask_protocol: Literal["vglaw", "lavt"] = key("vglaw", affects="report")
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
     shuffle_expressions: bool = key(False, affects="report")
     # Metric of the first evaluation split that chooses best.ckpt. Empty = the usual one of the task.

@@ -44,14 +44,14 @@ def mask_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
-def canvas_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Intersection over union; empty against empty is 1.
+def canvas_iou(intersection: np.ndarray, union: np.ndarray, empty: float = 1.0) -> np.ndarray:
+    """Intersection over union; empty against empty is `empty`: 1 in VG-LAW's code, 0 in that of LAVT and RMSIN.
 
     VG-LAW writes (I + 1e-10) / (U + 1e-10) and computes it in float32, where 1e-10 changes nothing but 0 / 0. In double
     precision the same epsilon would lift an IoU of exactly 0.5 above 0.5, so it is omitted here.
     """
     intersection, union = np.asarray(intersection, np.float64), np.asarray(union, np.float64)
-    return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
+    return np.divide(intersection, union, out=np.full_like(union, empty), where=union > 0)
 
 
 def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:

@@ -10,6 +10,10 @@
 | `overall_iou` | sum of mask intersections / sum of mask unions, pixels at original resolution |
 | `mask_prec@t` | fraction of sentences whose mask IoU is > t, t = 0.5, 0.55 ... 0.95 |
 | `canvas_mean_iou`, `canvas_overall_iou` | the same at the network's resolution (papers); empty against empty is 1 |
+| `canvas_prec@t` | fraction whose canvas IoU is >= t, t = 0.5, 0.6 ... 0.9; with `protocol="lavt"` only |
+
+`protocol="lavt"` counts masks as LAVT's and RMSIN's code does: `mask_prec@t` and `canvas_prec@t` take >= t, and empty
+against empty is 0 at the network's resolution, too.
 
 A sentence without a predicted box or mask scores 0. A name is omitted where it has no meaning: mask
 scores where the data has no masks or the model gives none.
@@ -40,13 +44,15 @@ from mindground.metrics.counts import (
     mask_iou,
     overall_iou,
     share_above,
+    share_at_least,
 )
 from mindground.structures import Batch, Prediction, Sample, clip_boxes, intersection_and_union
 from mindground.structures.truth import referent_box, referent_mask
 from mindground.text import LEGACY_DIRECTIONS, directions
 
-__all__ = ["ReferringMetrics", "is_better"]
+__all__ = ["CANVAS_THRESHOLDS", "ReferringMetrics", "is_better"]
 
+CANVAS_THRESHOLDS: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
 _NUMBERS = (
     *("box_intersection", "box_union", "box_area"),
     *("intersection", "union", "canvas_intersection", "canvas_union"),
@@ -72,11 +78,22 @@ class ReferringMetrics:
         mask_threshold: probability from which a pixel belongs to a mask. Models apply it when they
             decode; this class only stores it for the protocol.
         box_thresholds: further thresholds of `prec@t`.
+        protocol: how masks count, "vglaw" or "lavt"; see the module's description.
+
+    Raises:
+        ValueError: an unknown protocol.
     """
 
     def __init__(
-        self, iou_threshold: float = 0.5, mask_threshold: float = 0.35, box_thresholds: Sequence[float] = ()
+        self,
+        iou_threshold: float = 0.5,
+        mask_threshold: float = 0.35,
+        box_thresholds: Sequence[float] = (),
+        protocol: str = "vglaw",
     ) -> None:
+        if protocol not in ("vglaw", "lavt"):
+            raise ValueError(f"protocol={protocol!r}; choose vglaw or lavt")
+        self.protocol = protocol
         self.iou_threshold, self.mask_threshold = iou_threshold, mask_threshold
         self.thresholds = (iou_threshold, *box_thresholds)
         self._ids: list[str] = []
@@ -139,10 +156,10 @@ class ReferringMetrics:
             scores |= self._box_scores(state, state["has_box"])
         if state["gives_mask"].any() and state["has_mask"].any():
             known = state["has_mask"]
-            scores |= _mask_scores(state["intersection"][known], state["union"][known])
+            scores |= _mask_scores(state["intersection"][known], state["union"][known], self.protocol)
         known = ~np.isnan(state["canvas_union"])
         if known.any():
-            scores |= _canvas_scores(state["canvas_intersection"][known], state["canvas_union"][known])
+            scores |= _canvas_scores(state["canvas_intersection"][known], state["canvas_union"][known], self.protocol)
         return scores
 
     def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -201,18 +218,23 @@ def _box_numbers(prediction: Prediction, best: int | None, sample: Sample) -> li
     return [*(float(value) for value in intersection_and_union(guess, truth)), area]
 
 
-def _mask_scores(intersection: np.ndarray, union: np.ndarray) -> dict[str, float]:
+def _mask_scores(intersection: np.ndarray, union: np.ndarray, protocol: str) -> dict[str, float]:
     ious = mask_iou(intersection, union)
     scores = {"mean_iou": float(ious.mean()), "overall_iou": overall_iou(intersection, union)}
-    shares = zip(MASK_THRESHOLDS, share_above(ious), strict=True)
-    return scores | {f"mask_prec@{threshold:g}": float(share) for threshold, share in shares}
+    if protocol == "lavt":
+        shares = [share_at_least(ious, threshold) for threshold in MASK_THRESHOLDS]
+    else:
+        shares = [float(share) for share in share_above(ious)]
+    named = zip(MASK_THRESHOLDS, shares, strict=True)
+    return scores | {f"mask_prec@{threshold:g}": share for threshold, share in named}
 
 
-def _canvas_scores(intersection: np.ndarray, union: np.ndarray) -> dict[str, float]:
-    return {
-        "canvas_mean_iou": float(canvas_iou(intersection, union).mean()),
-        "canvas_overall_iou": overall_iou(intersection, union),
-    }
+def _canvas_scores(intersection: np.ndarray, union: np.ndarray, protocol: str) -> dict[str, float]:
+    ious = canvas_iou(intersection, union, empty=0.0 if protocol == "lavt" else 1.0)
+    scores = {"canvas_mean_iou": float(ious.mean()), "canvas_overall_iou": overall_iou(intersection, union)}
+    if protocol == "lavt":
+        scores |= {f"canvas_prec@{threshold:g}": share_at_least(ious, threshold) for threshold in CANVAS_THRESHOLDS}
+    return scores
 
 
 def _mask_numbers(

@@ -8,7 +8,7 @@ from mindspore import nn, ops
 from mindground.nn import init
 from mindground.nn.kernels import fast_cpu_kernels
 
-__all__ = ["ChannelNorm", "LayerNorm", "norm_kernel"]
+__all__ = ["ChannelNorm", "InstanceNorm", "LayerNorm", "norm_kernel"]
 
 
 class _FastNorm(nn.Cell):
@@ -108,3 +108,57 @@ class ChannelNorm(nn.Cell):
         rows = channel_last.reshape((-1, channel_last.shape[-1]))
         normal = self.kernel(rows, self.weight, self.bias)[0]
         return ops.transpose(normal.reshape(channel_last.shape), (0, 3, 1, 2))
+
+
+class _FastInstanceNorm(nn.Cell):
+    """Normalise every column of x (B, N, C); sums over N are products with a row of ones."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.product = ops.BatchMatMul()
+
+    def _mean(self, x: ms.Tensor) -> ms.Tensor:
+        return self.product(ops.ones((x.shape[0], 1, x.shape[1]), x.dtype) * (1.0 / x.shape[1]), x)
+
+    def _spread(self, row: ms.Tensor, x: ms.Tensor) -> ms.Tensor:
+        return self.product(ops.ones((x.shape[0], x.shape[1], 1), x.dtype), row)
+
+    def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """x (B, N, C) -> normalised (B, N, C) and the reciprocal deviations (B, 1, C)."""
+        centred = x - self._spread(self._mean(x), x)
+        scale = ops.rsqrt(self._mean(ops.square(centred)) + self.eps)
+        return centred * self._spread(scale, x), scale
+
+    def bprop(
+        self, x: ms.Tensor, out: tuple[ms.Tensor, ms.Tensor], dout: tuple[ms.Tensor, ms.Tensor]
+    ) -> tuple[ms.Tensor]:
+        # With y = (x - m) s: dx = s (g - mean(g) - y mean(g y)).
+        g, (y, scale) = dout[0], out
+        slope, offset = self._mean(g * y), self._mean(g)
+        return ((g - self._spread(offset, g) - y * self._spread(slope, g)) * self._spread(scale, g),)
+
+
+class _NativeInstanceNorm(nn.Cell):
+    """The same function with the framework's gradient."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        centred = x - x.mean(1, keep_dims=True)
+        scale = ops.rsqrt(ops.square(centred).mean(1, keep_dims=True) + self.eps)
+        return centred * scale, scale
+
+
+class InstanceNorm(nn.Cell):
+    """Normalise every channel of every sample over its positions; no parameters, no running statistics."""
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.kernel = _FastInstanceNorm(eps) if fast_cpu_kernels() else _NativeInstanceNorm(eps)
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        """(B, N, C) -> the same shape."""
+        return self.kernel(x)[0]

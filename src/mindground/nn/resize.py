@@ -16,6 +16,8 @@ __all__ = [
     "BilinearResize",
     "bicubic_matrix",
     "linear_matrix",
+    "pool_matrix",
+    "resize_maps",
     "resize_matrix_pair",
     "resize_positions",
     "shrink_matrix",
@@ -69,6 +71,47 @@ def shrink_matrix(source: int, target: int) -> np.ndarray:
     distance = np.abs(np.arange(source)[None] + 0.5 - centre) / support
     weights = np.clip(1.0 - distance, 0.0, None)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def pool_matrix(source: int, target: int) -> np.ndarray:
+    """(target, source) float32 weights of 1-D adaptive average pooling as in PyTorch."""
+    weights = np.zeros((target, source), np.float32)
+    for row in range(target):
+        begin, end = row * source // target, -(-(row + 1) * source // target)
+        weights[row, begin:end] = 1.0 / (end - begin)
+    return weights
+
+
+@lru_cache(maxsize=256)
+def _build_matrix(source: int, target: int, kind: str) -> ms.Tensor:
+    if kind == "pool":
+        return ms.Tensor(pool_matrix(source, target))
+    return ms.Tensor(linear_matrix(source, target, kind == "aligned"))
+
+
+@ops.constexpr
+def _matrix_constant(source: int, target: int, kind: str) -> ms.Tensor:
+    return _build_matrix(source, target, kind)
+
+
+def resize_maps(x: ms.Tensor, size: tuple[int, int], kind: str = "half") -> ms.Tensor:
+    """Resize maps (B, C, h, w) of any size to (B, C, H, W) with constant matrices.
+
+    Args:
+        size: (H, W).
+        kind: "half" (bilinear, pixel centres at half coordinates), "aligned" (bilinear, corner pixels coincide) or
+            "pool" (adaptive averages); all as in PyTorch.
+    """
+    batch, channels, height, width = x.shape
+    if (height, width) == tuple(size):
+        return x
+    across = ops.MatMul(transpose_b=True)
+    rows = across(x.reshape((batch * channels * height, width)), _matrix_constant(width, size[1], kind))
+    matrix = _matrix_constant(height, size[0], kind)
+    matrix = ops.broadcast_to(matrix.expand_dims(0), (batch * channels, size[0], height))
+    out = ops.BatchMatMul()(matrix, rows.reshape((batch * channels, height, size[1])))
+    return out.reshape((batch, channels, size[0], size[1]))
 
 
 def resize_matrix_pair(

@@ -37,16 +37,18 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True)
 class MetricSettings:
-    """Thresholds of the metrics, as in the `eval` section."""
+    """Thresholds of the metrics and how masks count, as in the `eval` section."""
 
     iou_threshold: float = 0.5
     mask_threshold: float = 0.35
     box_thresholds: Sequence[float] = field(default_factory=tuple)
+    mask_protocol: str = "vglaw"
 
     @classmethod
     def of(cls, section: Any) -> MetricSettings:
         """The thresholds of an `eval` section."""
-        return cls(section.iou_threshold, section.mask_threshold, tuple(section.box_thresholds))
+        thresholds = (section.iou_threshold, section.mask_threshold, tuple(section.box_thresholds))
+        return cls(*thresholds, section.mask_protocol)
 
 
 class Task(ABC):

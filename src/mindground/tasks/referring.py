@@ -16,7 +16,7 @@ from mindground.files.atomic import write_text
 from mindground.metrics.baselines import best_constant_box
 from mindground.metrics.counts import MASK_THRESHOLDS
 from mindground.metrics.matching import ious
-from mindground.metrics.referring import ReferringMetrics
+from mindground.metrics.referring import CANVAS_THRESHOLDS, ReferringMetrics
 from mindground.structures import Prediction, Sample, Truth, referent_truth
 from mindground.tasks.base import MetricSettings, Task
 from mindground.visualize.caption import Caption, plain_caption
@@ -37,14 +37,17 @@ class ReferringTask(Task):
 
     def metrics(self, settings: MetricSettings) -> ReferringMetrics:
         """See `metrics.referring`."""
-        return ReferringMetrics(settings.iou_threshold, settings.mask_threshold, settings.box_thresholds)
+        thresholds = (settings.iou_threshold, settings.mask_threshold, settings.box_thresholds)
+        return ReferringMetrics(*thresholds, settings.mask_protocol)
 
     def metric_names(self, settings: MetricSettings, dataset: Dataset | None = None) -> tuple[str, ...]:
         """Box scores where the model answers with boxes, mask scores where it does with masks and a sample has one."""
         thresholds = dict.fromkeys((settings.iou_threshold, *settings.box_thresholds))
         boxes = (*(f"prec@{value:g}" for value in thresholds), "box_mean_iou", "box_overall_iou")
         masks = ("mean_iou", "overall_iou", *(f"mask_prec@{value:g}" for value in MASK_THRESHOLDS))
-        canvas = ("canvas_mean_iou", "canvas_overall_iou")
+        canvas: tuple[str, ...] = ("canvas_mean_iou", "canvas_overall_iou")
+        if settings.mask_protocol == "lavt":
+            canvas = (*canvas, *(f"canvas_prec@{value:g}" for value in CANVAS_THRESHOLDS))
         answers = self.interface.answers
         masked = "mask" in answers and (dataset is None or any(sample.has_masks for sample in dataset.samples))
         return (*(boxes if "box" in answers else ()), *((*masks, *canvas) if masked else ()))
