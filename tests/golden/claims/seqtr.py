@@ -115,7 +115,24 @@ def arrays_of(inputs: Any, layout: Layout, step: int | None = None, prefix: str 
         box = read("gt_bbox")[index] if layout.task != "contour" else None
         vertices = read("gt_mask_vertices")[index] if layout.task != "box" else None
         found.append(sequence_of(layout, (int(padded[0]), int(padded[1])), box, vertices))
+        if vertices is not None:
+            _round_absent(found[-1], layout, padded, vertices)
     return arrays | {name: np.stack([item[name] for item in found]) for name in ("sequence", "previous")}
+
+
+def _round_absent(arrays: dict[str, np.ndarray], layout: Layout, padded: np.ndarray, vertices: np.ndarray) -> None:
+    """Put in what upstream writes for a vertex that is not there, in place.
+
+    It quantises the -1 that stands there, and the result is the end where it is below 0. With fewer bins than the side
+    has pixels it is 0, which is a coordinate. Ours is the end always.
+    """
+    first = 5 if layout.task == "multi" else 0
+    share = np.float32(-1) / np.asarray([padded[1], padded[0]], np.float32) * np.float32(layout.bins)
+    absent = np.nonzero(vertices.T.reshape(-1) < 0)[0]
+    for place in absent[np.trunc(share)[absent % 2] == 0]:
+        assert arrays["sequence"][first + place] == layout.end
+        arrays["sequence"][first + place] = 0
+        arrays["previous"][first + place + 1] = 0
 
 
 class Stages(nn.Cell):

@@ -15,7 +15,7 @@ _NO_END = 4
 
 
 class Chosen:
-    """Tokens (B, n) and the probability of each, and by how much the most probable one led."""
+    """Tokens (B, n), the probability of each, and by how much the largest logit led."""
 
     def __init__(self) -> None:
         self._columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -47,7 +47,7 @@ def choose(
         rng: for the draw.
 
     Returns:
-        (B,) tokens, (B,) their probabilities, (B,) lead of the most probable token over the next.
+        (B,) tokens, (B,) their probabilities, (B,) by how much the largest logit exceeds the next one.
     """
     logits = np.asarray(logits, np.float64)
     logits = logits if ends else logits[:, :-1]
@@ -63,7 +63,8 @@ def choose(
         reached = np.cumsum(kept, -1) / kept.sum(-1, keepdims=True)
         place = (reached < rng.random((len(logits), 1))).sum(-1)
     rows = np.arange(len(logits))
-    return order[rows, place], ranked[rows, place], ranked[:, 0] - ranked[:, 1]
+    lead = logits[rows, order[:, 0]] - logits[rows, order[:, 1]]
+    return order[rows, place], ranked[rows, place], lead
 
 
 def plan(layout: Layout) -> list[tuple[str, int, bool]]:
