@@ -29,6 +29,7 @@ from mindground.models.seqtr.aggregation import (
     Selective,
 )
 from mindground.models.seqtr.language import BertText, GruText, TextAttention
+from mindground.models.seqtr.routing import RoutingAttention
 from mindground.models.seqtr.weights import PART_RULES, part_map
 from mindground.weights.load import parameter_shapes
 from mindground.weights.maps import WeightMap
@@ -289,3 +290,12 @@ def check_swin(case: Case, mode: str, checks: Checks) -> None:
     maps.set_train(False)
     for index, value in enumerate(maps(*tensors(case.inputs["img"]))):
         checks.output(f"out{index}", value.asnumpy(), case.outputs[f"out{index}"])
+
+
+@claim(model="msam", kind="bra")
+def check_routing(case: Case, mode: str, checks: Checks) -> None:
+    settings = case.config
+    attention = RoutingAttention(settings["dim"], settings["heads"], settings["n_win"], settings["topk"])
+    fill(attention, case, WeightMap("routing attention", rules=(("{path}", "{path}"),)))
+    attention.set_train(False)
+    checks.output("y", attention(*tensors(case.inputs["x"])).asnumpy(), case.outputs["y"])

@@ -490,7 +490,7 @@ def check_mask_decode(case: Case, mode: str, checks: Checks) -> None:
         mask = draw_polygon(points, padded)
         if len(points) == 2:
             checks.true(f"pad/mask{index}: two vertices", not mask.any())
-            mask = coco_mask.decode(coco_mask.frPyObjects([points.reshape(-1).tolist()], *padded))[..., 0]
+            mask = coco_mask.decode(coco_mask.frPyObjects(points.reshape(1, 4), *padded))[..., 0]
         checks.exact(f"pad/mask{index}", mask, case.outputs[f"pad/mask{index}"])
         height, width = (int(side) for side in case.inputs["ori_shape"][index])
         # Upstream stretches the padded mask; ours is drawn in original pixels (`decode_sequences`).
