@@ -42,7 +42,7 @@ class ConvUnit(nn.Cell):
         # Kaiming's normal by what leaves a pixel, for this activation.
         deviation = (2.0 / ((1.0 + _SLOPE**2) * out_channels * kernel * kernel)) ** 0.5
         self.conv.weight.set_data(init.normal(self.conv.weight.shape, deviation))
-        self.bn = BatchNorm2d(out_channels, eps=1e-5, momentum=0.1)
+        self.bn = BatchNorm2d(out_channels, eps=1e-5, momentum=0.1, exact=True)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(B, in, H, W) -> (B, out, H', W')."""
