@@ -15,7 +15,9 @@ __all__ = ["DARKNET_MAP", "conv_unit_rules", "network_order"]
 
 _LEAVES = ("bn.beta", "bn.gamma", "bn.moving_mean", "bn.moving_variance", "conv.weight")
 _MISSING = "the file ends before this layer, which keeps its start values"
-_UNIT = re.compile(r"(?P<prefix>(?:.*\.)?)layers\.(?P<layer>\d+)\.(?:blocks\.(?P<block>\d+)\.(?P<half>\d+)\.)?conv\.weight")
+_UNIT = re.compile(
+    r"(?P<prefix>(?:.*\.)?)layers\.(?P<layer>\d+)\.(?:blocks\.(?P<block>\d+)\.(?P<half>\d+)\.)?conv\.weight"
+)
 
 
 def conv_unit_rules(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
@@ -62,7 +64,9 @@ class _DarknetMap(WeightMap):
             if missing_from is None and at == values.size:
                 missing_from = module
             if missing_from is not None:
-                if module == missing_from and any(done.startswith(f"{self.prefix}layers.{module}.") for done in result.tensors):
+                if module == missing_from and any(
+                    done.startswith(f"{self.prefix}layers.{module}.") for done in result.tensors
+                ):
                     raise WeightsError(self._cut(values.size, module))
                 result.missing |= {name + leaf: _MISSING for leaf in _LEAVES}
                 continue

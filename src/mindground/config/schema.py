@@ -82,8 +82,8 @@ class DataConfig:
     img_size: int = key(448, affects="numbers")
     # Tokens of a sentence, its start and end included; longer ones are cut.
     max_len: int = key(40, affects="numbers")
-    # Path of a vocab.txt (wordpiece, words) or BPE file (clip_bpe); empty = built from the training sentences. A checkpoint
-    # holds the whole vocabulary.
+    # Path of a vocab.txt (wordpiece, words) or BPE file (clip_bpe); empty = built from the training sentences. A
+    # checkpoint holds the whole vocabulary.
     vocab: str = key("", affects="place")
     tokenizer: Literal["wordpiece", "clip_bpe", "words"] = key("wordpiece", affects="numbers")
     # Of RGB in 0..1.

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
-
 from mindspore.ops.operations import _grad_ops
 
 from mindground.errors import ConfigError, DeviceError

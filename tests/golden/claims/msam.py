@@ -161,7 +161,9 @@ def check_kernels(case: Case, mode: str, checks: Checks) -> None:
     settings = case.config
     kernels = _Kernels(settings["ch"], settings["text_ch"], settings["head_dim"])
     rules = PART_RULES["kernels"]
-    last = tuple((a.replace("kc.", "kc_last."), b.replace("kc.", "kc_last.")) for a, b in rules if a.startswith("kc.conv"))
+    last = tuple(
+        (a.replace("kc.", "kc_last."), b.replace("kc.", "kc_last.")) for a, b in rules if a.startswith("kc.conv")
+    )
     ignored = ((r".*num_batches_tracked", "a counter"),)
     fill(kernels, case, WeightMap("kernels", rules=(*rules, *last), ignored=ignored), allow_missing=(r"qcb_tanh\..*",))
     for leaf in ("weight", "bias"):

@@ -101,7 +101,7 @@ def check_split(case: Case, mode: str, checks: Checks) -> None:
             (root / "Annotations" / name).write_text(text, encoding="utf-8")
             (root / "JPEGImages" / name.replace(".xml", ".jpg")).touch()
         for split, numbers in settings["indices"].items():
-            # Ours wants lists that ascend; the reference gives records in the order of the counter, whatever the list's.
+            # Ours wants lists that ascend; the reference gives records in the counter's order, whatever the list's.
             (root / f"{split}.txt").write_text("".join(f"{number}\n" for number in sorted(numbers)))
         for split, theirs in settings["expected"].items():
             samples = list(read_dior_rsvg(str(root), split))

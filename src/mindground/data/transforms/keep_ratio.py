@@ -23,7 +23,15 @@ from mindground.data.transforms.registry import Recipe
 from mindground.errors import ConfigError
 from mindground.structures import Geometry
 
-__all__ = ["RECIPES", "Jitter", "KeepRatioConfig", "KeepRatioParams", "KeepRatioTransform", "draw_jitter", "fitted_size"]
+__all__ = [
+    "RECIPES",
+    "Jitter",
+    "KeepRatioConfig",
+    "KeepRatioParams",
+    "KeepRatioTransform",
+    "draw_jitter",
+    "fitted_size",
+]
 
 Jitter = Literal["off", "fixed", "legacy"]
 

@@ -128,7 +128,7 @@ def _visual_encoder(visual: VisualConfig) -> Darknet | SwinMaps:
 def _text_encoder(text: TextConfig, width: int) -> nn.Cell:
     if text.type == "gru":
         gru = text.gru
-        attention = TextAttention(width, gru.masked_attention) if gru.attention else None
+        attention = TextAttention(width, gru.masked_attention, gru.dropout) if gru.attention else None
         return GruText(text.vocab_size, gru.embedding, gru.hidden, gru.pool, attention, gru.freeze_embedding)
     bert = text.bert
     encoder = Bert(

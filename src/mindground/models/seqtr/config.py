@@ -90,6 +90,11 @@ class GruConfig:
     # MSAM: words are weighted by an attention. `masked_attention` leaves padding out of it; upstream does not.
     attention: bool = False
     masked_attention: bool = False
+    # Inside the attention.
+    dropout: float = key(0.2, affects="numbers", training_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "model.text.gru.", ["dropout"], 0, 1)
 
 
 @dataclass
@@ -189,7 +194,9 @@ class HeadConfig:
                 raise ConfigError(f"model.head.{name}={getattr(self, name)} must be at least 0 and at most 1")
         wrong = [place for place in self.det_coord if place not in range(5)]
         if wrong:
-            raise ConfigError(f"model.head.det_coord={self.det_coord}: {wrong[0]} is no place of a box; they are 0 to 4")
+            raise ConfigError(
+                f"model.head.det_coord={self.det_coord}: {wrong[0]} is no place of a box; they are 0 to 4"
+            )
         if self.num_bin < 2 or self.num_ray < 3:
             raise ConfigError(
                 f"model.head.num_bin={self.num_bin} must be at least 2, num_ray={self.num_ray} at least 3"

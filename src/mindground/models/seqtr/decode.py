@@ -79,8 +79,6 @@ def decode_sequences(outputs: Mapping[str, np.ndarray], batch: Batch, layout: La
             boxes = geometry.boxes_to_original(box)
             scores = np.asarray([outputs["box_probabilities"][index].astype(np.float64).prod()])
         found.append(
-            Prediction(
-                geometry.original_size, boxes, scores, masks=masks, expression=sample.expression, extras=extras
-            )
+            Prediction(geometry.original_size, boxes, scores, masks=masks, expression=sample.expression, extras=extras)
         )
     return found

@@ -49,7 +49,9 @@ class RoutingAttention(nn.Cell):
         # The choice of regions has no gradient.
         likeness = ops.bmm(ops.stop_gradient(q_seq).mean(2), ops.transpose(ops.stop_gradient(k_seq).mean(2), (0, 2, 1)))
         chosen = ops.topk(likeness, self.topk)[1]
-        offsets = ops.broadcast_to((ops.arange(batch) * count).reshape((batch, 1, 1)).astype(chosen.dtype), chosen.shape)
+        offsets = ops.broadcast_to(
+            (ops.arange(batch) * count).reshape((batch, 1, 1)).astype(chosen.dtype), chosen.shape
+        )
         index = (chosen + offsets).reshape(-1)
         pixels, head = rows * across, width // self.heads
         queries = ops.transpose(q_seq.reshape((batch * count, pixels, self.heads, head)), (0, 2, 1, 3))

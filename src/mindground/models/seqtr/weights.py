@@ -60,7 +60,7 @@ _KERNELS: Rules = (
     *conv_unit_rules("kc.conv.{n}", "kc.conv.{n}"),
 )
 _STAGES: Rules = (
-    *_under(tuple((a.replace("{n}", "{k}"), b.replace("{n}", "{k}")) for a, b in _KERNELS), "stages.{n}.", "stages.{n}."),
+    *_under(tuple((a.replace("{n}", "{k}"), b.replace("{n}", "{k}")) for a, b in _KERNELS), *("stages.{n}.",) * 2),
     *_under(_SWIN_BLOCK, "stages.{n}.swin.blocks.{m}.", "stages.{n}.swin.blocks.{m}."),
 )
 _ATTENTION: Rules = (
