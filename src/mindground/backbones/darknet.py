@@ -105,7 +105,7 @@ class Darknet(nn.Cell):
         for index in range(len(self.layers)):
             x = self.layers[index](x)
             if index in _EXPORTS:
-                maps = maps + (x,)
+                maps = maps + (x,)  # type: ignore[assignment]
         return maps
 
     def freeze(self, learning: int) -> None:

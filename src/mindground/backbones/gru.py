@@ -76,10 +76,10 @@ class BiGru(nn.Cell):
             given = ops.stack((forward[step], backward[count - 1 - step]), 0)
             state = self._step(given, self.product(state, weights) + biases, state)
             there, back = ops.unbind(state, 0)
-            ahead = ahead + (there,)
-            behind = (back,) + behind
+            ahead = ahead + (there,)  # type: ignore[assignment]
+            behind = (back,) + behind  # type: ignore[assignment]
         outputs = ops.concat((ops.stack(ahead, 1), ops.stack(behind, 1)), -1)
-        return outputs, ops.concat((ahead[count - 1], behind[0]), -1)
+        return outputs, ops.concat((ahead[count - 1], behind[0]), -1)  # type: ignore[misc]
 
     def _step(self, given: ms.Tensor, own: ms.Tensor, state: ms.Tensor) -> ms.Tensor:
         """Gates from inputs and state, (2, B, 3 H) each, and the state (2, B, H) -> the next state."""

@@ -210,7 +210,8 @@ class Seqtr(GroundingModel):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """`base`, and `visual` where all of the image encoder learns."""
-        visual, base = [], []
+        visual: list[ms.Parameter] = []
+        base: list[ms.Parameter] = []
         for name, parameter in self.parameters_and_names():
             if parameter.requires_grad:
                 apart = self.split_groups and name.startswith("visual_encoder.")
