@@ -61,6 +61,33 @@ _RMSIN = (
     "--train.lr=2e-3",
 )
 
+_SEQTR = (
+    "--model.visual.darknet.first=4",
+    "--model.text.gru.embedding=16",
+    "--model.text.gru.hidden=64",
+    "--model.head.width=32",
+    "--model.head.hidden=64",
+    "--model.head.encoder_layers=1",
+    "--model.head.decoder_layers=1",
+    "--model.head.num_bin=32",
+    "--model.head.num_ray=6",
+)
+_MSAM = (
+    *_SEQTR,
+    "--model.text.type=bert",
+    "--model.text.bert.hidden_size=32",
+    "--model.text.bert.num_hidden_layers=1",
+    "--model.text.bert.num_attention_heads=2",
+    "--model.text.bert.intermediate_size=64",
+    "--model.text.bert.max_position_embeddings=32",
+    "--model.text.bert.frozen_layers=0",
+    "--model.text.bert.dropout=0",
+    "--model.fusion.type=kernels",
+    "--model.fusion.head_dim=8",
+    "--model.fusion.window=4",
+    "--data.tokenizer=wordpiece",
+)
+
 CASES = (
     FamilyCase(
         "vglaw",
@@ -96,6 +123,9 @@ CASES = (
     ),
     FamilyCase("rmsin", _RMSIN, exports=("rmsin", "rmsin-two-part")),
     FamilyCase("rmsin", (*_RMSIN, "--model.variant=lavt"), name="lavt", exports=("rmsin",)),
+    FamilyCase("seqtr", _SEQTR, exports=("seqtr",)),
+    FamilyCase("seqtr", (*_SEQTR, "--model.task=contour"), name="contour", exports=("seqtr",)),
+    FamilyCase("seqtr", _MSAM, name="msam", exports=("seqtr",)),
     # The families of tests/families keep the contracts that the two above do not use.
     FamilyCase("test_detector", ("--model.width=8",), falls_to=0.9),
     FamilyCase("test_generator", ("--model.width=16",), falls_to=0.9),

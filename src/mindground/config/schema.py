@@ -94,10 +94,10 @@ class DataConfig:
     img_size: int = key(448, affects="numbers")
     # Tokens of a sentence, its start and end included; longer ones are cut.
     max_len: int = key(40, affects="numbers")
-    # Path of a vocab.txt (wordpiece) or BPE file (clip_bpe); empty = built from the training sentences. A checkpoint
-    # holds the whole vocabulary.
+    # Path of a vocab.txt (wordpiece, words) or BPE file (clip_bpe); empty = built from the training sentences. A
+    # checkpoint holds the whole vocabulary.
     vocab: str = key("", affects="place")
-    tokenizer: Literal["wordpiece", "clip_bpe"] = key("wordpiece", affects="numbers")
+    tokenizer: Literal["wordpiece", "clip_bpe", "words"] = key("wordpiece", affects="numbers")
     # Of RGB in 0..1.
     mean: list[float] = key([0.485, 0.456, 0.406], affects="numbers")
     std: list[float] = key([0.229, 0.224, 0.225], affects="numbers")

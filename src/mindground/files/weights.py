@@ -20,6 +20,7 @@ from mindground.files._simple import read_npz, read_safetensors, safetensors_hea
 from mindground.files._torch_legacy import is_legacy, nested_reader, read_torch_legacy
 from mindground.files._torch_zip import open_archive, read_torch_zip
 from mindground.files._unpack import unpack
+from mindground.files.darknet import read_darknet, starts_like_darknet
 
 __all__ = ["WeightFile", "read_weights"]
 
@@ -38,8 +39,8 @@ class WeightFile:
             and not constructed, `left_out` counts tensors outside the state dict (an optimiser's), `unwrapped` is the
             key the state dict was found under.
             `shards` are the files that an index named.
-        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors, mindspore-ckpt, or `sharded` and that of
-            the parts.
+        format: torch-zip, torchscript, torch-legacy, pickle, npz, safetensors, mindspore-ckpt, darknet, or `sharded`
+            and that of the parts.
         path: the file.
     """
 
@@ -100,6 +101,9 @@ def _read(path: Path, head: bytes, size: int, sharded: bool) -> WeightFile:
     if sharded and is_index(head):
         tensors, metadata, kind = read_sharded(path, _read_file)
         return WeightFile(tensors, metadata, kind, path)
+    if starts_like_darknet(head, size):
+        tensors, metadata = read_darknet(path)
+        return WeightFile(tensors, metadata, "darknet", path)
     raise WeightsError(f"{path}: {_guess(head)}")
 
 
@@ -123,7 +127,7 @@ def _guess(head: bytes) -> str:
         return "is gzip-compressed; unpack it and give the file inside"
     if head[257:262] == b"ustar":
         return "is a tar archive (or a PyTorch file from before 0.2); unpack or re-save it"
-    known = "PyTorch, TorchScript, pickle of arrays, npz, safetensors, MindSpore ckpt"
+    known = "PyTorch, TorchScript, pickle of arrays, npz, safetensors, MindSpore ckpt, DarkNet .weights"
     return f"unknown format (starts with {head[:8]!r}), cut off or not a file of weights; known are: {known}"
 
 

@@ -13,9 +13,11 @@ __all__ = [
     "MASK_THRESHOLDS",
     "box_shares",
     "canvas_iou",
+    "crowd_iou",
     "first_of_each",
     "mask_counts",
     "mask_iou",
+    "mean_of_batches",
     "overall_iou",
     "share_above",
     "share_at_least",
@@ -52,6 +54,28 @@ def canvas_iou(intersection: np.ndarray, union: np.ndarray, empty: float = 1.0) 
     """
     intersection, union = np.asarray(intersection, np.float64), np.asarray(union, np.float64)
     return np.divide(intersection, union, out=np.full_like(union, empty), where=union > 0)
+
+
+def crowd_iou(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Part of a predicted mask (H, W) that lies in the truth; 0 where nothing is predicted.
+
+    SeqTR's code reports it as IoU of every referent whose outline has several polygons (COCO's rule for crowds), which
+    is more than the IoU.
+    """
+    intersection, _ = mask_counts(predicted, truth)
+    area = int((np.asarray(predicted) != 0).sum())
+    return float(intersection) / area if area else 0.0
+
+
+def mean_of_batches(values: np.ndarray, size: int) -> float:
+    """Mean of the means of consecutive batches of `size`, as SeqTR's code averages; NaN without values.
+
+    The last batch, which may be short, weighs as much as the others.
+    """
+    values = np.asarray(values, np.float64)
+    if values.size == 0:
+        return float("nan")
+    return float(np.mean([values[start : start + size].mean() for start in range(0, values.size, size)]))
 
 
 def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:

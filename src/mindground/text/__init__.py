@@ -12,14 +12,17 @@ from mindground.text.bpe import ClipTokenizer
 from mindground.text.directions import LEGACY_DIRECTIONS, directions, has_direction
 from mindground.text.mirror import flip_doubts, flip_expression, flips_safely
 from mindground.text.wordpiece import WordPieceTokenizer, build_wordpiece
+from mindground.text.words import WordTokenizer, build_words
 
 __all__ = [
     "LEGACY_DIRECTIONS",
     "ClipTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
+    "WordTokenizer",
     "build_tokenizer",
     "build_wordpiece",
+    "build_words",
     "directions",
     "flip_doubts",
     "flip_expression",
@@ -28,9 +31,10 @@ __all__ = [
     "tokenizer_from_payload",
 ]
 
-_KINDS: dict[str, type[WordPieceTokenizer] | type[ClipTokenizer]] = {
+_KINDS: dict[str, type[WordPieceTokenizer] | type[ClipTokenizer] | type[WordTokenizer]] = {
     WordPieceTokenizer.kind: WordPieceTokenizer,
     ClipTokenizer.kind: ClipTokenizer,
+    WordTokenizer.kind: WordTokenizer,
 }
 
 
@@ -38,7 +42,7 @@ def build_tokenizer(kind: str, vocab: str = "", sentences: Iterable[str] | None 
     """A tokeniser from a vocabulary file, or from training sentences.
 
     Args:
-        kind: `wordpiece` or `clip_bpe` (`data.tokenizer`).
+        kind: `wordpiece`, `clip_bpe` or `words` (`data.tokenizer`).
         vocab: path of the vocabulary file (`data.vocab`); empty = built from `sentences`.
         sentences: training sentences, read only when there is no vocabulary file.
 
@@ -59,7 +63,7 @@ def build_tokenizer(kind: str, vocab: str = "", sentences: Iterable[str] | None 
         )
     if sentences is None:
         raise ConfigError("data.vocab is empty and there are no training sentences to build a vocabulary from")
-    return build_wordpiece(sentences)
+    return build_words(sentences) if kind == WordTokenizer.kind else build_wordpiece(sentences)
 
 
 def tokenizer_from_payload(payload: Any) -> Tokenizer:

@@ -45,14 +45,14 @@ def check_rsprompter(case: Case, mode: str, checks: Checks) -> None:
 @claim(model="seqtr", kind="schedule", modes=("host",))
 def check_seqtr(case: Case, mode: str, checks: Checks) -> None:
     for name, settings in case.config["schedules"].items():
-        segments = _seqtr(settings)
+        segments = seqtr_segments(settings)
         check_schedule(segments)
         factors = np.asarray(schedule_list(segments, 3, 3 * settings["max_epoch"])).reshape(-1, 3)
         checks.true(f"{name}: one factor an epoch", bool((factors == factors[:, :1]).all()))
         checks.output(name, factors[:, 0], case.outputs[name])
 
 
-def _seqtr(settings: dict[str, Any]) -> list[Segment]:
+def seqtr_segments(settings: dict[str, Any]) -> list[Segment]:
     """Epoch e of w warms up with (e + 1) / (w + 1), and a decay step names the epoch, from 1, in which it acts."""
     warmup, decays = settings["warmup_epochs"], settings["decay_steps"]
     segments = [Segment("linear", epochs=warmup, start=1 / (warmup + 1), by_epoch=True)] if warmup else []

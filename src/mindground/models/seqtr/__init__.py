@@ -1,0 +1,28 @@
+"""SeqTR (Zhu et al., ECCV 2022, arXiv 2203.16265) and MSAM (IEEE GRSL 2024): grounding as generated tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mindground.models.interface import ModelInterface
+from mindground.models.seqtr.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
+from mindground.models.seqtr.config import SeqtrConfig as Config
+
+if TYPE_CHECKING:
+    from mindground.models.seqtr.network import Seqtr
+
+__all__ = ["LR_GROUPS", "PRETRAINED_PARTS", "PUBLISHED_DATASET", "TEXT_LAYERS", "Config", "build", "interface"]
+
+
+def interface(config: Any) -> ModelInterface:
+    """One referent per expression: its box, its contour as a mask, or both."""
+    if config.model.task == "box":
+        return ModelInterface("expression", ("box",))
+    return ModelInterface("expression", ("mask",) if config.model.task == "contour" else ("box", "mask"))
+
+
+def build(config: Any) -> Seqtr:
+    """Network of a resolved configuration; MindSpore is imported only now."""
+    from mindground.models.seqtr.builder import build as build_seqtr
+
+    return build_seqtr(config)
