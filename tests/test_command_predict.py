@@ -208,7 +208,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab, sentences)
     config.model.text.vocab_size = tokenizer.vocab_size
     model = build_model(config)
-    return save_checkpoint(folder / "runs" / "tiny" / "best.ckpt", model, config, tokenizer, {"step": 0, "epoch": 0})
+    state = {"step": 0, "epoch": 0, "categories": {"1": "plane", "2": "tank"}}
+    return save_checkpoint(folder / "runs" / "tiny" / "best.ckpt", model, config, tokenizer, state)
 
 
 def test_a_batch_of_no_sentences_is_refused() -> None:
@@ -263,7 +264,10 @@ def test_bands_of_the_files_are_named(checkpoint: Path, tmp_path: Path, option: 
         )
         done = call(predict.main, *words, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        return [(record["bbox"], record["area"]) for record in json.loads(done.stdout)["annotations"]]
+        written = json.loads(done.stdout)
+        # The sentence is the category, whatever classes the training data had.
+        assert written["categories"] == [{"id": 1, "name": "ship"}]
+        return [(record["bbox"], record["area"]) for record in written["annotations"]]
 
     assert boxes("mixed.png", *option) == boxes("right.png") != boxes("mixed.png")
 

@@ -108,7 +108,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         min_score=options.min_score or 0.0,
         bands=options.bands or (predictor.config.data.bands if predictor.config else None),
         model=predictor.name,
-        categories=predictor.categories,
+        # A network that reads sentences answers them, whatever classes its training data had.
+        categories=None if predictor.asks_expression else predictor.categories,
         # Without a threshold of the user, the task decides what of many detections a figure shows.
         caption=partial(predictor.caption, min_score=options.min_score),
         overwrite=options.overwrite,
