@@ -150,10 +150,6 @@ class Description:
         """Number of values in the state dict."""
         return sum(int(np.prod(shape)) for _, shape, _ in self.meta.get("state_dict", []))
 
-    def has_gradients(self) -> bool:
-        """Whether the reference was differentiated: norms, or gradients among the outputs."""
-        return any(entry.startswith("grad_norm/") or entry.startswith("output/grad") for entry in self.entries)
-
 
 @dataclass
 class Case:

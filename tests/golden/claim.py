@@ -171,14 +171,14 @@ class Claim:
     def modes_in_suite(self, case: Description, everything: bool = False) -> tuple[str, ...]:
         """Modes that the test suite runs; `tests/golden/run.py` and `everything` run all of them.
 
-        A component without gradients is a handful of operators: PyNative compares them, and the graphs that they
-        become part of are those of the whole models. At full size a whole model runs as in training, in graph mode.
+        A component is a handful of operators: PyNative compares them, and the graphs that they become part of are
+        those of the whole models. At full size a whole model runs as in training, in graph mode.
         """
         if everything or len(self.modes) == 1:
             return self.modes
         if self.suite is not None:
             return self.suite
-        if self.whole or case.has_gradients():
+        if self.whole:
             return self.modes if case.size() <= LARGE else tuple(mode for mode in self.modes if mode == "graph")
         return tuple(mode for mode in self.modes if mode == "pynative")
 

@@ -157,7 +157,7 @@ def test_a_claim_is_made_by_what_a_case_holds(options: dict[str, Any], fits: boo
     assert (claim_for(case) is not None) == fits
 
 
-def test_components_without_gradients_run_in_pynative_only(own_claims: None) -> None:
+def test_components_run_in_pynative_only(own_claims: None) -> None:
     def case(*entries: str, state: list[Any] | None = None) -> Description:
         return Description("any", Path(), {"state_dict": state or []}, frozenset(entries))
 
@@ -168,12 +168,13 @@ def test_components_without_gradients_run_in_pynative_only(own_claims: None) -> 
         claim(model="made", **options)(lambda case, mode, checks: None)
         return registry._CLAIMS[-1]
 
-    part, model, steps = register(), register(whole=True), register(suite=("graph",))
+    part, model, steps, long = register(), register(whole=True), register(suite=("graph",)), register(suite=())
+    assert long.modes_in_suite(gradients) == () and long.modes_in_suite(gradients, True) == long.modes
     assert steps.modes_in_suite(gradients) == ("graph",) and steps.modes_in_suite(gradients, True) == steps.modes
     with pytest.raises(ValueError, match="cannot run"):
         register(modes=("host",), suite=("graph",))
     assert part.modes_in_suite(plain) == ("pynative",)
-    assert part.modes_in_suite(gradients) == model.modes_in_suite(plain) == ("graph", "pynative")
+    assert part.modes_in_suite(gradients) == ("pynative",) and model.modes_in_suite(plain) == ("graph", "pynative")
     assert part.modes_in_suite(large) == ("pynative",) and model.modes_in_suite(large) == ("graph",)
     assert part.modes_in_suite(large, everything=True) == part.modes_in_suite(plain, True) == ("graph", "pynative")
 

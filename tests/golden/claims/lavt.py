@@ -172,7 +172,7 @@ def _check_training(case: Case, checks: Checks, net: Rmsin, given: list[ms.Tenso
     check_norms(case, checks, named)
 
 
-@claim(model=("rmsin", "lavt"), kind=("rmsin", "lavt"), whole=True)
+@claim(model=("rmsin", "lavt"), kind=("rmsin", "lavt"), whole=True, suite=("pynative",))
 def check_network(case: Case, mode: str, checks: Checks) -> None:
     net = network(case)
     fill(net, case, UPSTREAM_MAP)

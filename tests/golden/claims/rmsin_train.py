@@ -1,4 +1,7 @@
-"""Training of RMSIN and LAVT: ten and three steps of the product's own optimiser, schedule and step."""
+"""Training of RMSIN and LAVT: ten and three steps of the product's own optimiser, schedule and step.
+
+They take minutes: `tests/golden/run.py` and `--all` run them, the short suite does not.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,7 @@ def _check_buffers(case: Case, checks: Checks, run: _Run) -> None:
     _check_errors(checks, "buffers", np.asarray(errors), np.asarray(allowed))
 
 
-@claim(model=("rmsin", "lavt"), kind="rmsin_train10", suite=("graph",))
+@claim(model=("rmsin", "lavt"), kind="rmsin_train10", suite=())
 def check_ten_steps(case: Case, mode: str, checks: Checks) -> None:
     run = _Run(case, mode)
     run.run()
@@ -196,7 +199,7 @@ def check_ten_steps(case: Case, mode: str, checks: Checks) -> None:
         checks.output(name, ours, case.outputs[name], max(_STATISTICS, tolerance(case, name)))
 
 
-@claim(model="rmsin", kind="rmsin_train", suite=("graph",))
+@claim(model="rmsin", kind="rmsin_train", suite=())
 def check_three_steps(case: Case, mode: str, checks: Checks) -> None:
     """Larger steps, which multiply rounding sooner: loose by the case's own figures."""
     run = _Run(case, mode)

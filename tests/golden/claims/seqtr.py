@@ -207,7 +207,7 @@ def _check_norms(checks: Checks, ours: dict[str, np.ndarray], theirs: Any) -> No
     checks.grad_norms(ours, theirs, _KINKED)
 
 
-@claim(model=("seqtr", "msam"), kind="e2e", whole=True)
+@claim(model=("seqtr", "msam"), kind="e2e", whole=True, suite=("pynative",))
 def check_whole(case: Case, mode: str, checks: Checks) -> None:
     """Intermediates, loss, greedy tokens; gradients and statistics of one step of training."""
     net = build_network(settings_of(case.config))

@@ -187,7 +187,7 @@ def _evaluate(case: Case, checks: Checks, run: _Run, prefix: str) -> None:
             check_tokens(checks, case.outputs, tokens, part, f"{prefix}/", max(noise, 1e-3) * scale)
 
 
-@claim(model=("seqtr", "msam"), kind="seqtr_train10", suite=("graph",))
+@claim(model=("seqtr", "msam"), kind="seqtr_train10", suite=())
 def check_ten_steps(case: Case, mode: str, checks: Checks) -> None:
     run = _Run(case, mode)
     constants = [name for name in buffers(run.net) if "index" in name]
