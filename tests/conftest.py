@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all",
         action="store_true",
-        help="run every full-size reference case in every mode, not only those that a change reaches",
+        help="run every full-size reference case in every mode, not only those that a change reaches, and what takes minutes",
     )
 
 

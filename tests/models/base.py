@@ -35,6 +35,7 @@ class FamilyCase:
         exports: names of weight maps (`weight_maps()`) that can write the whole network.
         steps: of training in graph mode; the operator-by-operator mode makes the first two of them.
         falls_to: the loss of the last steps as a part of the first one.
+        slow: its graphs take minutes to compile; it runs with `--all`.
     """
 
     family: str
@@ -44,6 +45,7 @@ class FamilyCase:
     exports: tuple[str, ...] = ()
     steps: int = 80
     falls_to: float = 0.8
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.family}{f'-{self.name}' if self.name else ''}"
@@ -121,11 +123,11 @@ CASES = (
         ),
         exports=("clipvg",),
     ),
-    FamilyCase("rmsin", _RMSIN, exports=("rmsin", "rmsin-two-part")),
-    FamilyCase("rmsin", (*_RMSIN, "--model.variant=lavt"), name="lavt", exports=("rmsin",)),
-    FamilyCase("seqtr", _SEQTR, exports=("seqtr",)),
-    FamilyCase("seqtr", (*_SEQTR, "--model.task=contour"), name="contour", exports=("seqtr",)),
-    FamilyCase("seqtr", _MSAM, name="msam", exports=("seqtr",)),
+    FamilyCase("rmsin", _RMSIN, exports=("rmsin", "rmsin-two-part"), slow=True),
+    FamilyCase("rmsin", (*_RMSIN, "--model.variant=lavt"), name="lavt", exports=("rmsin",), slow=True),
+    FamilyCase("seqtr", _SEQTR, exports=("seqtr",), slow=True),
+    FamilyCase("seqtr", (*_SEQTR, "--model.task=contour"), name="contour", exports=("seqtr",), slow=True),
+    FamilyCase("seqtr", _MSAM, name="msam", exports=("seqtr",), slow=True),
     # The families of tests/families keep the contracts that the two above do not use.
     FamilyCase("test_detector", ("--model.width=8",), falls_to=0.9),
     FamilyCase("test_generator", ("--model.width=16",), falls_to=0.9),

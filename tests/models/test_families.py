@@ -25,6 +25,8 @@ _FEW = 2  # steps in PyNative, which has no compiled step and takes seconds for 
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, FamilyRun]]:
     """One training in each mode for all tests of a case."""
     case = request.param
+    if case.slow and not request.config.getoption("--all"):
+        pytest.skip("its graphs take minutes to compile; --all trains it, tests/overfit proves that it learns")
     before = ms.get_context("mode")
     steps = {"graph": case.steps, "pynative": _FEW}
     yield {mode: train_case(case, tmp_path_factory.mktemp(f"{case}-{mode}"), mode, steps[mode]) for mode in _MODES}
