@@ -35,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all",
         action="store_true",
-        help="run every full-size reference case in every mode, not only those that a change reaches, and what takes minutes",
+        help="run every full-size reference case in every mode, not only those that a change reaches, and what takes "
+        "minutes to compile",
     )
 
 
