@@ -83,7 +83,7 @@ def test_layouts_are_read_checked_and_fingerprinted(
     assert reports[0]["fingerprints"]["train"][:12] in capsys.readouterr().out
     home = next(tmp_path.rglob("output_phrase_train.txt"))
     home.write_text(home.read_text().replace("road 1", "roof 1"))
-    assert run_command(tool.main, arguments) == 0
+    assert run_command(tool.main, [*arguments, "--overwrite"]) == 0
     assert json.loads(out.read_text())["fingerprints"]["train"] != reports[0]["fingerprints"]["train"]
 
 

@@ -55,6 +55,7 @@ from mindground.errors import ConfigError
 from mindground.files.atomic import write_text
 
 __all__ = [
+    "DEFAULT_FAMILY",
     "CommandLine",
     "CommandParser",
     "Config",
@@ -82,7 +83,8 @@ __all__ = [
     "value_of",
 ]
 
-_DEFAULT_FAMILY = "vglaw"
+DEFAULT_FAMILY = "vglaw"
+"""The family where none is named."""
 _EVERY_KEY = (
     "Every key of the configuration may follow, for instance --train.batch_size=4 --data.root=DIR. The config.yaml of "
     "a run, and the files in configs/, show the keys."
@@ -114,7 +116,7 @@ def from_dict(tree: Mapping[str, Any], source: str = "", schema: int | None = No
     Raises:
         ConfigError: an unknown key, a wrong type, a later schema.
     """
-    facts = registry.family(family_of(tree, source) or _DEFAULT_FAMILY)
+    facts = registry.family(family_of(tree, source) or DEFAULT_FAMILY)
     layer = Layer(source, tree, schema_of(tree, schema, source), quiet=not source)
     return _finish(merge_layers([layer], facts).tree, facts.name)
 
@@ -222,7 +224,7 @@ def value_of(config: Config, key: str) -> Any:
 def family_of_file(path: str | Path) -> str:
     """Family that a configuration file, or the nearest of its bases, names."""
     named = [family_of(layer, source) for source, layer in read_yaml(Path(path))]
-    return next((family for family in reversed(named) if family), _DEFAULT_FAMILY)
+    return next((family for family in reversed(named) if family), DEFAULT_FAMILY)
 
 
 def _finish(tree: Mapping[str, Any], family: str) -> Config:
@@ -254,7 +256,7 @@ def _dataset_of(layers: Sequence[Layer]) -> str:
 
 def _layers(paths: str | Path | Sequence[str | Path] | None, overrides: Overrides) -> list[Layer]:
     if paths is None:
-        facts = registry.family(_last(overrides, "family") or _DEFAULT_FAMILY)
+        facts = registry.family(_last(overrides, "family") or DEFAULT_FAMILY)
         usual = _file_layers([facts.default_file]) if facts.default_file else []
         asked = _last(overrides, "dataset", "data.dataset")
         if asked is None or asked == _dataset_of(usual):
@@ -271,7 +273,7 @@ def _resolved(
 ) -> tuple[str, Merged]:
     """Family, and all layers as one tree and one by one; `below` lie under the others."""
     layers = [*below, *_layers(paths, overrides)]
-    family = _DEFAULT_FAMILY
+    family = DEFAULT_FAMILY
     owner = ""  # whose `model` section a file without `family` of its own continues
     for layer in layers:
         family = family_of(layer.tree, layer.source) or family

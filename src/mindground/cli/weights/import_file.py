@@ -58,8 +58,8 @@ def _parser(prog: str | None) -> VerbParser:
 
 
 def target_family(source: str, into: str, config_file: str | None) -> str:
-    """The family whose model is built: the named one, the source itself, the file's, or the first that reads it."""
-    from mindground.config import family_of_file
+    """The family whose model is built: the named one, the source itself, the file's, the usual, or one that reads it."""
+    from mindground.config import DEFAULT_FAMILY, family_of_file
     from mindground.models import families, family_weight_maps
 
     if into or source in families():
@@ -69,7 +69,7 @@ def target_family(source: str, into: str, config_file: str | None) -> str:
     if not reading:
         sources = sorted({name for family in families() for name in family_weight_maps(family)})
         raise WeightsError(f"--family {source} is unknown; there are maps for {', '.join(sources)}")
-    return named if named in reading else reading[0]
+    return next((family for family in (named, DEFAULT_FAMILY) if family in reading), reading[0])
 
 
 def target_config(line: CommandLine, family: str, facts: SourceFacts) -> Config:
