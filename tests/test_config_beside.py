@@ -120,7 +120,7 @@ def test_an_imported_file_remembers_its_configuration(folder: Path, tmp_path: Pa
     config.model.text.num_attention_heads = 3
     with pytest.raises(ConfigError, match=r"bert\.ckpt says model\.text\.num_attention_heads=6, and 3 is set"):
         load_pretrained(build_model(config), {"text": str(out)}, config=config)
-    done = call(import_file.main, folder, *words, "--model.text.num_attention_heads=3")
+    done = call(import_file.main, folder, *words, "--overwrite", "--model.text.num_attention_heads=3")
     assert done.returncode == 2 and "num_attention_heads=6, and 3 is set" in done.stderr
 
 

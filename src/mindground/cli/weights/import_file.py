@@ -58,7 +58,7 @@ def _parser(prog: str | None) -> VerbParser:
 
 
 def target_family(source: str, into: str, config_file: str | None) -> str:
-    """The family whose model is built: the named one, the source itself, the file's, the usual, or one that reads it."""
+    """The family whose model is built: the named one, the source itself, the file's, the usual, or the first."""
     from mindground.config import DEFAULT_FAMILY, family_of_file
     from mindground.models import families, family_weight_maps
 
