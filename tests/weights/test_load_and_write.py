@@ -242,5 +242,5 @@ def test_a_backbone_is_imported_under_its_own_names(tmp_path: Path) -> None:
         now = parameter_arrays(fresh)
         assert all(np.array_equal(now[name], array) for name, array in ours.items())
     clip = build_model(load_config(None, ["--family=clipvg", "--model.clip.vocab_size=30"]))
-    with pytest.raises(WeightsError, match="holds the backbone bert, and this family has none; it reads clip"):
+    with pytest.raises(WeightsError, match="holds the backbone 'bert', and this family has none; it reads clip"):
         load_pretrained(clip, {"model": str(out)}, random_parts=True)
