@@ -1,4 +1,7 @@
-"""RMSIN and LAVT on two ranks, under frozen statistics, compute what one process computes with both samples."""
+"""RMSIN and LAVT on two ranks, under frozen statistics, compute what one process computes with both samples.
+
+Every rank compiles its graphs, which takes minutes: these tests run with `--all`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,12 @@ import pytest
 
 JOB = Path(__file__).with_name("rmsin_job.py")
 TRAINING = Path(__file__).with_name("rmsin_training_job.py")
+
+
+@pytest.fixture(autouse=True)
+def only_with_all(request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--all"):
+        pytest.skip("minutes of compilation on every rank; --all runs it")
 
 
 @pytest.mark.parametrize("variant", ["rmsin", "lavt"])
