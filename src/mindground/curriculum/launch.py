@@ -25,7 +25,7 @@ from mindground.curriculum.reliability import FILE, Measured, read_measured
 from mindground.engine.progress import duration
 from mindground.engine.run_folder import RunFolder
 from mindground.engine.signals import RunInterrupted, StopRequest, called
-from mindground.errors import CheckpointError, ConfigError, MindGroundError
+from mindground.errors import CheckpointError, ConfigError, MindGroundError, shown
 from mindground.files.text import split_lines
 from mindground.models import model_interface
 from mindground.runtime.launcher import find_mpirun, launched_size, mpirun_environment
@@ -175,9 +175,10 @@ class Launcher:
             raise RunInterrupted(f"stopped by {called(number)}; the same command continues", 128 + number)
         if code:
             _LOG.error("%s: the end of %s:\n%s", title, log, _last_lines(log, _TAIL))
+            said = shown(_last_lines(log, 1).strip(), 300)
             raise MindGroundError(
-                f"{title}: the process ended with code {code}; {log} says why. After that is repaired, the same "
-                "command continues"
+                f"{title}: the process ended with code {code} and said {said} ({log} has the rest). After that is "
+                "repaired, the same command continues"
             )
 
     def _watch(self, child: subprocess.Popen[bytes], log: Path, title: str) -> int:
