@@ -110,7 +110,7 @@ def test_show_and_predict_draw_what_the_task_says(tmp_path: Path, monkeypatch: p
 
     class Exact(Predictor):
         def __init__(self) -> None:
-            self.config, self.categories, self.name = config, CATEGORIES, "exact"
+            self.config, self.categories, self.name, self.asks_expression = config, CATEGORIES, "exact", False
             self._task = task_of(model_interface(config))
 
         def __call__(self, image: np.ndarray, *_: Any) -> Prediction:
