@@ -100,12 +100,12 @@ class Darknet(nn.Cell):
 
     def construct(self, image: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Image (B, 3, H, W) of values from 0 to 255, sides multiples of 32 -> maps (B, C_i, H_i, W_i), fine first."""
-        maps = ()
+        maps: tuple[ms.Tensor, ...] = ()
         x = image
         for index in range(len(self.layers)):
             x = self.layers[index](x)
             if index in _EXPORTS:
-                maps = maps + (x,)  # type: ignore[assignment]
+                maps = maps + (x,)
         return maps
 
     def freeze(self, learning: int) -> None:

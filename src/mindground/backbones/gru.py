@@ -71,15 +71,16 @@ class BiGru(nn.Cell):
         biases = ops.stack((self.bias_hh_l0, self.bias_hh_l0_reverse), 0).expand_dims(1)
         biases = ops.broadcast_to(biases, (2, batch, 3 * self.hidden))
         state = ops.zeros((2, batch, self.hidden), x.dtype)
-        ahead, behind = (), ()
+        ahead: tuple[ms.Tensor, ...] = ()
+        behind: tuple[ms.Tensor, ...] = ()
         for step in range(count):
             given = ops.stack((forward[step], backward[count - 1 - step]), 0)
             state = self._step(given, self.product(state, weights) + biases, state)
             there, back = ops.unbind(state, 0)
-            ahead = ahead + (there,)  # type: ignore[assignment]
-            behind = (back,) + behind  # type: ignore[assignment]
+            ahead = ahead + (there,)
+            behind = (back,) + behind
         outputs = ops.concat((ops.stack(ahead, 1), ops.stack(behind, 1)), -1)
-        return outputs, ops.concat((ahead[count - 1], behind[0]), -1)  # type: ignore[misc]
+        return outputs, ops.concat((ahead[count - 1], behind[0]), -1)
 
     def _step(self, given: ms.Tensor, own: ms.Tensor, state: ms.Tensor) -> ms.Tensor:
         """Gates from inputs and state, (2, B, 3 H) each, and the state (2, B, H) -> the next state."""

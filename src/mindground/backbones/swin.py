@@ -342,11 +342,11 @@ class Swin(nn.Cell):
 
     def stages(self, x: ms.Tensor, *extras: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Result of `patch_embed` -> maps, as `construct` gives them."""
-        maps = ()
+        maps: tuple[ms.Tensor, ...] = ()
         for index in range(len(self.layers)):
             exported, x = self.layers[index](x, *extras)
             if index in self.exports:
-                maps = maps + (self.norms[self.exports.index(index)](exported),)  # type: ignore[assignment]
+                maps = maps + (self.norms[self.exports.index(index)](exported),)
         return maps
 
     def last(self, x: ms.Tensor) -> ms.Tensor:

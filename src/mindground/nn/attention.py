@@ -15,10 +15,18 @@ from mindground.nn.kernels import fast_cpu_kernels
 from mindground.nn.noise import Dropout
 from mindground.nn.swap import swap_middle
 
-__all__ = ["Attention", "GridAttention", "attention_core", "merge_heads", "split_heads"]
+__all__ = [
+    "Attention",
+    "FastCore",
+    "GridAttention",
+    "attention_core",
+    "merge_heads",
+    "scores_gradient",
+    "split_heads",
+]
 
 
-def _scores_gradient(
+def scores_gradient(
     probabilities: ms.Tensor, v: ms.Tensor, out: ms.Tensor, dout: ms.Tensor, keep: ms.Tensor | None
 ) -> ms.Tensor:
     """Gradient P * (dP - rowsum(dO * O)) of the attention logits (G, N, M)."""
@@ -35,8 +43,8 @@ def _scores_gradient(
     return probabilities * product(queries, keys)
 
 
-class _FastCore(nn.Cell):
-    """softmax(scale * q k^T) v."""
+class FastCore(nn.Cell):
+    """The products of attention; a subclass defines `construct` and its gradient."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -45,6 +53,10 @@ class _FastCore(nn.Cell):
         self.bmm_nt = ops.BatchMatMul(transpose_b=True)
         self.bmm_tn = ops.BatchMatMul(transpose_a=True)
         self.softmax = ops.Softmax(-1)
+
+
+class _FastPlainCore(FastCore):
+    """softmax(scale * q k^T) v."""
 
     def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor) -> ms.Tensor:
         return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k)), v)
@@ -54,20 +66,12 @@ class _FastCore(nn.Cell):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor]:
         scaled = ops.depend(q, dout) * self.scale
         probabilities = self.softmax(self.bmm_nt(scaled, k))
-        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        d_scores = scores_gradient(probabilities, v, out, dout, None)
         return self.bmm(d_scores, k) * self.scale, self.bmm_tn(d_scores, scaled), self.bmm_tn(probabilities, dout)
 
 
-class _FastBiasedCore(nn.Cell):
+class _FastBiasedCore(FastCore):
     """softmax(scale * q k^T + bias) v with a bias (G, N, M) that receives a gradient."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.bmm = ops.BatchMatMul()
-        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
-        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
-        self.softmax = ops.Softmax(-1)
 
     def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor) -> ms.Tensor:
         return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k) + bias), v)
@@ -77,21 +81,13 @@ class _FastBiasedCore(nn.Cell):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
         scaled = ops.depend(q, dout) * self.scale
         probabilities = self.softmax(self.bmm_nt(scaled, k) + bias)
-        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        d_scores = scores_gradient(probabilities, v, out, dout, None)
         d_q = self.bmm(d_scores, k) * self.scale
         return d_q, self.bmm_tn(d_scores, scaled), self.bmm_tn(probabilities, dout), d_scores
 
 
-class _FastDroppedCore(nn.Cell):
+class _FastDroppedCore(FastCore):
     """(softmax(scale * q k^T + bias) * keep) v; `keep` (G, N, M) holds 0 or 1/(1-rate) and gets no gradient."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.bmm = ops.BatchMatMul()
-        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
-        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
-        self.softmax = ops.Softmax(-1)
 
     def construct(self, q: ms.Tensor, k: ms.Tensor, v: ms.Tensor, bias: ms.Tensor, keep: ms.Tensor) -> ms.Tensor:
         return self.bmm(self.softmax(self.bmm_nt(q * self.scale, k) + bias) * keep, v)
@@ -108,7 +104,7 @@ class _FastDroppedCore(nn.Cell):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
         scaled = ops.depend(q, dout) * self.scale
         probabilities = self.softmax(self.bmm_nt(scaled, k) + bias)
-        d_scores = _scores_gradient(probabilities, v, out, dout, keep)
+        d_scores = scores_gradient(probabilities, v, out, dout, keep)
         d_q = self.bmm(d_scores, k) * self.scale
         d_v = self.bmm_tn(probabilities * keep, dout)
         return d_q, self.bmm_tn(d_scores, scaled), d_v, d_scores, ops.zeros_like(keep)
@@ -152,7 +148,7 @@ def attention_core(scale: float, kind: str = "plain") -> nn.Cell:
     Raises:
         ValueError: an unknown kind.
     """
-    forms = {"plain": _FastCore, "biased": _FastBiasedCore, "dropped": _FastDroppedCore}
+    forms = {"plain": _FastPlainCore, "biased": _FastBiasedCore, "dropped": _FastDroppedCore}
     if kind not in forms:
         raise ValueError(f"kind={kind!r}; choose one of {sorted(forms)}")
     return forms[kind](scale) if fast_cpu_kernels() else _NativeCore(scale)
@@ -205,7 +201,7 @@ class _FastGridCore(nn.Cell):
         scaled = ops.depend(q, dout) * self.scale
         keys = self._keys(ops.depend(k, dout), indicator)
         probabilities = self.softmax(self.bmm_nt(self.concat((scaled, rel_h, rel_w)), keys))
-        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        d_scores = scores_gradient(probabilities, v, out, dout, None)
         width, rows, columns = q.shape[-1], rel_h.shape[-1], rel_w.shape[-1]
         d_q, d_rel_h, d_rel_w = ops.split(self.bmm(d_scores, keys), [width, rows, columns], -1)
         d_k = self.bmm_tn(d_scores, scaled)

@@ -9,20 +9,15 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindground.nn.attention import _scores_gradient
+from mindground.nn.attention import FastCore, scores_gradient
 from mindground.nn.kernels import fast_cpu_kernels
 
 __all__ = ["window_core"]
 
 
-class _Core(nn.Cell):
+class _Core(FastCore):
     def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.bmm = ops.BatchMatMul()
-        self.bmm_nt = ops.BatchMatMul(transpose_b=True)
-        self.bmm_tn = ops.BatchMatMul(transpose_a=True)
-        self.softmax = ops.Softmax(-1)
+        super().__init__(scale)
         self.add = ops.BiasAdd()
         self.product = ops.MatMul()
 
@@ -53,7 +48,7 @@ class _FastWindowCore(_Core):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
         scaled = ops.depend(q, dout) * self.scale
         probabilities = self.softmax(self._biased(self.bmm_nt(scaled, k), bias))
-        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        d_scores = scores_gradient(probabilities, v, out, dout, None)
         d_q, d_k = self.bmm(d_scores, k) * self.scale, self.bmm_tn(d_scores, scaled)
         return d_q, d_k, self.bmm_tn(probabilities, dout), self._bias_gradient(d_scores, bias)
 
@@ -76,7 +71,7 @@ class _FastMaskedWindowCore(_Core):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor, ms.Tensor]:
         scaled = ops.depend(q, dout) * self.scale
         probabilities = self.softmax(self._masked(self.bmm_nt(scaled, k), bias, mask))
-        d_scores = _scores_gradient(probabilities, v, out, dout, None)
+        d_scores = scores_gradient(probabilities, v, out, dout, None)
         d_q, d_k = self.bmm(d_scores, k) * self.scale, self.bmm_tn(d_scores, scaled)
         d_v, d_bias = self.bmm_tn(probabilities, dout), self._bias_gradient(d_scores, bias)
         return d_q, d_k, d_v, d_bias, ops.zeros_like(mask)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from mindground.errors import DataError, shown
+from mindground.errors import ConfigError, DataError, shown
+from mindground.files.text import read_lines
 
-__all__ = ["Tokenizer", "checked_text"]
+__all__ = ["Tokenizer", "checked_text", "read_tokens"]
 
 _log = logging.getLogger("mindground")
 
@@ -106,3 +108,18 @@ def checked_text(sentence: str) -> str:
             f"the sentence {shown(sentence)} holds half of a character at {error.start}; write it as UTF-8"
         ) from error
     return sentence
+
+
+def read_tokens(path: str | Path, wanted: str) -> list[str]:
+    """The lines of a vocabulary file, one token a line; empty lines at its end are none.
+
+    Raises:
+        ConfigError: it is not text in UTF-8; the message ends with what is `wanted`.
+    """
+    try:
+        lines = read_lines(path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file in UTF-8; give {wanted}") from error
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines

@@ -15,8 +15,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from mindground.errors import ConfigError, shown
-from mindground.files.text import read_lines
-from mindground.text.base import Tokenizer, checked_text
+from mindground.text.base import Tokenizer, checked_text, read_tokens
 
 __all__ = ["SPECIAL_TOKENS", "WordPieceTokenizer", "build_wordpiece"]
 
@@ -80,14 +79,9 @@ class WordPieceTokenizer(Tokenizer):
         Raises:
             ConfigError: the file is not text, or not a WordPiece vocabulary.
         """
+        tokens = read_tokens(path, "a WordPiece vocab.txt")
         try:
-            lines = read_lines(path)
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file in UTF-8; give a WordPiece vocab.txt") from error
-        while lines and not lines[-1]:
-            lines.pop()
-        try:
-            return cls(lines, **options)
+            return cls(tokens, **options)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 

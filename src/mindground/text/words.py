@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mindground.errors import ConfigError
-from mindground.files.text import read_lines
-from mindground.text.base import Tokenizer
+from mindground.text.base import Tokenizer, read_tokens
 
 __all__ = ["WordTokenizer", "build_words", "split_words"]
 
@@ -51,14 +50,9 @@ class WordTokenizer(Tokenizer):
         Raises:
             ConfigError: the file is not text, or no vocabulary of words.
         """
+        tokens = read_tokens(path, "one word a line")
         try:
-            lines = read_lines(path)
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file in UTF-8; give one word a line") from error
-        while lines and not lines[-1]:
-            lines.pop()
-        try:
-            return cls(lines)
+            return cls(tokens)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 

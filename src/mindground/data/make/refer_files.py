@@ -97,7 +97,7 @@ def _old(out: Path) -> Mapping[str, Any] | None:
     )
     if not lists or not old["images"] or any("split" not in image for image in old["images"]):
         raise DataError(f"{path} was not made by this tool; choose another --out so that nothing is overwritten")
-    return old  # type: ignore[no-any-return]
+    return dict(old)
 
 
 def write_target(target: Target, labels: Labels, records: Sequence[Mapping[str, Any]]) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from mindground.config.keys import key, refuse_outside
-from mindground.data.transforms.base import Transform, TransformParams, image_shape
-from mindground.data.transforms.color import draw_color_params
+from mindground.data.transforms.base import TransformParams, image_shape
 from mindground.data.transforms.registry import Recipe
+from mindground.data.transforms.stretch import StretchTransform
 from mindground.structures import Example, Geometry, Sample, Truth
 
 __all__ = ["RECIPES", "BlackBoxes", "SquashConfig", "SquashParams", "SquashTransform", "black_boxed"]
@@ -91,8 +91,8 @@ def nearest_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return pixels[rows[:, None], columns[None]]
 
 
-class SquashTransform(Transform):
-    """`data.transform.name=squash`: Pillow's bilinear resize to a square."""
+class SquashTransform(StretchTransform):
+    """`data.transform.name=squash`: Pillow's bilinear resize to a square; mirrors and colours as `stretch` has them."""
 
     def __init__(
         self,
@@ -100,24 +100,18 @@ class SquashTransform(Transform):
         black_boxes: BlackBoxes = "off",
         black_box_part: float = 0.2,
         flip_prob: float = 0.0,
-        vertical_flip_prob: float = 0.0,
-        color_jitter_prob: float = 0.0,
         **common: Any,
     ) -> None:
-        super().__init__(**common)
+        super().__init__(flip_prob=flip_prob, **common)
         self.black_boxes, self.black_box_part = black_boxes, black_box_part
-        self.flip_prob, self.vertical_flip_prob = flip_prob, vertical_flip_prob
-        self.color_jitter_prob = color_jitter_prob
 
     def draw_params(
         self, rng: np.random.Generator, shape: tuple[int, int], boxes_xyxy: np.ndarray, expression: str
     ) -> SquashParams:
         """Mirrors, colours and, where the augmentation is on, squares; `apply` leaves them out of other objects."""
-        mirror, turn = rng.random(2)
-        color = draw_color_params(rng, self.color_jitter_prob)
+        drawn = super().draw_params(rng, shape, boxes_xyxy, expression)
         boxes = draw_boxes(rng, shape, self.black_boxes) if self.black_boxes != "off" else ()
-        flip, upside_down = bool(mirror < self.flip_prob), bool(turn < self.vertical_flip_prob)
-        return SquashParams(self.img_size, flip=flip, upside_down=upside_down, color=color, boxes=boxes)
+        return SquashParams(**vars(drawn), boxes=boxes)
 
     def apply(self, params: TransformParams, sample: Sample, image: np.ndarray, truth: Truth) -> Example:
         """See `Transform.apply`; squares are painted before the image is resized."""
@@ -126,13 +120,6 @@ class SquashTransform(Transform):
                 image = paint_boxes(image, params.boxes)
             params = replace(params, boxes=())
         return super().apply(params, sample, image, truth)
-
-    def geometry(self, params: TransformParams, shape: tuple[int, int]) -> Geometry:
-        """How an image of `shape` (height, width) fills the canvas."""
-        side = self.img_size
-        scale = (side / shape[1], side / shape[0])
-        size = (shape[0], shape[1])
-        return Geometry(size, (side, side), (side, side), (0, 0), scale, params.flip, params.upside_down)
 
     def resample(
         self, pixels: np.ndarray, params: TransformParams, geometry: Geometry, *, nearest: bool

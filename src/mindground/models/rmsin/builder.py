@@ -14,6 +14,7 @@ from mindground.models.rmsin.config import RmsinConfig, TextConfig
 from mindground.models.rmsin.decoder import Decoder
 from mindground.models.rmsin.fusion import StageFusion
 from mindground.models.rmsin.network import Rmsin
+from mindground.models.text_encoder import bert_of
 from mindground.nn import init
 from mindground.nn.linear import Linear
 
@@ -102,19 +103,8 @@ def _check(config: RmsinConfig, widths: list[int]) -> None:
 
 
 def _text_encoder(text: TextConfig) -> Bert:
-    encoder = Bert(
-        vocab_size=text.vocab_size,
-        hidden_size=text.hidden_size,
-        num_hidden_layers=text.num_hidden_layers,
-        num_attention_heads=text.num_attention_heads,
-        intermediate_size=text.intermediate_size,
-        max_position_embeddings=text.max_position_embeddings,
-        layer_norm_eps=text.layer_norm_eps,
-        dropout=text.dropout,
-        pooler=False,
-        # As Hugging Face's tables: the padding token's embedding gets no gradient.
-        padding_idx=0,
-    )
+    # As Hugging Face's tables: the padding token's embedding gets no gradient.
+    encoder = bert_of(text, text.vocab_size, pooler=False, padding_idx=0)
     if text.start_gain:
         for _, cell in encoder.cells_and_names():
             if isinstance(cell, Linear):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mindground.backbones.source_keys import bert_keys
+from mindground.config.registry import SourceKeys
 from mindground.models.interface import ModelInterface
 from mindground.models.seqtr.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
 from mindground.models.seqtr.config import SeqtrConfig as Config
@@ -11,7 +14,16 @@ from mindground.models.seqtr.config import SeqtrConfig as Config
 if TYPE_CHECKING:
     from mindground.models.seqtr.network import Seqtr
 
-__all__ = ["LR_GROUPS", "PRETRAINED_PARTS", "PUBLISHED_DATASET", "TEXT_LAYERS", "Config", "build", "interface"]
+__all__ = [
+    "LR_GROUPS",
+    "PRETRAINED_PARTS",
+    "PUBLISHED_DATASET",
+    "TEXT_LAYERS",
+    "Config",
+    "build",
+    "interface",
+    "source_keys",
+]
 
 
 def interface(config: Any) -> ModelInterface:
@@ -26,3 +38,8 @@ def build(config: Any) -> Seqtr:
     from mindground.models.seqtr.builder import build as build_seqtr
 
     return build_seqtr(config)
+
+
+def source_keys(config: Mapping[str, Any]) -> SourceKeys:
+    """What the configuration beside a BERT file says of keys here."""
+    return bert_keys(config, "model.text.bert")

@@ -6,7 +6,6 @@ from typing import Any
 
 from mindspore import nn
 
-from mindground.backbones.bert import Bert
 from mindground.backbones.darknet import Darknet
 from mindground.backbones.swin import Swin
 from mindground.errors import ConfigError
@@ -17,6 +16,7 @@ from mindground.models.seqtr.language import BertText, GruText, TextAttention
 from mindground.models.seqtr.network import Seqtr, SwinMaps
 from mindground.models.seqtr.sequence_head import SequenceHead
 from mindground.models.seqtr.sequences import Layout
+from mindground.models.text_encoder import bert_of
 
 __all__ = ["build", "build_network"]
 
@@ -131,18 +131,8 @@ def _text_encoder(text: TextConfig, width: int) -> nn.Cell:
         attention = TextAttention(width, gru.masked_attention, gru.dropout) if gru.attention else None
         return GruText(text.vocab_size, gru.embedding, gru.hidden, gru.pool, attention, gru.freeze_embedding)
     bert = text.bert
-    encoder = Bert(
-        vocab_size=text.vocab_size,
-        hidden_size=bert.hidden_size,
-        num_hidden_layers=bert.num_hidden_layers,
-        num_attention_heads=bert.num_attention_heads,
-        intermediate_size=bert.intermediate_size,
-        max_position_embeddings=bert.max_position_embeddings,
-        dropout=bert.dropout,
-        pooler=False,
-        # As Hugging Face's tables: the padding token's embedding gets no gradient.
-        padding_idx=0,
-    )
+    # As Hugging Face's tables: the padding token's embedding gets no gradient.
+    encoder = bert_of(bert, text.vocab_size, pooler=False, padding_idx=0)
     return BertText(encoder, bert.hidden_size, width, bert.static, bert.frozen_layers)
 
 

@@ -31,7 +31,7 @@ __all__ = [
 class DarknetConfig:
     """DarkNet-53; widths double from `first`."""
 
-    first: int = 32
+    first: int = key(32, affects="numbers", low=1)
     # Pairs of convolutions of modules 2, 4, 6, 8, 10 and 11.
     blocks: list[int] = field(default_factory=lambda: [1, 2, 8, 8, 4, 2])
     # How many of the 14 modules learn, from the last one; none = all of them, at a tenth of the rate.
@@ -48,10 +48,10 @@ class DarknetConfig:
 class SwinConfig:
     """Swin as the image encoder; the defaults are Swin-B."""
 
-    embed_dim: int = 128
+    embed_dim: int = key(128, affects="numbers", low=1)
     depths: list[int] = field(default_factory=lambda: [2, 2, 18, 2])
-    num_heads: list[int] = field(default_factory=lambda: [4, 8, 16, 32])
-    window_size: int = 7
+    num_heads: list[int] = key([4, 8, 16, 32], affects="numbers", low=1)
+    window_size: int = key(7, affects="numbers", low=1)
     drop_path_rate: float = key(0.0, affects="numbers", training_only=True)
     learns: bool = key(True, affects="numbers", training_only=True)
 
@@ -81,9 +81,9 @@ class GruConfig:
     """Word table and bidirectional GRU."""
 
     # Width of a word vector.
-    embedding: int = 300
+    embedding: int = key(300, affects="numbers", low=1)
     # Of one direction; sentences have twice as many channels.
-    hidden: int = 512
+    hidden: int = key(512, affects="numbers", low=1)
     # How words become a sentence; last = the final states of both directions.
     pool: Literal["max", "mean", "last"] = "max"
     freeze_embedding: bool = key(True, affects="numbers", training_only=True)
@@ -101,11 +101,12 @@ class GruConfig:
 class BertConfig:
     """BERT; the defaults are bert-base-uncased."""
 
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    max_position_embeddings: int = 512
+    hidden_size: int = key(768, affects="numbers", low=1)
+    num_hidden_layers: int = key(12, affects="numbers", low=1)
+    num_attention_heads: int = key(12, affects="numbers", low=1)
+    intermediate_size: int = key(3072, affects="numbers", low=1)
+    max_position_embeddings: int = key(512, affects="numbers", low=1)
+    layer_norm_eps: float = key(1e-12, affects="numbers", low=1e-12, high=1)
     dropout: float = key(0.1, affects="numbers", training_only=True)
     # Layers that do not learn, from the first one; embeddings do.
     frozen_layers: int = key(11, affects="numbers", training_only=True)
@@ -145,8 +146,8 @@ class FusionConfig:
     aggregate: Literal["kc", "sk"] = "kc"
     # Swin blocks of every stage; every second one is shifted.
     depths: list[int] = field(default_factory=lambda: [2, 2, 2])
-    head_dim: int = 32
-    window: int = 7
+    head_dim: int = key(32, affects="numbers", low=1)
+    window: int = key(7, affects="numbers", low=1)
 
     def __post_init__(self) -> None:
         if len(self.depths) != 3 or min(self.depths) < 0:
@@ -158,11 +159,11 @@ class HeadConfig:
     """Transformer and sequences."""
 
     # A multiple of 32.
-    width: int = 256
-    heads: int = 8
-    hidden: int = 1024
-    encoder_layers: int = 6
-    decoder_layers: int = 3
+    width: int = key(256, affects="numbers", low=1)
+    heads: int = key(8, affects="numbers", low=1)
+    hidden: int = key(1024, affects="numbers", low=1)
+    encoder_layers: int = key(6, affects="numbers", low=1)
+    decoder_layers: int = key(3, affects="numbers", low=1)
     dropout: float = key(0.1, affects="numbers", training_only=True)
     # Values that a coordinate may have.
     num_bin: int = 1000

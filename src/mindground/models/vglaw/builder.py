@@ -11,6 +11,7 @@ from mindspore import nn
 from mindground.backbones.bert import Bert
 from mindground.backbones.vitdet import ViTDet
 from mindground.errors import ConfigError
+from mindground.models.text_encoder import bert_of
 from mindground.models.vglaw.config import VGLawConfig
 from mindground.models.vglaw.generator import WeightGenerator
 from mindground.models.vglaw.heads import AdaptivePool, MaskHead
@@ -107,16 +108,7 @@ def build_network(config: VGLawConfig, *, img_size: int, use_mask: bool = True, 
 
 def _text_encoder(config: VGLawConfig) -> Bert:
     text = config.text
-    encoder = Bert(
-        vocab_size=text.vocab_size,
-        hidden_size=text.hidden_size,
-        num_hidden_layers=text.num_hidden_layers,
-        num_attention_heads=text.num_attention_heads,
-        intermediate_size=text.intermediate_size,
-        max_position_embeddings=text.max_position_embeddings,
-        layer_norm_eps=text.layer_norm_eps,
-        dropout=text.dropout,
-    )
+    encoder = bert_of(text, text.vocab_size)
     # The pooler takes no part in the forward pass; it is kept so that files can be read and written whole.
     for parameter in encoder.pooler.get_parameters():
         parameter.requires_grad = False
