@@ -15,7 +15,7 @@ from PIL import Image
 
 from mindground.cli.data import check as tool
 from mindground.cli.exit_codes import run_command
-from mindground.config import DataConfig
+from mindground.config import DataConfig, ReferConfig
 from mindground.data import build_dataset, inspect_dataset
 from mindground.data.formats.jsonl import read_jsonl, write_dataset
 from mindground.data.formats.registry import find_format
@@ -231,6 +231,8 @@ def test_risbench_as_a_refer_set(tmp_path: Path) -> None:
     (tmp_path / "img_rgb").mkdir()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "img_rgb" / "a.png")
     dataset = build_dataset(_config("risbench", tmp_path), "train")
+    raw = build_dataset(_config("risbench", tmp_path, refer=ReferConfig(sentence="raw")), "train")
+    assert raw.sentences() == ["A ship."]
     assert dataset.sentences() == ["a ship"] and Path(dataset[0].image_path).is_file()
 
 

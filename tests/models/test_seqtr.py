@@ -118,13 +118,18 @@ def test_an_option_has_a_forward_and_a_loss(name: str) -> None:
     loss, logits = total(net, arrays(net.layout))
     assert logits.shape == (BATCH, net.layout.length, 21)
     assert np.isfinite(logits).all() and 1.0 < loss < 20.0
-    if name in ("det_coord", "det_coord_weight", "neg_factor"):
-        ms.set_seed(3)
-        plain = build_network(settings())
-        plain.set_train(False)
-        other, same = total(plain, arrays(plain.layout))
+    if name in ("plain", "contour", "multi"):
+        return
+    of_loss = ("det_coord", "det_coord_weight", "neg_factor", "end_weight")
+    ms.set_seed(3)
+    plain = build_network(settings(task=OPTIONS[name].get("task", "box")))
+    plain.set_train(False)
+    other, same = total(plain, arrays(plain.layout))
+    if name in of_loss:
         np.testing.assert_allclose(same, logits, atol=1e-6)
-        assert abs(other - loss) > 1e-4
+    else:
+        assert np.abs(same - logits).max() > 1e-4
+    assert abs(other - loss) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -237,10 +242,13 @@ def test_shuffled_vertices_stay_before_absent_ones_and_inputs_follow_them() -> N
         points = shuffled[first : first + 8].reshape(4, 2)
         np.testing.assert_array_equal(points[3], [layout.end] * 2)
         np.testing.assert_array_equal(points[0], given["sequence"][0][first + 4 : first + 6])
-        batch = shuffled_batch(given, layout, 0.5, np.random.default_rng(1))
-        np.testing.assert_array_equal(batch["previous"][:, first + 1 :], batch["sequence"][:, first:-1])
-        changed = (batch["sequence"] != given["sequence"]).any(1).sum()
-        assert changed <= 1
+        changed = []
+        for seed in range(6):
+            batch = shuffled_batch(given, layout, 0.5, np.random.default_rng(seed))
+            np.testing.assert_array_equal(batch["previous"][:, first + 1 :], batch["sequence"][:, first:-1])
+            changed.append((batch["sequence"] != given["sequence"]).any(1).sum())
+        # One of two samples is shuffled; some orders are those of before.
+        assert max(changed) == 1
         assert shuffled_batch(given, layout, 0.4, np.random.default_rng(1)) == {}
 
 

@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from mindground.errors import ConfigError
 from mindground.nn import init
 from mindground.nn.attention import merge_heads, split_heads
 from mindground.nn.dropout import DropPath
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 # The four published sizes: width of the first stage, blocks and heads of every stage.
+_LARGEST_WINDOW = 64
+
 SWIN_SIZES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
     "small": (96, (2, 2, 18, 2), (3, 6, 12, 24)),
@@ -109,10 +112,15 @@ class WindowAttention(nn.Cell):
         width: C.
         window: side of a window.
         heads: number of heads; they split the channels contiguously.
+
+    Raises:
+        ConfigError: a window so large that its index alone, of window**4 numbers, would fill the memory.
     """
 
     def __init__(self, width: int, window: int, heads: int) -> None:
         super().__init__()
+        if not 1 <= window <= _LARGEST_WINDOW:
+            raise ConfigError(f"a window of {window} tokens a side must be at least 1 and at most {_LARGEST_WINDOW}")
         self.window, self.heads = window, heads
         table = init.trunc_normal(((2 * window - 1) ** 2, heads))
         self.relative_position_bias_table = init.parameter(table, "relative_position_bias_table")

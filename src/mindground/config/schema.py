@@ -45,7 +45,7 @@ class SyntheticConfig:
 
 @dataclass
 class ReferConfig:
-    """The REFER family (refcoco, refcoco+, refcocog, refclef, rrsisd)."""
+    """The REFER family (refcoco, refcoco+, refcocog, refclef, rrsisd, and risbench in that form)."""
 
     # What a pixel is that several parts of one outline cover: union = of the object; upstream = background, as in the
     # code of LAVT and RMSIN.

@@ -63,7 +63,7 @@ def load_pretrained(
     Raises:
         WeightsError: a file that no map of the family explains, that fits only in part, or that says about itself
             something else than the configuration.
-        ConfigError: an unknown part, or one that the family wants pretrained and that got nothing.
+        ConfigError: an unknown part, or one that the family wants pretrained, or freezes, and that got nothing.
     """
     parts = type(model).pretrained_parts
     unknown = [name for name, path in pretrained.items() if path and name not in ("model", *parts)]
@@ -85,9 +85,12 @@ def load_pretrained(
         if path
     ]
     loaded = {name for report in reports for name in report.loaded}
+    fixed = {name for name, parameter in model.parameters_and_names() if not parameter.requires_grad}
     for part in parts.values():
         names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
-        if part.required and names and not loaded.intersection(names) and not random_parts:
+        # What neither a file fills nor the training changes would stay random.
+        wanted = part.required or not fixed.isdisjoint(names)
+        if wanted and names and not loaded.intersection(names) and not random_parts:
             raise ConfigError(
                 f"{part.prefix.rstrip('.')} has no weights: give {part.hint}, or train it from random weights with "
                 "--train.random_encoders=true"

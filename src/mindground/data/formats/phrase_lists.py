@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mindground.data.dataset import Dataset
 from mindground.data.formats.fields import Reading, RecordError, guarded, plain_text
@@ -33,13 +34,13 @@ class _Layout:
     """Where a published archive has its parts.
 
     Attributes:
-        homes: folders below `data.root` that the archive makes; the root itself comes last.
+        folders: folders below `data.root` that the archive makes; the root itself comes last.
         images, masks: names of the two folders, the published one first.
         source: where to get it.
         refer: the set is also distributed as a REFER set, in a folder of this name or in the root.
     """
 
-    homes: tuple[str, ...]
+    folders: tuple[str, ...]
     images: tuple[str, ...]
     masks: tuple[str, ...]
     source: str
@@ -106,6 +107,7 @@ def read_phrase_list(
     mask_path: str = "",
     *,
     problems: list[str] | None = None,
+    **refer: Any,
 ) -> Dataset:
     """Read one split.
 
@@ -114,6 +116,7 @@ def read_phrase_list(
         dataset: a key of `PHRASE_LISTS`.
         split: `train`, `val`, `test`: the file `output_phrase_<split>.txt`, each line `<image> <expression>`.
         image_root, mask_path: folders of images and masks; empty = those beside the lists.
+        refer: `mask_overlap` and `sentence` of `read_refer`, where the folder holds a REFER set; lists have one text.
         problems: gets one line a record that cannot be used, which is then left out, and every mask is opened; None =
             such a record raises DataError, and masks are opened when they are asked for.
 
@@ -126,11 +129,11 @@ def read_phrase_list(
     """
     layout = PHRASE_LISTS[dataset]
     if layout.refer and _is_refer(root, layout.refer):
-        return read_refer(root, layout.refer, "unc", split, image_root, mask_path, problems=problems)
-    home = _home(root, dataset, split, layout)
-    path = home / f"output_phrase_{split}.txt"
-    images = _part(home, image_root, layout.images, layout, "data.image_root")
-    masks = _part(home, mask_path, layout.masks, layout, "data.mask_path")
+        return read_refer(root, layout.refer, "unc", split, image_root, mask_path, problems=problems, **refer)
+    folder = _folder(root, dataset, split, layout)
+    path = folder / f"output_phrase_{split}.txt"
+    images = _part(folder, image_root, layout.images, layout, "data.image_root")
+    masks = _part(folder, mask_path, layout.masks, layout, "data.mask_path")
     reading = Reading(problems)
     samples: list[Sample] = []
     for number, raw in enumerate(read_file(path, MAX_LIST_BYTES).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -188,21 +191,21 @@ def _is_refer(root: str, name: str) -> bool:
     return any(all((folder / file).is_file() for file in wanted) for folder in (Path(root) / name, Path(root)))
 
 
-def _home(root: str, dataset: str, split: str, layout: _Layout) -> Path:
-    tried = [*(Path(root) / name for name in layout.homes), Path(root)] if root else []
+def _folder(root: str, dataset: str, split: str, layout: _Layout) -> Path:
+    tried = [*(Path(root) / name for name in layout.folders), Path(root)] if root else []
     for folder in tried:
         if (folder / f"output_phrase_{split}.txt").is_file():
             return folder
     known = sorted(path.name for folder in tried if folder.is_dir() for path in folder.glob("output_phrase_*.txt"))
     has = f"; there are {', '.join(known[:6])}" if known else ""
     raise DatasetNotFoundError(
-        f"data.root is {root!r}, and no output_phrase_{split}.txt of {dataset} is in it or in {layout.homes[0]}/ below "
-        f"it{has}. Get {layout.source}, and put {layout.images[0]}/, {layout.masks[0]}/ and the lists together"
+        f"data.root is {root!r}, and no output_phrase_{split}.txt of {dataset} is in it or in {layout.folders[0]}/ "
+        f"below it{has}. Get {layout.source}, and put {layout.images[0]}/, {layout.masks[0]}/ and the lists together"
     )
 
 
-def _part(home: Path, given: str, names: Sequence[str], layout: _Layout, key: str) -> _Folder:
-    tried = [Path(given)] if given else [home / name for name in names]
+def _part(folder: Path, given: str, names: Sequence[str], layout: _Layout, key: str) -> _Folder:
+    tried = [Path(given)] if given else [folder / name for name in names]
     for folder in tried:
         if folder.is_dir():
             return _Folder(folder)
@@ -213,9 +216,15 @@ def _part(home: Path, given: str, names: Sequence[str], layout: _Layout, key: st
 
 def _reader(name: str) -> Callable[..., Dataset]:
     def read(
-        root: str, split: str, image_root: str = "", mask_path: str = "", *, problems: list[str] | None = None
+        root: str,
+        split: str,
+        image_root: str = "",
+        mask_path: str = "",
+        *,
+        problems: list[str] | None = None,
+        **refer: Any,
     ) -> Dataset:
-        return read_phrase_list(root, name, split, image_root, mask_path, problems=problems)
+        return read_phrase_list(root, name, split, image_root, mask_path, problems=problems, **refer)
 
     return read
 
@@ -232,6 +241,7 @@ FORMATS = tuple(
         _reader(name),
         splits={"": ("val", "test")},
         takes=("image_root", "mask_path"),
+        section="refer" if PHRASE_LISTS[name].refer else "",
         published={"": _PUBLISHED[name]},
     )
     for name in PHRASE_LISTS

@@ -308,13 +308,13 @@ def _annotation_folder(root: str, dataset: str, split_by: str) -> Path:
     for folder in tried:
         if cache_path(folder, dataset, split_by).is_file():
             return folder
-    home = f"{root or '<data.root>'}/{dataset}"
+    wanted = f"{root or '<data.root>'}/{dataset}"
     source = RRSISD_ANNOTATIONS if dataset == "rrsisd" else ANNOTATIONS_FROM
     here = [path.name for folder in tried[:1] if folder.is_dir() for path in sorted(folder.iterdir())]
     raise DatasetNotFoundError(
-        f"data.root is {root!r}, and {home} lacks {refs} and instances.json"
+        f"data.root is {root!r}, and {wanted} lacks {refs} and instances.json"
         f"{'; it holds ' + ', '.join(here[:12]) if here else ''}. "
-        f"Get them from {source} and put them at {home}/{refs} and {home}/instances.json"
+        f"Get them from {source} and put them at {wanted}/{refs} and {wanted}/instances.json"
     )
 
 

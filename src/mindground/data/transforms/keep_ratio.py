@@ -2,7 +2,7 @@
 
 The longer side becomes that of the canvas, by OpenCV's bilinear filter, and sizes are rounded half up. Training may
 draw the size instead (large-scale jitter, Ghiasi et al., arXiv 2012.07177) and cut a window of the usual size where the
-image is larger. `jitter: legacy` brings back four slips of the published code: windows that miss the referent on both
+image is larger. `jitter: legacy` brings back four errors of the published code: windows that miss the referent on both
 axes count as hits; where no window is good enough, the best one is cut but boxes follow the last one; boxes move by
 fractions of a pixel that the image does not move by; and where even the best one is too bad, the image stays as it was
 stored while its padding is that of another size.
@@ -45,7 +45,7 @@ _ENOUGH = 0.3
 class KeepRatioConfig:
     """Keys of `data.transform` for `name: keep_ratio`; all of them act in training only."""
 
-    # Large-scale jitter, without or with the slips of the published code.
+    # Large-scale jitter, without or with the errors of the published code.
     jitter: Jitter = key("off", affects="numbers", training_only=True)
     # The longer side is drawn between these parts of the canvas.
     jitter_min: float = key(0.3, affects="numbers", training_only=True)
@@ -108,7 +108,7 @@ def draw_jitter(
         side: of the canvas.
         box: (4,) of the referent in original pixels.
         bounds: smallest and largest longer side, as parts of the canvas.
-        legacy: with the slips of the published code.
+        legacy: with the errors of the published code.
     """
     ratio = bounds[0] + (bounds[1] - bounds[0]) * draw()
     resized = fitted_size(shape, side * ratio)

@@ -38,7 +38,7 @@ def decode_masks(outputs: Mapping[str, np.ndarray], batch: Batch, resize: str = 
     Args:
         outputs: `mask_logits` (B, 1, S, S), logit of the referent minus that of the background.
         resize: "nearest" decides on the canvas and repeats pixels (as the field reports); "bilinear" resizes logits
-            and decides in original pixels.
+            and decides in original pixels. An image that fills only a window of the canvas is always resized so.
     """
     predictions = []
     for index in range(batch.count):

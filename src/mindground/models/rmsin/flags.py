@@ -44,7 +44,8 @@ REFUSED_FLAGS: dict[str, dict[str, str]] = {
     "bert_tokenizer": {"*": "write --data.vocab={value}/vocab.txt, the vocabulary that belongs to the weights"},
     "split": {"*": "training reads data.train_split; score with mindground eval --ckpt X.ckpt --split {value}"},
     "resume": {
-        "*.pth": "write mindground weights import {value} --family rmsin --out X.ckpt, then mindground eval --ckpt "
+        "*.pth": "write mindground weights import {value} --family rmsin --data.vocab vocab.txt "
+        "--out X.ckpt, then mindground eval --ckpt "
         "X.ckpt, or --train.pretrained.model=X.ckpt to train from it"
     },
     "device": {

@@ -129,6 +129,8 @@ def _cross_scale(facts: SourceFacts, shapes: Shapes, args: Mapping[str, Any]) ->
     attention = f"{_CIM}blocks.0.csa1.attention."
     grid = isqrt(shapes[attention + "proj.weight"][0])
     inner = shapes[attention + "qkv.weight"][0] // 4
+    if inner < 1:
+        raise ValueError(f"{attention}qkv.weight has {shapes[attention + 'qkv.weight'][0]} rows")
     heads = inner // _KEY_DIM if inner % _KEY_DIM == 0 else _CIM_HEADS
     key_dim = max(1, inner // heads)
     facts.keys |= {

@@ -47,7 +47,7 @@ class ChannelBroadcast(nn.Cell):
 
 
 class CrossAttention(nn.Cell):
-    """Pixels ask, words answer; no positions, no residual, no norm."""
+    """Attention of every pixel on the words; no positions, no residual, no norm."""
 
     def __init__(self, width: int, text: int, heads: int) -> None:
         super().__init__()

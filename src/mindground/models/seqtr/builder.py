@@ -15,22 +15,33 @@ from mindground.models.seqtr.fusion import SimpleFusion
 from mindground.models.seqtr.language import BertText, GruText, TextAttention
 from mindground.models.seqtr.network import Seqtr, SwinMaps
 from mindground.models.seqtr.sequence_head import SequenceHead
-from mindground.models.seqtr.sequences import Layout
+from mindground.models.seqtr.sequences import ABSOLUTE_SIDE, Layout
 from mindground.models.text_encoder import bert_of
 
 __all__ = ["build", "build_network"]
+
+_MOST_STEPS = 512  # of a GRU, which are all part of the compiled graph
 
 
 def build(config: Any) -> Seqtr:
     """Network of a resolved configuration (`mindground.config.Config`).
 
     Raises:
-        ConfigError: a canvas that 32 does not divide, sentences that exceed the text encoder's positions, or widths
-            that do not fit together.
+        ConfigError: a canvas that 32 does not divide or that `mapping` cannot say, sentences that exceed what the text
+            encoder takes, or widths that do not fit together.
     """
     side, text = config.data.img_size, config.model.text
     if side % 32:
         raise ConfigError(f"data.img_size={side} must be a multiple of 32; use {-(-side // 32) * 32}")
+    if config.model.head.mapping == "absolute" and side > ABSOLUTE_SIDE:
+        raise ConfigError(
+            f"data.img_size={side} is more than the {ABSOLUTE_SIDE} pixels that model.head.mapping=absolute can say; "
+            f"use {ABSOLUTE_SIDE} or less, or mapping=relative"
+        )
+    if text.type == "gru" and config.data.max_len > _MOST_STEPS:
+        raise ConfigError(
+            f"data.max_len={config.data.max_len}: a GRU takes one step a token, and at most {_MOST_STEPS} of them"
+        )
     positions = text.bert.max_position_embeddings
     if text.type == "bert" and config.data.max_len > positions:
         raise ConfigError(

@@ -33,7 +33,7 @@ class DarknetConfig:
 
     first: int = key(32, affects="numbers", low=1)
     # Pairs of convolutions of modules 2, 4, 6, 8, 10 and 11.
-    blocks: list[int] = field(default_factory=lambda: [1, 2, 8, 8, 4, 2])
+    blocks: list[int] = key([1, 2, 8, 8, 4, 2], affects="numbers", low=0, high=256)
     # How many of the 14 modules learn, from the last one; none = all of them, at a tenth of the rate.
     freeze_layer: int | None = key(2, affects="numbers", training_only=True)
 
@@ -49,7 +49,7 @@ class SwinConfig:
     """Swin as the image encoder; the defaults are Swin-B."""
 
     embed_dim: int = key(128, affects="numbers", low=1)
-    depths: list[int] = field(default_factory=lambda: [2, 2, 18, 2])
+    depths: list[int] = key([2, 2, 18, 2], affects="numbers", low=1, high=256)
     num_heads: list[int] = key([4, 8, 16, 32], affects="numbers", low=1)
     window_size: int = key(7, affects="numbers", low=1)
     drop_path_rate: float = key(0.0, affects="numbers", training_only=True)
@@ -102,11 +102,10 @@ class BertConfig:
     """BERT; the defaults are bert-base-uncased."""
 
     hidden_size: int = key(768, affects="numbers", low=1)
-    num_hidden_layers: int = key(12, affects="numbers", low=1)
+    num_hidden_layers: int = key(12, affects="numbers", low=1, high=256)
     num_attention_heads: int = key(12, affects="numbers", low=1)
     intermediate_size: int = key(3072, affects="numbers", low=1)
     max_position_embeddings: int = key(512, affects="numbers", low=1)
-    layer_norm_eps: float = key(1e-12, affects="numbers", low=1e-12, high=1)
     dropout: float = key(0.1, affects="numbers", training_only=True)
     # Layers that do not learn, from the first one; embeddings do.
     frozen_layers: int = key(11, affects="numbers", training_only=True)
@@ -114,6 +113,7 @@ class BertConfig:
     out: int = 0
     # True = word pieces without any layer, as the code of MSAM computes that was released.
     static: bool = False
+    layer_norm_eps: float = key(1e-12, affects="numbers", low=1e-12, high=1)
 
     def __post_init__(self) -> None:
         refuse_outside(self, "model.text.bert.", ["dropout"], 0, 1)
@@ -145,7 +145,7 @@ class FusionConfig:
     # kc compresses both kernels joined, sk chooses between them per channel first.
     aggregate: Literal["kc", "sk"] = "kc"
     # Swin blocks of every stage; every second one is shifted.
-    depths: list[int] = field(default_factory=lambda: [2, 2, 2])
+    depths: list[int] = key([2, 2, 2], affects="numbers", low=0, high=256)
     head_dim: int = key(32, affects="numbers", low=1)
     window: int = key(7, affects="numbers", low=1)
 
@@ -162,13 +162,13 @@ class HeadConfig:
     width: int = key(256, affects="numbers", low=1)
     heads: int = key(8, affects="numbers", low=1)
     hidden: int = key(1024, affects="numbers", low=1)
-    encoder_layers: int = key(6, affects="numbers", low=1)
-    decoder_layers: int = key(3, affects="numbers", low=1)
+    encoder_layers: int = key(6, affects="numbers", low=1, high=256)
+    decoder_layers: int = key(3, affects="numbers", low=1, high=256)
     dropout: float = key(0.1, affects="numbers", training_only=True)
     # Values that a coordinate may have.
-    num_bin: int = 1000
+    num_bin: int = key(1000, affects="numbers", low=2, high=1 << 16)
     # Vertices of a contour.
-    num_ray: int = 18
+    num_ray: int = key(18, affects="numbers", low=3, high=1024)
     # relative: shares of the image's own padded side. absolute: shares of 640 pixels.
     mapping: Literal["relative", "absolute"] = "relative"
     # Part of a batch whose vertices are put into another order.
@@ -197,10 +197,6 @@ class HeadConfig:
         if wrong:
             raise ConfigError(
                 f"model.head.det_coord={self.det_coord}: {wrong[0]} is no place of a box; they are 0 to 4"
-            )
-        if self.num_bin < 2 or self.num_ray < 3:
-            raise ConfigError(
-                f"model.head.num_bin={self.num_bin} must be at least 2, num_ray={self.num_ray} at least 3"
             )
 
 

@@ -18,6 +18,7 @@ from mindground.models.seqtr.generate import generate
 from mindground.models.seqtr.losses import place_weights, smoothed_cross_entropy
 from mindground.models.seqtr.sequence_head import SequenceHead
 from mindground.models.seqtr.targets import encode_sequence, shuffled_batch
+from mindground.nn.batch_norm import buffers
 from mindground.structures import Batch, Example, Prediction
 
 __all__ = ["Seqtr", "SwinMaps"]
@@ -193,7 +194,8 @@ class Seqtr(GroundingModel):
 
     def is_frozen(self, encoder: str) -> bool:
         """Statistics that follow the batches are learned, too: features can be kept only where they are held."""
-        return self.hold_statistics and super().is_frozen(encoder)
+        held = self.hold_statistics or not buffers(self.visual_encoder)
+        return held and super().is_frozen(encoder)
 
     def encoder_settings(self, encoder: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `GroundingModel.encoder_settings`."""

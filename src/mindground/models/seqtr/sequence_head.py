@@ -131,7 +131,7 @@ class SequenceHead(nn.Cell):
                 (B * heads, N, d) each, zeros at the start.
 
         Returns:
-            Probabilities without temperature are softmax of the logits (B, classes), which come first; then the caches.
+            Logits (B, classes), then the caches with this place filled in.
         """
         layers = len(self.decoder.layers)
         bias, memory, caches = state[0], state[1 : 1 + 2 * layers], state[1 + 2 * layers :]
