@@ -54,7 +54,23 @@ CLIPVG = {
     "model.max_query_len": 20,
     "data.max_len": 20,
 }
-OUTPUTS = {"vglaw": {"box", "mask_logits"}, "clipvg": {"box"}}
+RMSIN = {
+    "model.swin_type": "",
+    "model.swin.embed_dim": 8,
+    "model.swin.depths": "[1,1,2,1]",
+    "model.swin.num_heads": "[1,1,2,2]",
+    "model.swin.window_size": 4,
+    "model.text.vocab_size": 60,
+    "model.text.hidden_size": 32,
+    "model.text.num_hidden_layers": 2,
+    "model.text.num_attention_heads": 4,
+    "model.text.intermediate_size": 64,
+    "model.text.train_layers": 1,
+    "model.cim.heads": 2,
+    "model.cim.key_dim": 4,
+    "model.rotated_kernels": 2,
+}
+OUTPUTS = {"rmsin": {"mask_logits"}, "vglaw": {"box", "mask_logits"}, "clipvg": {"box"}}
 
 
 def settings(values: dict[str, object]) -> list[str]:
@@ -76,8 +92,12 @@ def start_here(*arguments: str) -> Done:
 # One is compiled and one is a process of its own: compiling both would show nothing more.
 @pytest.mark.parametrize(
     ("family", "tiny", "mode", "start"),
-    [("vglaw", VGLAW, "PYNATIVE", start_file), ("clipvg", CLIPVG, "GRAPH", start_here)],
-    ids=["vglaw", "clipvg"],
+    [
+        ("vglaw", VGLAW, "PYNATIVE", start_file),
+        ("clipvg", CLIPVG, "GRAPH", start_here),
+        ("rmsin", RMSIN, "PYNATIVE", start_here),
+    ],
+    ids=["vglaw", "clipvg", "rmsin"],
 )
 def test_both_sides_agree_and_everything_is_reported(
     tmp_path: Path, family: str, tiny: dict[str, object], mode: str, start: Callable[..., Done]
@@ -130,7 +150,7 @@ def test_missing_peer_names_the_file_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_published_recipes_are_what_is_compared() -> None:
     """An installed package has no configs/ folder: recipes come from the families themselves."""
-    assert compared_families() == ["clipvg", "vglaw"]
+    assert compared_families() == ["clipvg", "rmsin", "vglaw"]
     for family in compared_families():
         modules = recipe_modules(family)
         assert modules is not None
@@ -138,7 +158,7 @@ def test_the_published_recipes_are_what_is_compared() -> None:
         compared = load_config(None, [f"--family={family}", f"--dataset={module.DATASET}", *module.OVERRIDES])
         (file,) = [path for path in (ROOT / "configs" / family).glob(f"{module.DATASET}.yaml")]
         published = load_config(file, module.OVERRIDES)
-        build, theirs = ("visual", "text") if family == "vglaw" else ("towers", "clip")
+        build, theirs = ("towers", "clip") if family == "clipvg" else ("visual", "text")
         assert getattr(compared.model, build)() == getattr(published.model, build)()
         model, other = to_dict(compared)["model"], to_dict(published)["model"]
         changed = {key for key in model if model[key] != other[key]} - {"vit_model", "vit", theirs}
@@ -157,7 +177,7 @@ def test_a_family_of_another_package_brings_its_comparison(tmp_path: Path, monke
     for file in ("__init__.py", "bench.py", "bench_peer.py", "../compared_none.py"):
         (package / file).write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert compared_families() == ["clipvg", "compared_one", "vglaw"]
+    assert compared_families() == ["clipvg", "compared_one", "rmsin", "vglaw"]
     assert recipe_modules("compared_one") == ("compared_one.bench", "compared_one.bench_peer")
     (package / "bench_peer.py").unlink()
     importlib.invalidate_caches()
