@@ -1,4 +1,4 @@
-"""What the kernels of a network cost by themselves on both sides: products, convolutions, softmax, nothing between them.
+"""What the kernels of a network cost by themselves on both sides: products, convolutions, softmax, nothing between.
 
 A network cannot be faster, beside PyTorch, than the kernels that it is made of. The peer's forward pass is watched and
 says which kernels with which shapes it takes (`peer_kernels.record`), so that a family lists nothing. Then each side
