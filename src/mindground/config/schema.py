@@ -131,7 +131,7 @@ class TrainConfig:
     max_epochs: int = key(20, affects="length")
     # Optimiser steps; 0 = counted in epochs.
     max_steps: int = key(0, affects="length")
-    optimizer: Literal["adamw", "adam", "sgd"] = key("adamw", affects="numbers")
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = key("adamw", affects="numbers")
     # The learning rate, and per group of parameters a factor on it; the family names its groups (docs/models/).
     lr: float = key(1e-4, affects="numbers")
     lr_factors: dict[str, float] = key({}, affects="numbers")
@@ -157,7 +157,7 @@ class TrainConfig:
     # Lowest rate of cosine and poly, as a share of the full rate.
     min_lr_ratio: float = key(0.0, affects="numbers")
     weight_decay: float = key(1e-4, affects="numbers")
-    # Of adamw and adam.
+    # Of adamw and adam; rmsprop takes beta2 as the decay of its mean square (torch's alpha, 0.99 there), and eps.
     beta1: float = key(0.9, affects="numbers")
     beta2: float = key(0.999, affects="numbers")
     eps: float = key(1e-6, affects="numbers")
@@ -165,7 +165,7 @@ class TrainConfig:
     bias_correction: bool = key(True, affects="numbers")
     # True = divide by the largest second moment so far.
     amsgrad: bool = key(False, affects="numbers")
-    # Of sgd.
+    # Of sgd and rmsprop (0 there by torch's default); nesterov of sgd alone.
     momentum: float = key(0.9, affects="numbers")
     nesterov: bool = key(False, affects="numbers")
     # True = no weight decay for norms and biases.
