@@ -110,8 +110,8 @@ def check_schedule(segments: Sequence[Segment], name: str = "train.schedule") ->
             raise ConfigError(f"{where}.{low[0]}={getattr(segment, low[0])} must be at least 0")
         if segment.kind == "cosine_restarts" and not (segment.period >= 1 and segment.growth >= 1):
             raise ConfigError(
-                f"{where} has period={segment.period} and growth={segment.growth}: cosine_restarts needs the epochs until "
-                "its first restart, and a growth of at least 1"
+                f"{where} has period={segment.period} and growth={segment.growth}: cosine_restarts needs the epochs "
+                "until its first restart, and a growth of at least 1"
             )
         _check_milestones(segment.milestones, f"{where}.milestones")
         rest = segments[index + 1 :]

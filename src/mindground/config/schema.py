@@ -232,8 +232,10 @@ class EvalConfig:
     sentences: Literal["all", "one"] = key("all", affects="report")
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
     shuffle_expressions: bool = key(False, affects="report")
-    # Metric of the first evaluation split that chooses best.ckpt. Empty = the usual one of the task.
-    select_by: str = key("", affects="report", training_only=True)
+    # Metrics: the first one chooses best.ckpt, every other one a best_<metric>.ckpt. Empty = the usual one of the task.
+    select_by: list[str] = key([], affects="report", training_only=True)
+    # Whose metrics these are: those of the first evaluation split, or their means over all evaluation splits.
+    select_over: Literal["first", "mean"] = key("first", affects="report", training_only=True)
     # Score on data whose numbering is not the one of the training; its test samples may have been trained on.
     allow_other_data: bool = key(False, affects="report")
 
