@@ -1,4 +1,4 @@
-"""Adam, AMSGrad and SGD against PyTorch, step by step, and the optimiser that a `train` section asks for."""
+"""Adam, AMSGrad, SGD and RMSProp against PyTorch, step by step, and the optimiser that a `train` section asks for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mindspore import nn
 from mindground.engine.optim.adamw import Adam, AdamW
 from mindground.engine.optim.base import Optimizer, OptimizerGroup
 from mindground.engine.optim.build import build_optimizer, groups_from_config, optimizer_from_config, scaled_rate
+from mindground.engine.optim.rmsprop import RMSProp
 from mindground.engine.optim.sgd import SGD
 from mindground.errors import CheckpointError, ConfigError
 
@@ -27,6 +28,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "sgd": {"kind": "sgd"},
     "sgd-momentum": {"kind": "sgd", "momentum": 0.9},
     "sgd-nesterov": {"kind": "sgd", "momentum": 0.8, "nesterov": True},
+    "rmsprop": {"kind": "rmsprop"},
+    "rmsprop-momentum": {"kind": "rmsprop", "momentum": 0.9},
 }
 
 
@@ -54,6 +57,8 @@ def _theirs(torch: Any, name: str, parameters: list[Any]) -> Any:
     groups = [{"params": p, "lr": r, "weight_decay": d} for p, r, d in zip(parts, RATES, DECAYS, strict=True)]
     if KINDS[name]["kind"] == "sgd":
         return torch.optim.SGD(groups, **settings)
+    if KINDS[name]["kind"] == "rmsprop":
+        return torch.optim.RMSprop(groups, alpha=0.98, eps=1e-6, **settings)
     maker = torch.optim.AdamW if KINDS[name]["kind"] == "adamw" else torch.optim.Adam
     return maker(groups, betas=(0.9, 0.98), eps=1e-6, **settings)
 
@@ -202,6 +207,9 @@ def test_the_train_section_becomes_an_optimiser() -> None:
     assert type(adam) is Adam and adam.amsgrad
     sgd = optimizer_from_config(_Network(), _train(optimizer="sgd", nesterov=True))
     assert isinstance(sgd, SGD) and sgd.nesterov and float(sgd.momentum.asnumpy()) == np.float32(0.9)
+    rmsprop = optimizer_from_config(_Network(), _train(optimizer="rmsprop", momentum=0.0))
+    assert isinstance(rmsprop, RMSProp) and not rmsprop.moves
+    assert [float(value.asnumpy()) for value in (rmsprop.alpha, rmsprop.eps)] == [np.float32(0.95), np.float32(1e-7)]
     averaged = optimizer_from_config(_Network(), _train(ema_decay=0.9))
     assert [b.name for b in averaged.buffers] == ["norm.moving_mean", "norm.moving_variance"]
 
@@ -226,8 +234,11 @@ def test_the_rate_follows_the_samples_of_a_step() -> None:
     [
         ({"lr_factors": {"haed": 1.0}}, "'haed'.*tower, head, frozen"),
         ({"lr_factors": {"head": -1.0}}, r"lr_factors\[head\]=-1"),
-        ({"optimizer": "lion"}, "'lion'.*adamw, adam, sgd"),
+        ({"optimizer": "lion"}, "'lion'.*adamw, adam, sgd, rmsprop"),
         ({"optimizer": "sgd", "amsgrad": True}, "amsgrad.*adam"),
+        ({"optimizer": "rmsprop", "amsgrad": True}, "amsgrad.*adam"),
+        ({"optimizer": "rmsprop", "nesterov": True}, "nesterov.*sgd"),
+        ({"optimizer": "rmsprop", "momentum": 1.0}, "momentum=1.0"),
         ({"nesterov": True}, "nesterov.*sgd"),
         ({"optimizer": "sgd", "nesterov": True, "momentum": 0.0}, "needs momentum"),
         ({"optimizer": "sgd", "momentum": 1.0}, "momentum=1.0"),

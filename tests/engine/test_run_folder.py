@@ -277,7 +277,13 @@ def test_what_killed_saves_left_is_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "fake")
     folder.path.mkdir()
     kept = {"last.ckpt", "log.jsonl", ".notes.tmp", ".last.ckpt.lock", "last.ckpt.tmp", "mine.tmp"}
-    left = {".last.ckpt.a1b2c3d4.tmp", ".best.ckpt.x.tmp", ".metrics.json.y.tmp", ".config.yaml.z.tmp"}
+    left = {
+        ".last.ckpt.a1b2c3d4.tmp",
+        ".best.ckpt.x.tmp",
+        ".metrics.json.y.tmp",
+        ".config.yaml.z.tmp",
+        ".best_m.ckpt.w.tmp",
+    }
     for name in kept | left:
         (folder.path / name).write_bytes(b"x")
     folder.open(fresh=False)

@@ -98,6 +98,23 @@ def test_step_and_exponential_count_from_the_start_of_the_run() -> None:
     assert schedule_list([Segment("exponential", gamma=0.5, by_epoch=False)], 4, 3) == [1, 0.5, 0.25]
 
 
+@pytest.mark.parametrize("growth", [1, 2])
+def test_a_cosine_restarts_as_torch_has_it(growth: int) -> None:
+    """CosineAnnealingWarmRestarts(T_0=3, T_mult=growth, eta_min=0.05): by epochs, and within epochs where it moves."""
+    wanted = {
+        1: [1.0, 0.7625, 0.2875] * 6 + [1.0, 0.7625],
+        2: [1.0, 0.7625, 0.2875, 1.0, 0.936362, 0.7625, 0.525, 0.2875, 0.113638, 1.0, 0.983815, 0.936362, 0.860876,
+            0.7625, 0.647939, 0.525, 0.402061, 0.2875, 0.189124, 0.113638],
+    }[growth]  # fmt: skip
+    still = [Segment("cosine_restarts", period=3, growth=growth, end=0.05, by_epoch=True)]
+    factors = np.asarray(schedule_list(still, 4, 80)).reshape(20, 4)
+    assert (factors == factors[:, :1]).all() and factors[:, 0] == pytest.approx(wanted, abs=1e-6)
+    moving = schedule_list([Segment("cosine_restarts", period=3, growth=growth, end=0.05)], 4, 80)
+    assert moving[::4] == pytest.approx(wanted, abs=1e-6) and moving[2] == pytest.approx(0.936362, abs=1e-6)
+    later = [Segment("linear", epochs=1, start=0.5), *still]
+    assert schedule_list(later, 1, 21)[1:] == pytest.approx(wanted, abs=1e-6)
+
+
 def test_segments_side_by_side_multiply() -> None:
     segments = [Segment("linear", steps=4, start=0.5, beside=True), Segment("step", milestones=[1], gamma=0.1)]
     assert schedule_list(segments, 2, 6) == pytest.approx([0.5, 0.625, 0.075, 0.0875, 0.1, 0.1])
@@ -114,6 +131,9 @@ def test_segments_side_by_side_multiply() -> None:
         ([Segment("cosine"), Segment("constant")], "never reached"),
         ([Segment("step", milestones=[4, 2])], r"milestones=\[4, 2\] must rise"),
         ([Segment("linear", steps=2, beside=True)], "beside the last"),
+        ([Segment("cosine_restarts")], "period=0"),
+        ([Segment("cosine_restarts", period=2, growth=0)], "growth=0"),
+        ([Segment("cosine", period=2)], "period does nothing for kind=cosine"),
     ],
 )
 def test_segments_that_cannot_act_are_refused(segments: list[Segment], says: str) -> None:

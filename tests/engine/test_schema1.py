@@ -59,7 +59,7 @@ def test_files_and_command_lines_mean_what_they_meant(line: str, monkeypatch: py
     monkeypatch.chdir(ROOT)
     old, new = old_tree(line), cf.parse_command_line(shlex.split(line)).config()
     # Empty = the metric that the task usually takes.
-    assert old["eval"].pop("select_by") == "prec@0.5" and new.eval.select_by == ""
+    assert old["eval"].pop("select_by") == "prec@0.5" and new.eval.select_by == []
     assert cf.from_dict(old, schema=1) == cf.from_dict(old) == new
     # And without the table that upgrades: key by key.
     data, train, now = old.pop("data"), old.pop("train"), cf.to_dict(new)

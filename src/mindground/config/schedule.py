@@ -11,7 +11,10 @@ from mindground.errors import ConfigError
 
 __all__ = ["SHORT_KEYS", "Segment", "check_schedule", "check_two_forms", "segments_of", "short_keys_of"]
 
-Kind = Literal["constant", "linear", "cosine", "poly", "step", "exponential", "halfdecay"]
+Kind = Literal["constant", "linear", "cosine", "cosine_restarts", "poly", "step", "exponential", "halfdecay"]
+
+# Kinds that move with every step unless they are told to stand still within an epoch.
+_SMOOTH = ("linear", "cosine", "cosine_restarts", "poly")
 
 # Keys of `train` that are written in place of `train.schedule`.
 SHORT_KEYS = (
@@ -33,16 +36,18 @@ _SHORT_KINDS = ("step", "cosine", "poly", "constant", "exponential", "halfdecay"
 class Segment:
     """A part of a schedule: a factor on the learning rates for so many steps or epochs.
 
-    constant     start
-    linear       from start to end
-    cosine       from start to end along half a cosine
-    poly         from start to end, as (1 - progress) ^ power
-    step         start, times gamma after each of the milestones
-    exponential  start times gamma ^ number
-    halfdecay    start, half after every tenth of the run's epochs
+    constant         start
+    linear           from start to end
+    cosine           from start to end along half a cosine
+    cosine_restarts  the same again and again: in `period` epochs, then in `growth` times as many each time
+    poly             from start to end, as (1 - progress) ^ power
+    step             start, times gamma after each of the milestones
+    exponential      start times gamma ^ number
+    halfdecay        start, half after every tenth of the run's epochs
 
-    linear, cosine and poly run from the beginning of the segment to its end; step, exponential and halfdecay count
-    from the start of the run, whatever stands before them. After the last segment its end stays.
+    linear, cosine and poly run from the beginning of the segment to its end, and cosine_restarts counts from there;
+    step, exponential and halfdecay count from the start of the run, whatever stands before them. After the last segment
+    its end stays.
     """
 
     kind: Kind = key("constant", affects="numbers")
@@ -50,14 +55,17 @@ class Segment:
     steps: int = key(0, affects="numbers")
     epochs: int = key(0, affects="numbers")
     start: float = key(1.0, affects="numbers")
-    # Of linear, cosine and poly; none = 1 for linear, 0 for the others.
+    # Of linear, cosine, cosine_restarts and poly; none = 1 for linear, 0 for the others.
     end: float | None = key(None, affects="numbers")
     power: float = key(0.9, affects="numbers")
     # Of step: epochs, or steps with by_epoch: false.
     milestones: list[int] = key([], affects="numbers")
     # Of step and exponential.
     gamma: float = key(0.1, affects="numbers")
-    # True = the factor stands still within an epoch. None = false for linear, cosine and poly, true for the others.
+    # Of cosine_restarts: epochs until the first restart, and how many times longer every period is than the last.
+    period: int = key(0, affects="numbers")
+    growth: int = key(1, affects="numbers")
+    # True = the factor stands still within an epoch. None = false for linear, poly and both cosines, else true.
     by_epoch: bool | None = key(None, affects="numbers")
     # True = the next segment begins where this one does, and their factors are multiplied.
     beside: bool = key(False, affects="numbers")
@@ -70,7 +78,7 @@ class Segment:
     @property
     def whole_epochs(self) -> bool:
         """`by_epoch`, or what is usual for the kind."""
-        return self.by_epoch if self.by_epoch is not None else self.kind not in ("linear", "cosine", "poly")
+        return self.by_epoch if self.by_epoch is not None else self.kind not in _SMOOTH
 
 
 # Keys that do nothing for a kind are refused there.
@@ -78,6 +86,7 @@ _ACTING: dict[str, tuple[str, ...]] = {
     "constant": (),
     "linear": ("end", "by_epoch"),
     "cosine": ("end", "by_epoch"),
+    "cosine_restarts": ("end", "by_epoch", "period", "growth"),
     "poly": ("end", "by_epoch", "power"),
     "step": ("milestones", "gamma", "by_epoch"),
     "exponential": ("gamma", "by_epoch"),
@@ -99,6 +108,11 @@ def check_schedule(segments: Sequence[Segment], name: str = "train.schedule") ->
         low = [f.name for f in fields(Segment) if isinstance(v := getattr(segment, f.name), (int, float)) and v < 0]
         if low:
             raise ConfigError(f"{where}.{low[0]}={getattr(segment, low[0])} must be at least 0")
+        if segment.kind == "cosine_restarts" and not (segment.period >= 1 and segment.growth >= 1):
+            raise ConfigError(
+                f"{where} has period={segment.period} and growth={segment.growth}: cosine_restarts needs the epochs "
+                "until its first restart, and a growth of at least 1"
+            )
         _check_milestones(segment.milestones, f"{where}.milestones")
         rest = segments[index + 1 :]
         if rest and not (segment.steps or segment.epochs or segment.beside):

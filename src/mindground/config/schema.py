@@ -131,7 +131,7 @@ class TrainConfig:
     max_epochs: int = key(20, affects="length")
     # Optimiser steps; 0 = counted in epochs.
     max_steps: int = key(0, affects="length")
-    optimizer: Literal["adamw", "adam", "sgd"] = key("adamw", affects="numbers")
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = key("adamw", affects="numbers")
     # The learning rate, and per group of parameters a factor on it; the family names its groups (docs/models/).
     lr: float = key(1e-4, affects="numbers")
     lr_factors: dict[str, float] = key({}, affects="numbers")
@@ -157,7 +157,7 @@ class TrainConfig:
     # Lowest rate of cosine and poly, as a share of the full rate.
     min_lr_ratio: float = key(0.0, affects="numbers")
     weight_decay: float = key(1e-4, affects="numbers")
-    # Of adamw and adam.
+    # Of adamw and adam; rmsprop takes beta2 as the decay of its mean square (torch's alpha, 0.99 there), and eps.
     beta1: float = key(0.9, affects="numbers")
     beta2: float = key(0.999, affects="numbers")
     eps: float = key(1e-6, affects="numbers")
@@ -165,7 +165,7 @@ class TrainConfig:
     bias_correction: bool = key(True, affects="numbers")
     # True = divide by the largest second moment so far.
     amsgrad: bool = key(False, affects="numbers")
-    # Of sgd.
+    # Of sgd and rmsprop (0 there by torch's default); nesterov of sgd alone.
     momentum: float = key(0.9, affects="numbers")
     nesterov: bool = key(False, affects="numbers")
     # True = no weight decay for norms and biases.
@@ -232,8 +232,10 @@ class EvalConfig:
     sentences: Literal["all", "one"] = key("all", affects="report")
     # Give every sample the sentence of another object of its image: a model that reads fails on it.
     shuffle_expressions: bool = key(False, affects="report")
-    # Metric of the first evaluation split that chooses best.ckpt. Empty = the usual one of the task.
-    select_by: str = key("", affects="report", training_only=True)
+    # Metrics: the first one chooses best.ckpt, every other one a best_<metric>.ckpt. Empty = the usual one of the task.
+    select_by: list[str] = key([], affects="report", training_only=True)
+    # Whose metrics these are: those of the first evaluation split, or their means over all evaluation splits.
+    select_over: Literal["first", "mean"] = key("first", affects="report", training_only=True)
     # Score on data whose numbering is not the one of the training; its test samples may have been trained on.
     allow_other_data: bool = key(False, affects="report")
 

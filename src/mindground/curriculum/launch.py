@@ -92,7 +92,7 @@ class Measurement:
 def selecting_metric(config: Config) -> str:
     """The metric by which trainings are compared. Raises ConfigError if the task has no metric of that name."""
     task = task_of(model_interface(config))
-    return task.selecting_metric(config.eval.select_by, MetricSettings.of(config.eval))
+    return task.selecting_metrics(config.eval.select_by, MetricSettings.of(config.eval))[0]
 
 
 class Launcher:

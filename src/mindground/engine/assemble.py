@@ -48,6 +48,8 @@ class RunParts:
         loader: training batches of this rank.
         eval_loader: batches of the split that chooses the best checkpoint, or None.
         select_by: metric that chooses it.
+        also_by: metrics that choose further checkpoints.
+        more_loaders: further splits, by name, over which the metrics that choose are averaged.
         metrics: thresholds of the metrics.
         load_initial: called once for a run that starts anew, never on resume.
         eval_name: split of `eval_loader`.
@@ -68,8 +70,20 @@ class RunParts:
     eval_name: str = ""
     data_fingerprint: str = ""
     sentences: str = ""
+    also_by: tuple[str, ...] = ()
+    more_loaders: dict[str, Any] = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     drawn: str = "all"
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """All metrics that choose a checkpoint, that of the best one first."""
+        return (self.select_by, *self.also_by)
+
+    @property
+    def judged_by(self) -> str:
+        """Splits and thresholds that they are values of."""
+        return f"{' and '.join((self.eval_name, *self.more_loaders))}, {self.metrics}"
 
 
 def fill_vocabulary(model_config: Any, size: int, *, grows: bool = False) -> None:
@@ -157,6 +171,16 @@ def _datasets(data: DataConfig) -> tuple[Dataset, Dataset | None, str]:
     return training, scored, name
 
 
+def _further_splits(config: Config) -> dict[str, Dataset]:
+    """The evaluation splits behind the first one, where checkpoints are chosen by the mean over all of them."""
+    if config.eval.select_over == "first":
+        return {}
+    found = {name: build_dataset(config.data, name) for name in list(eval_splits(config.data))[1:]}
+    for dataset in found.values():
+        dataset.require_referents()
+    return found
+
+
 def _tell_counts(name: str, loader: Loader, eval_loader: Loader | None, eval_name: str, joint_batch: int) -> None:
     """Say how many samples there are, what an epoch leaves out, and which sentences are drawn."""
     left = loader.count - len(loader) * joint_batch
@@ -197,14 +221,18 @@ def assemble(config: Config, comm: Any) -> RunParts:
     tokenizer = vocabulary.tokenizer if vocabulary is not None else None
     if scored is not None and task.has_classes:
         check_same_categories(training.categories, scored)
-    chooses = task.selecting_metric(config.eval.select_by, thresholds, scored)
+    chooses = task.selecting_metrics(config.eval.select_by, thresholds, scored)
     model = build_model(config)
     check_vocabulary(tokenizer, parameter_shapes(model), "the configuration", error=ConfigError)
     drawn = data.sentences
     loader = make_loader(config, training, task, model, tokenizer, comm, training=True, sentences=drawn)
-    eval_loader = None
+    eval_loader, more_loaders = None, {}
     if scored is not None:
         eval_loader = make_loader(config, scored, task, model, tokenizer, comm, training=False, sentences=drawn)
+        for split, further in _further_splits(config).items():
+            more_loaders[split] = make_loader(
+                config, further, task, model, tokenizer, comm, training=False, sentences=drawn
+            )
     _tell_counts(training.name, loader, eval_loader, eval_name, config.train.batch_size * comm.size)
     return RunParts(
         model=model,
@@ -212,7 +240,9 @@ def assemble(config: Config, comm: Any) -> RunParts:
         tokenizer=tokenizer,
         loader=loader,
         eval_loader=eval_loader,
-        select_by=chooses,
+        select_by=chooses[0],
+        also_by=chooses[1:],
+        more_loaders=more_loaders,
         metrics=thresholds,
         load_initial=lambda: load_pretrained(
             model,

@@ -39,6 +39,7 @@ class RunFolder:
     """Files of one run.
 
     best.ckpt    weights with the best `eval.select_by`     last.ckpt    everything needed to continue
+    best_M.ckpt  the same by M, where it names several
     config.yaml  the resolved configuration                 log.jsonl    one line per record
     tensorboard/ curves                                     metrics.json results of the best evaluation
     """
@@ -54,6 +55,10 @@ class RunFolder:
     @property
     def best(self) -> Path:
         return self.path / "best.ckpt"
+
+    def best_by(self, metric: str) -> Path:
+        """The checkpoint that a further metric of `eval.select_by` chose."""
+        return self.path / f"best_{metric}.ckpt"
 
     @property
     def last(self) -> Path:
@@ -158,6 +163,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for path in (self.last, self.best, self.config, self.metrics, self.curve, self.log):
             remove_unfinished(path)  # as large as a checkpoint, each
+        for path in self.path.glob(".best_*.tmp"):
+            path.unlink()
 
 
 def resume_path(train: Any, folder: RunFolder) -> Path | None:

@@ -81,11 +81,24 @@ def _factor(segment: Segment, step: int, begin: int, length: int, steps_per_epoc
         return float(start * 0.5 ** (epoch // max(1, epochs // 10)))
     if segment.whole_epochs:
         step = max(epoch * steps_per_epoch, begin)
+    if segment.kind == "cosine_restarts":
+        progress = _since_restart(segment, (step - begin) / max(1, steps_per_epoch))
+        return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
     if segment.kind == "linear":
         return start + (end - start) * min(step - begin, length) / max(1, length)
     progress = min(max((step - begin) / max(1, length), 0.0), 1.0)
     shape = (1 + math.cos(math.pi * progress)) / 2 if segment.kind == "cosine" else (1 - progress) ** segment.power
     return end + (start - end) * shape
+
+
+def _since_restart(segment: Segment, epochs: float) -> float:
+    """Share of the period under way, from 0 up to, not including, 1."""
+    period = segment.period
+    if segment.growth == 1:
+        return (epochs % period) / period
+    while epochs >= period:
+        epochs, period = epochs - period, period * segment.growth
+    return epochs / period
 
 
 def schedule_list(segments: Sequence[Segment], steps_per_epoch: int, total_steps: int) -> Sequence[float]:

@@ -27,6 +27,8 @@ class TrainState:
         samples: of this epoch, used so far, over all ranks.
         best: highest value of the selecting metric so far, or None.
         best_by: what `best` is a value of: the metric, the split and the thresholds.
+        others: highest value of every further metric that chooses a checkpoint of its own.
+        judged_by: splits and thresholds that they are values of.
         metrics: last evaluation.
         evaluated_step: step after which the last evaluation was made.
     """
@@ -37,6 +39,8 @@ class TrainState:
     best: float | None = None
     best_by: str = ""
     best_step: int = 0
+    others: dict[str, float] = field(default_factory=dict)
+    judged_by: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     evaluated_step: int = 0
     updates: int = 0
@@ -91,6 +95,8 @@ def continued(fresh: TrainState, stored: Mapping[str, Any], joint_batch: int) ->
         )
         state.best, state.best_step = None, 0
     state.best_by = fresh.best_by
+    if state.judged_by != fresh.judged_by:
+        state.others, state.judged_by = {}, fresh.judged_by
     if state.samples % joint_batch:
         raise CheckpointError(
             f"the run stopped {state.samples} samples into an epoch, no multiple of {joint_batch} per batch"

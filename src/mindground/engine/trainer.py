@@ -23,13 +23,13 @@ from mindground.engine.optim import Optimizer, optimizer_from_config, scaled_rat
 from mindground.engine.progress import Progress
 from mindground.engine.run_folder import RunFolder, check_same_data, check_same_run, resume_path
 from mindground.engine.schedules import lr_factor, name_long_warm_up, segments_of
+from mindground.engine.selection import improved, keep_best, mean_scores
 from mindground.engine.signals import RunInterrupted, StopRequest, called
 from mindground.engine.step import TrainStep
-from mindground.engine.train_state import TrainState, best_so_far, continued
+from mindground.engine.train_state import TrainState, continued
 from mindground.engine.vocabulary import check_same_sentences
 from mindground.errors import ConfigError
 from mindground.files.atomic import write_json
-from mindground.metrics import is_better
 from mindground.nn.batch_norm import average_buffers, set_batch_norm
 from mindground.weights.load import load_into
 
@@ -85,7 +85,8 @@ class Trainer:
         self.state = TrainState(
             samples_per_step=self.micro * self.settings.batch_size * comm.size,
             seed=self.settings.seed,
-            best_by=f"{parts.select_by} of {parts.eval_name}, {parts.metrics}",
+            best_by=f"{parts.select_by} of {parts.judged_by}",
+            judged_by=parts.judged_by,
         )
         self.stop = StopRequest()
 
@@ -150,8 +151,8 @@ class Trainer:
 
     def _keep_best(self) -> None:
         """A best checkpoint that is better than what the resumed one knows of stays."""
-        found = best_so_far(self.state, self.folder.best) if self.leads else None
-        self.state.best, self.state.best_step = self.comm.broadcast_object(found)
+        found = keep_best(self.state, self.folder, self.parts.chosen_by) if self.leads else None
+        self.state.best, self.state.best_step, self.state.others = self.comm.broadcast_object(found)
 
     def _optimizer(self) -> Optimizer:
         train, _ = scaled_rate(self.settings, self.state.samples_per_step)
@@ -184,6 +185,7 @@ class Trainer:
 
             parts.loader = keeping(parts.loader)
             parts.eval_loader = None if parts.eval_loader is None else keeping(parts.eval_loader)
+            parts.more_loaders = {name: keeping(loader) for name, loader in parts.more_loaders.items()}
         self.step = TrainStep(
             parts.model,
             optimizer,
@@ -238,7 +240,7 @@ class Trainer:
     def _try_evaluation(self) -> None:
         """One batch through the whole evaluation, so that what is wrong with it shows before an epoch is trained."""
         if self.parts.eval_loader is not None:
-            self._scores(batches=1, title=f"{self.parts.eval_name}, one batch")
+            self._scores(batches=1)
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
@@ -311,41 +313,41 @@ class Trainer:
 
     # ---- evaluation and checkpoints ----------------------------------------------------------------------------
 
-    def _scores(self, *, batches: int = 0, title: str = "") -> dict[str, float]:
-        """Metrics of the evaluation split with averaged weights, where there are any."""
-        parts = self.parts
+    def _scores(self, *, batches: int = 0) -> dict[str, dict[str, float]]:
+        """Metrics of every split that chooses, with averaged weights, where there are any."""
+        parts, found = self.parts, {}
         self._average_buffers()
         with averaged_weights(self.step.optimizer):
-            metrics, _ = evaluate(
-                self.runner,
-                parts.eval_loader,
-                self.comm,
-                parts.task.metrics(parts.metrics),
-                parts.task.record,
-                title=title or parts.eval_name,
-                batches=batches,
-                epoch=self.state.epoch,
-            )
-        return metrics
+            for split, loader in {parts.eval_name: parts.eval_loader, **parts.more_loaders}.items():
+                found[split], _ = evaluate(
+                    self.runner,
+                    loader,
+                    self.comm,
+                    parts.task.metrics(parts.metrics),
+                    parts.task.record,
+                    title=f"{split}, one batch" if batches == 1 else split,
+                    batches=batches,
+                    epoch=self.state.epoch,
+                )
+        return found
 
     def _evaluate(self) -> None:
-        metrics = self._scores()
+        found = self._scores()
+        metrics, splits = mean_scores(found), " and ".join(found)
         self.state.metrics, self.state.evaluated_step = metrics, self.state.step
-        about = {"split": self.parts.eval_name, "sentences": self.parts.drawn}
-        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, **about, **metrics})
-        key = self.parts.select_by
-        if key not in metrics:
-            raise ConfigError(
-                f"{self.parts.eval_name} gives no {key} (it has {', '.join(metrics)}), so no checkpoint can be "
-                "chosen by it; set eval.select_by to one of these and continue with --train.resume=auto"
-            )
-        _LOG.info("%s: %s", self.parts.eval_name, ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-        value = metrics[key]
-        if is_better(value, self.state.best):
-            self.state.best, self.state.best_step = value, self.state.step
-            if self.leads:
-                self._save(self.folder.best, full=False)
-                write_json(self.folder.metrics, {**about, "step": self.state.step, **metrics})
+        about = {"split": splits, "sentences": self.parts.drawn}
+        apart = {"splits": found} if len(found) > 1 else {}
+        self.log.record("eval", self.state.step, {"epoch": self.state.epoch, **about, **metrics, **apart})
+        for split, scores in {**found, **({f"mean of {splits}": metrics} if apart else {})}.items():
+            _LOG.info("%s: %s", split, ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        for name in improved(self.state, metrics, self.parts.chosen_by, splits):
+            if not self.leads:
+                continue
+            if name != self.parts.select_by:
+                self._save(self.folder.best_by(name), full=False)
+                continue
+            self._save(self.folder.best, full=False)
+            write_json(self.folder.metrics, {**about, "step": self.state.step, **metrics, **apart})
 
     def _average_buffers(self) -> None:
         """BatchNorm statistics become equal on all ranks, averaged ones included."""

@@ -109,6 +109,24 @@ class Task(ABC):
             raise ConfigError(f"eval.select_by={wanted!r} is no metric of this run; choose one of {', '.join(names)}")
         return wanted or names[0]
 
+    def selecting_metrics(
+        self, wanted: Sequence[str], settings: MetricSettings, dataset: Dataset | None = None
+    ) -> tuple[str, ...]:
+        """The metric that chooses the best checkpoint, and those that choose further ones.
+
+        Args:
+            wanted: names in this order; empty for the task's own.
+            dataset: see `metric_names`.
+
+        Raises:
+            ConfigError: see `selecting_metric`; or a name that stands twice.
+        """
+        names = tuple(self.selecting_metric(name, settings, dataset) for name in wanted or ("",))
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigError(f"eval.select_by names {twice[0]!r} twice; every metric chooses one checkpoint")
+        return names
+
     @abstractmethod
     def record(self, sample: Sample, prediction: Prediction) -> dict[str, Any]:
         """What a result file says of one sample."""

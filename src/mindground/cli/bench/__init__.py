@@ -8,8 +8,9 @@ family's own package:
   `weight_map()` (our names to the ones in the shared file) and `arrays(config, rng)` (one batch by name); where the
   network keeps image and sentence apart, `expressions(count)`. Importing it must not import MindSpore, which changes
   LD_LIBRARY_PATH: a PyTorch process started afterwards was seen to use one thread instead of two;
-- the peer, with `peer` the only modules that import PyTorch: `build(config, weights, arrays, training)`, an object with
-  `forward()` and `step()` as `worker.Side` has them. They are imported in child processes alone.
+- the peer, with `peer` and `peer_kernels` the only modules that import PyTorch: `build(config, weights, arrays,
+  training)`, an object with `forward()` and `step()` as `worker.Side` has them. They are imported in child processes
+  alone.
 """
 
 from __future__ import annotations

@@ -68,12 +68,28 @@ def _build(side: str, task: str, family: str, folder: Path) -> Any:
             from mindground.cli.bench.sentences import SentenceSide
 
             return SentenceSide(module, config, folder)
+        if task == "kernels":
+            from mindground.cli.bench.kernels import OurKernels, read_kernels
+
+            idle(config)
+            return OurKernels(read_kernels(folder))
         return idle(config) if task == "idle" else OurSide(module, config, folder, training=task == "step")
+    if task == "kernels":
+        from mindground.cli.bench.kernels import read_kernels
+        from mindground.cli.bench.peer_kernels import PeerKernels
+
+        return PeerKernels(read_kernels(folder))
     module = importlib.import_module(peer)
     if task == "idle":
         return None
     arrays = dict(np.load(folder / "arrays.npz"))
-    return module.build(config, folder / "weights.safetensors", arrays, task == "step")
+    built = module.build(config, folder / "weights.safetensors", arrays, task in ("step", "record"))
+    if task == "record":
+        from mindground.cli.bench.kernels import write_kernels
+        from mindground.cli.bench.peer_kernels import record
+
+        write_kernels(folder, record(lambda: built.network(*built.inputs)))
+    return built
 
 
 def _once(run: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], dict[str, float]]:

@@ -12,6 +12,7 @@ from mindspore import nn
 
 from mindground.engine.optim.adamw import Adam, AdamW
 from mindground.engine.optim.base import Optimizer, OptimizerGroup
+from mindground.engine.optim.rmsprop import RMSProp
 from mindground.engine.optim.sgd import SGD
 from mindground.errors import ConfigError
 from mindground.nn.batch_norm import buffers as buffers_of
@@ -20,7 +21,9 @@ _LOG = logging.getLogger("mindground")
 
 __all__ = ["OPTIMIZERS", "build_optimizer", "groups_from_config", "optimizer_from_config", "scaled_rate"]
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
+# Those that move on with a share of the last movement.
+_MOVING = ("sgd", "rmsprop")
 
 
 def build_optimizer(
@@ -40,27 +43,30 @@ def build_optimizer(
 
     Args:
         groups: what is trained; each parameter once.
-        kind: adamw (decoupled decay), adam (decay inside the gradient) or sgd.
-        betas, eps, amsgrad, bias_correction: of adamw and adam.
-        momentum, nesterov: of sgd.
+        kind: adamw (decoupled decay), adam (decay inside the gradient), sgd or rmsprop.
+        betas, eps, amsgrad, bias_correction: of adamw and adam; rmsprop takes the second of `betas`, and `eps`.
+        momentum: of sgd and rmsprop.
+        nesterov: of sgd.
         ema_decay: above 0, averages of parameters and `buffers` are kept.
         buffers: state without gradient (BatchNorm statistics).
 
     Raises:
         ConfigError: an unknown name, or a switch that this optimiser does not have.
     """
+    if amsgrad and kind in _MOVING:
+        raise ConfigError(f"train.amsgrad=true belongs to adam and adamw; leave it out with train.optimizer={kind}")
     if kind == "sgd":
-        if amsgrad:
-            raise ConfigError("train.amsgrad=true belongs to adam and adamw; leave it out with train.optimizer=sgd")
         return SGD(groups, momentum, nesterov, ema_decay=ema_decay, buffers=buffers)
     if kind not in OPTIMIZERS:
         raise ConfigError(f"train.optimizer={kind!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
     if nesterov:
         raise ConfigError(f"train.nesterov=true belongs to sgd; leave it out with train.optimizer={kind}")
+    if kind == "rmsprop":
+        return RMSProp(groups, betas[1], eps, momentum, ema_decay=ema_decay, buffers=buffers)
     if momentum:
         raise ConfigError(
-            f"train.momentum={momentum:g} belongs to sgd; with train.optimizer={kind} it is train.beta1 that says how "
-            "much of the last movement is kept"
+            f"train.momentum={momentum:g} belongs to sgd and rmsprop; with train.optimizer={kind} it is train.beta1 that "
+            "says how much of the last movement is kept"
         )
     maker = AdamW if kind == "adamw" else Adam
     return maker(groups, betas, eps, bias_correction, ema_decay, amsgrad=amsgrad, buffers=buffers)
@@ -82,8 +88,8 @@ def optimizer_from_config(model: nn.Cell, train: Any) -> Optimizer:
         kind=train.optimizer,
         betas=(train.beta1, train.beta2),
         eps=train.eps,
-        # A default that sgd reads; the others have no such number.
-        momentum=train.momentum if train.optimizer == "sgd" else 0.0,
+        # A default that these two read; the others have no such number.
+        momentum=train.momentum if train.optimizer in _MOVING else 0.0,
         nesterov=train.nesterov,
         amsgrad=train.amsgrad,
         bias_correction=train.bias_correction,
