@@ -1,10 +1,11 @@
 """`mindground bench`: one process per side and task, driven in turns.
 
-A family is compared when it has two modules; nothing lists them. For families of this package they are
-`cli/bench/<family>.py` and `cli/bench/<family>_peer.py`, for families of other packages `bench` and `bench_peer` in the
-family's own package:
+A network is compared when it has two modules; nothing lists them. For networks of this package they are
+`cli/bench/<name>.py` and `cli/bench/<name>_peer.py`, where the name is that of a family or of one of its forms; for
+families of other packages they are `bench` and `bench_peer` in the family's own package:
 
-- ours: `DATASET` (whose published recipe is compared), `OVERRIDES` (dotted keys that the comparison needs),
+- ours: `DATASET` (whose published recipe is compared), `OVERRIDES` (dotted keys that the comparison needs), `FAMILY`
+  where the name is not the family's, `BARE_KERNELS = True` where kernels are timed without being asked for,
   `weight_map()` (our names to the ones in the shared file) and `arrays(config, rng)` (one batch by name); where the
   network keeps image and sentence apart, `expressions(count)`. Importing it must not import MindSpore, which changes
   LD_LIBRARY_PATH: a PyTorch process started afterwards was seen to use one thread instead of two;
@@ -16,30 +17,33 @@ family's own package:
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 
 __all__ = ["compared_families", "recipe_modules"]
 
 
 def compared_families() -> list[str]:
-    """Names of the families that have both modules, by the alphabet."""
+    """Names of the networks that have both modules, by the alphabet."""
     from mindground.models import families
 
-    return [name for name in families() if recipe_modules(name) is not None]
+    here = {info.name for info in pkgutil.iter_modules(__path__)}
+    own = {name for name in here if f"{name}_peer" in here}
+    return sorted(own | {name for name in families() if recipe_modules(name) is not None})
 
 
 def recipe_modules(family: str) -> tuple[str, str] | None:
-    """Names of a family's module and of its peer's; None where one of them is missing.
+    """Names of a network's module and of its peer's; None where one of them is missing.
 
     Raises:
         ConfigError: an unknown family, or one that cannot be imported.
     """
     from mindground.models import family_module
 
+    own = (f"{__name__}.{family}", f"{__name__}.{family}_peer")
+    if family.isidentifier() and all(importlib.util.find_spec(name) is not None for name in own):
+        return own
     module = family_module(family)
-    places = [(f"{__name__}.{family}", f"{__name__}.{family}_peer")]
-    if hasattr(module, "__path__"):  # a family of one file has no modules
-        places.append((f"{module.__name__}.bench", f"{module.__name__}.bench_peer"))
-    for ours, peer in places:
-        if all(importlib.util.find_spec(name) is not None for name in (ours, peer)):
-            return ours, peer
-    return None
+    if not hasattr(module, "__path__"):  # a family of one file has no modules
+        return None
+    other = (f"{module.__name__}.bench", f"{module.__name__}.bench_peer")
+    return other if all(importlib.util.find_spec(name) is not None for name in other) else None

@@ -3,11 +3,13 @@
     mindground bench vglaw
     mindground bench vglaw --batch 4 --repeats 9 --json benchmark.json
     mindground bench clipvg --sentences 16
+    mindground bench msam
 
 Both sides get the same weights and the same batch, and nothing is reported unless their results agree. Every side and
 every task has a process of its own; the two sides run in turns. PyTorch and transformers come with
 requirements-test.txt. With --sentences nothing is compared with PyTorch, which is then not needed: one sentence about
-an image stands beside many, as the predictor answers them.
+an image stands beside many, as the predictor answers them. With --kernels, and for msam without it, the products,
+convolutions and softmaxes that the network is made of are timed alone as well: what no network can be faster than.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 
 from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, prepare, run_pair, run_sentences
+from mindground.cli.bench.kernels import bare_kernels
 from mindground.cli.bench.report import machine, sentence_table, table
 from mindground.cli.parser import VerbParser, add_overwrite, at_least
 from mindground.config import load_config, to_dict
@@ -50,6 +53,9 @@ def _options(argv: Sequence[str], prog: str | None) -> argparse.Namespace:
     parser.add_argument("--task", choices=("forward", "step", "both"), default="both", help="what to measure")
     parser.add_argument("--sentences", type=int, default=0, metavar="N", help="one sentence against N about one image")
     parser.add_argument(
+        "--kernels", action="store_true", help="also time the kernels that the network is made of, by themselves"
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a configuration key; repeatable"
     )
     parser.add_argument("--json", default="", metavar="FILE", help="write everything that was measured there")
@@ -66,7 +72,7 @@ def _configured(options: argparse.Namespace) -> Any:
     if modules is None:
         raise BenchmarkError(f"family {options.family} has nothing to be compared with; see mindground bench --help")
     family = importlib.import_module(modules[0])
-    recipe = (f"family={options.family}", f"data.dataset={family.DATASET}")
+    recipe = (f"family={getattr(family, 'FAMILY', options.family)}", f"data.dataset={family.DATASET}")
     overrides = [*recipe, *family.OVERRIDES, f"train.batch_size={options.batch}", f"train.batch_sum={options.batch}"]
     if options.size:
         overrides.append(f"data.img_size={options.size}")
@@ -92,7 +98,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise BenchmarkError(f"{' and '.join(missing)} not installed: pip install -r requirements-test.txt")
-    config = _configured(options)[1]
+    family, config = _configured(options)
     circumstances = _circumstances(options, config)
     tasks = ("forward", "step") if options.task == "both" else (options.task,)
     with tempfile.TemporaryDirectory(prefix="benchmark") as place:
@@ -100,6 +106,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         write_json(folder / "config.json", to_dict(config))
         idle = prepare(options.family, folder)
         results = {task: run_pair(task, options.family, folder, options.repeats, options.warm_up) for task in tasks}
+        if options.kernels or getattr(family, "BARE_KERNELS", False):
+            circumstances["kernels"] = bare_kernels(options.family, folder, options.repeats, options.warm_up)
     worst = max(value for result in results.values() for value in result["agreement"].values())
     if not worst <= TOLERANCE:
         details = {task: result["agreement"] for task, result in results.items()}

@@ -67,11 +67,12 @@ class PeerSide:
     ) -> None:
         self.network, self.inputs, self.loss, self.train, self.names = network, inputs, loss, train, names
         self.trained = [parameter for group in groups for parameter in group["params"]]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = (torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW)(
             [dict(group) for group in groups],
             betas=(train.beta1, train.beta2),
             eps=train.eps,
             weight_decay=train.weight_decay,
+            amsgrad=train.amsgrad,
             fused=fused,
         )
 
@@ -82,7 +83,7 @@ class PeerSide:
         return {name: value.numpy() for name, value in zip(self.names, outputs, strict=True)}
 
     def step(self) -> dict[str, float]:
-        """Forward, backward, clipping, AdamW; as MindGround's step does, it reads loss and norm back."""
+        """Forward, backward, clipping, Adam or AdamW; as MindGround's step does, it reads loss and norm back."""
         self.optimizer.zero_grad(set_to_none=True)
         value = self.loss(*self.network(*self.inputs))
         value.backward()

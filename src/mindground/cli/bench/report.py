@@ -25,7 +25,7 @@ def machine() -> dict[str, Any]:
 
 
 def _row(name: str, ours: float, theirs: float, unit: str, digits: int) -> str:
-    return f"{name:<28}{ours:>12.{digits}f} {unit:<4}{theirs:>12.{digits}f} {unit:<4}{ours / theirs:>8.2f}"
+    return f"{name:<44}{ours:>12.{digits}f} {unit:<4}{theirs:>12.{digits}f} {unit:<4}{ours / theirs:>8.2f}"
 
 
 def _heading(measured: Mapping[str, Any], what: str, versions: Mapping[str, str]) -> list[str]:
@@ -54,6 +54,16 @@ def sentence_table(measured: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _kernel_rows(kernels: Mapping[str, Any], task: str, name: str) -> list[str]:
+    """What the kernels of a task take by themselves, all together and by their kinds."""
+    kinds = [key for key in kernels if key == task or key.endswith(f" {task}")]
+    named = {key: key.removesuffix(task).strip() or "all" for key in kinds}
+    return [
+        _row(f"  bare kernels, {named[key]}, {name}", kernels[key]["ours"], kernels[key]["peer"], "s", 3)
+        for key in kinds
+    ]
+
+
 def table(measured: Mapping[str, Any]) -> str:
     """One block of text: machine, agreement, a line per figure with its ratio."""
     tasks = [task for task in ("forward", "step") if task in measured]
@@ -64,13 +74,14 @@ def table(measured: Mapping[str, Any]) -> str:
         *_heading(measured, f"batch {measured['batch']}", versions),
         f"largest relative difference between the sides: {measured['largest_difference']:.1e}",
         "",
-        f"{'':<28}{'MindGround':>12}     {'PyTorch':>12}     {'ratio':>8}",
+        f"{'':<44}{'MindGround':>12}     {'PyTorch':>12}     {'ratio':>8}",
     ]
     names = {"forward": "forward", "step": "training step"}
     for task in tasks:
         ours, theirs = measured[task]["ours"], measured[task]["peer"]
         lines.append(_row(names[task], ours["seconds"], theirs["seconds"], "s", 3))
         lines.append(_row(f"  of processors, {names[task]}", ours["cpu_seconds"], theirs["cpu_seconds"], "s", 3))
+        lines += _kernel_rows(measured.get("kernels", {}), task, names[task])
     for task in tasks:
         peaks = [measured[task][side]["peak_mib"] / 1024 for side in ("ours", "peer")]
         lines.append(_row(f"peak memory, {names[task]}", peaks[0], peaks[1], "GiB", 2))

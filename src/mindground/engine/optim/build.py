@@ -65,8 +65,8 @@ def build_optimizer(
         return RMSProp(groups, betas[1], eps, momentum, ema_decay=ema_decay, buffers=buffers)
     if momentum:
         raise ConfigError(
-            f"train.momentum={momentum:g} belongs to sgd and rmsprop; with train.optimizer={kind} it is train.beta1 that "
-            "says how much of the last movement is kept"
+            f"train.momentum={momentum:g} belongs to sgd and rmsprop; with train.optimizer={kind} it is train.beta1 "
+            "that says how much of the last movement is kept"
         )
     maker = AdamW if kind == "adamw" else Adam
     return maker(groups, betas, eps, bias_correction, ema_decay, amsgrad=amsgrad, buffers=buffers)
