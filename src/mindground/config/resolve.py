@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from mindground.config.keys import choices_of
-from mindground.errors import ConfigError, shown
+from mindground.errors import ConfigError, one_line, shown
 
 __all__ = [
     "Swaps",
@@ -90,16 +90,12 @@ def parse_yaml(text: str | bytes) -> Any:
         raise
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
-        raise ConfigError(f"{where}{_one_line(error.problem or error.context or 'no YAML')}") from error
+        raise ConfigError(f"{where}{one_line(error.problem or error.context or 'no YAML')}") from error
     except RecursionError as error:
         raise ConfigError("values are nested too deep") from error
     except Exception as error:
         # PyYAML's constructors stumble over tagged values (`!!int ''`, `!!timestamp x`) with errors of many kinds.
-        raise ConfigError(f"a value cannot be read ({_one_line(f'{type(error).__name__}: {error}')})") from error
-
-
-def _one_line(text: str) -> str:
-    return shown(" ".join(text.split()), 160)[1:-1]
+        raise ConfigError(f"a value cannot be read ({one_line(f'{type(error).__name__}: {error}')})") from error
 
 
 def read_yaml(path: Path) -> list[tuple[str, dict[str, Any]]]:
