@@ -281,7 +281,9 @@ def test_a_contour_is_drawn_in_original_pixels_with_a_score() -> None:
         assert record["token_probabilities"] == {"contour": [0.5] * 9, "box": [0.5] * 4}
         assert record["token_scores"] == {"contour": round(0.5**9, 6), "box": 0.0625} and record["score"] == 0.0625
     # The polygon that was written, not the outline of its pixels.
-    assert record["segmentation"] == record["contour"] and isinstance(Forms().records(found, 1)[0]["segmentation"], dict)
+    assert record["segmentation"] == record["contour"] and isinstance(
+        Forms().records(found, 1)[0]["segmentation"], dict
+    )
     assert written(Prediction((4, 4), [[0, 0, 1, 1]], [1.0])) == {}
 
 

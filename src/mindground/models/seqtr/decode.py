@@ -72,6 +72,7 @@ def decode_sequences(outputs: Mapping[str, np.ndarray], batch: Batch, layout: La
             if "mask" in batch.arrays:
                 truth = batch.arrays["mask"][index, 0, : padded[0], : padded[1]] > 0
                 drawn = draw_polygon(points, padded) > 0
+                extras["canvas_area"] = int(drawn.sum())
                 extras["canvas_iou_counts"] = (int((drawn & truth).sum()), int((drawn | truth).sum()))
         if layout.task == "contour":
             extras["boxes_from_masks"] = True
