@@ -1,4 +1,4 @@
-"""Writing a contour token by token: with kept keys and values, and with the decoder over the whole prefix every time."""
+"""Writing a contour token by token: with kept keys and values, and with the decoder over the whole prefix."""
 
 from __future__ import annotations
 
