@@ -225,8 +225,9 @@ class EvalConfig:
     # Probability above which a pixel belongs to the mask.
     mask_threshold: float = key(0.35, affects="report")
     # How masks count. vglaw: mask_prec@t takes IoU > t; empty against empty is 1 at the network's size. lavt (RMSIN,
-    # too): shares take IoU >= t, empty against empty is 0, and shares at the network's size are told.
-    mask_protocol: Literal["vglaw", "lavt"] = key("vglaw", affects="report")
+    # too): shares take IoU >= t, empty against empty is 0, and shares at the network's size are told. seqtr: as lavt,
+    # and upstream's means of batches beside them, with several polygons counted as a crowd.
+    mask_protocol: Literal["vglaw", "lavt", "seqtr"] = key("vglaw", affects="report")
     # Of several sentences about one object, a checkpoint is scored on all, or on one that train.seed draws.
     # Evaluations during a training go by data.sentences.
     sentences: Literal["all", "one"] = key("all", affects="report")

@@ -30,8 +30,9 @@ def to_geojson(
 ) -> dict[str, Any]:
     """Predictions of one raster as a GeoJSON FeatureCollection in EPSG:4326.
 
-    A mask becomes a (multi)polygon along pixel edges, simplified by at most `tolerance_pixels`; a box
-    without a mask becomes a rectangle. A feature outside of what its projection covers has no geometry (null, as
+    A contour that a network wrote as vertices (`extras["polygon"]`) is the polygon itself, with the probabilities of
+    its tokens. Any other mask becomes a (multi)polygon along pixel edges, simplified by at most `tolerance_pixels`; a
+    box without a mask becomes a rectangle. A feature outside of what its projection covers has no geometry (null, as
     GeoJSON has it), and a warning says how many these are.
 
     Args:
@@ -57,7 +58,9 @@ def _collection(
     for prediction in predictions:
         masks = prediction.mask_arrays()
         for index, box in enumerate(prediction.boxes_xyxy):
-            outline = _outline(masks[index], tolerance_pixels) if len(masks) else None
+            outline = _written_outline(prediction)
+            if outline is None and len(masks):
+                outline = _outline(masks[index], tolerance_pixels)
             if outline is None:
                 outline = geometry.box(*(float(v) for v in box))
             properties = {
@@ -68,6 +71,11 @@ def _collection(
                 "model": model,
                 "box_pixels": [round(float(v), 3) for v in box],
             }
+            parts = prediction.extras.get("token_probabilities")
+            if parts:
+                properties["token_probabilities"] = {
+                    name: np.round(np.asarray(part, np.float64), 6).tolist() for name, part in parts.items()
+                }
             shape = _placed(outline, to_degrees)
             lost += shape is None
             features.append({"type": "Feature", "geometry": shape, "properties": properties})
@@ -126,6 +134,16 @@ def _placed(outline: Any, to_degrees: Callable[[np.ndarray], np.ndarray]) -> dic
         return None
     placed: dict[str, Any] = geometry.mapping(shape)
     return placed
+
+
+def _written_outline(prediction: Prediction) -> Any:
+    """The polygon of vertices that a network wrote, made valid; None where there is none or it encloses nothing."""
+    points = np.asarray(prediction.extras.get("polygon", ()), np.float64).reshape(-1, 2)
+    if len(points) < 3:
+        return None
+    outline = optional("shapely.geometry").Polygon(points)
+    outline = outline if outline.is_valid else outline.buffer(0)
+    return None if outline.is_empty else outline
 
 
 def _outline(mask: np.ndarray, tolerance: float) -> Any:

@@ -29,7 +29,7 @@ class BenchmarkError(MindGroundError):
 
 
 class Child:
-    """One process with one side built for one task (forward, step, sentences, kernels, record, idle or prepare)."""
+    """One process with one side built for one task: a method of the side, or record, idle or prepare."""
 
     def __init__(self, side: str, task: str, family: str, folder: Path) -> None:
         self.side, self.task = side, task

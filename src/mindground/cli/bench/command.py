@@ -24,6 +24,7 @@ from typing import Any
 
 from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, prepare, run_pair, run_sentences
+from mindground.cli.bench.decoding import measure_decoding
 from mindground.cli.bench.kernels import bare_kernels
 from mindground.cli.bench.report import machine, sentence_table, table
 from mindground.cli.parser import VerbParser, add_overwrite, at_least
@@ -108,6 +109,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         results = {task: run_pair(task, options.family, folder, options.repeats, options.warm_up) for task in tasks}
         if options.kernels or getattr(family, "BARE_KERNELS", False):
             circumstances["kernels"] = bare_kernels(options.family, folder, options.repeats, options.warm_up)
+        if getattr(family, "DECODES", False):
+            circumstances["decoding"] = measure_decoding(options.family, folder, options.repeats, options.warm_up)
+    if not circumstances.get("decoding", {}).get("same", True):
+        raise BenchmarkError("decoding with kept keys and values writes other tokens than without; no times")
     worst = max(value for result in results.values() for value in result["agreement"].values())
     if not worst <= TOLERANCE:
         details = {task: result["agreement"] for task, result in results.items()}

@@ -85,6 +85,10 @@ def table(measured: Mapping[str, Any]) -> str:
     for task in tasks:
         peaks = [measured[task][side]["peak_mib"] / 1024 for side in ("ours", "peer")]
         lines.append(_row(f"peak memory, {names[task]}", peaks[0], peaks[1], "GiB", 2))
+    if "decoding" in measured:
+        found = measured["decoding"]
+        times = f"{found['cached_seconds']:>12.3f} s   {found['prefix_seconds']:>13.3f} s   {found['faster']:>9.2f}"
+        lines.append(f"{'decoder, ' + str(found['steps']) + ' tokens: cache, prefix, faster':<44}{times}")
     idle = [measured["idle_mib"][side] / 1024 for side in ("ours", "peer")]
     lines.append(_row("memory, libraries only", idle[0], idle[1], "GiB", 2))
     lines += ["", "medians of turns taken by both sides alternately; memory of whole processes, libraries included"]

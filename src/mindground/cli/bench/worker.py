@@ -73,6 +73,11 @@ def _build(side: str, task: str, family: str, folder: Path) -> Any:
 
             idle(config)
             return OurKernels(read_kernels(folder))
+        if task == "decoding":
+            from mindground.cli.bench.decoding import DecodingSide
+
+            idle(config)
+            return DecodingSide(config)
         return idle(config) if task == "idle" else OurSide(module, config, folder, training=task == "step")
     if task == "kernels":
         from mindground.cli.bench.kernels import read_kernels
