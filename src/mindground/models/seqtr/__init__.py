@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from mindground.backbones.source_keys import bert_keys
 from mindground.config.registry import SourceKeys
 from mindground.models.interface import ModelInterface
-from mindground.models.seqtr.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
+from mindground.models.seqtr.config import FRESH_PARTS, LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
 from mindground.models.seqtr.config import SeqtrConfig as Config
 
 if TYPE_CHECKING:
     from mindground.models.seqtr.network import Seqtr
 
 __all__ = [
+    "FRESH_PARTS",
     "LR_GROUPS",
     "PRETRAINED_PARTS",
     "PUBLISHED_DATASET",
