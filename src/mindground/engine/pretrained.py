@@ -21,7 +21,6 @@ from mindground.files.model_folder import beside, find_model, weights_file
 from mindground.files.weights import read_weights
 from mindground.models import family_module
 from mindground.models.base import GroundingModel
-from mindground.nn.batch_norm import buffers
 from mindground.weights.facts import refuse_contradiction
 from mindground.weights.load import load_into, parameter_shapes
 from mindground.weights.maps import Adapted, identity_map, strip_wrapper_prefix
@@ -29,9 +28,9 @@ from mindground.weights.words import word_tables
 
 if TYPE_CHECKING:
     from mindground.config import Config
+    from mindground.files.weights import WeightFile
     from mindground.models.interface import FreshPart
     from mindground.text import Tokenizer
-    from mindground.files.weights import WeightFile
     from mindground.weights.maps import WeightMap
     from mindground.weights.report import LoadReport
 
@@ -103,7 +102,7 @@ def load_pretrained(
     loaded = {name for report in reports for name in report.loaded}
     fixed = {name for name, parameter in model.parameters_and_names() if not parameter.requires_grad}
     if not random_parts:
-        _refuse_stuck(model, reports, fixed - loaded)
+        _refuse_stuck(reports, fixed - loaded)
     for part in parts.values():
         names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
         # What neither a file fills nor the training changes would stay random.
@@ -125,16 +124,15 @@ def _fresh_parts(model: type[GroundingModel], names: Sequence[str]) -> tuple[Fre
     return tuple(model.fresh_parts[name] for name in names)
 
 
-def _refuse_stuck(model: GroundingModel, reports: Sequence[LoadReport], waiting: set[str]) -> None:
+def _refuse_stuck(reports: Sequence[LoadReport], waiting: set[str]) -> None:
     """Raises WeightsError where a file ends before a layer that the training does not change: it would stay random."""
-    waiting = waiting - set(buffers(model))
     for report in reports:
-        stuck = [name for name in report.expected_missing if name in waiting]
+        stuck = [name for name in report.unfilled if name in waiting]
         if stuck:
             raise WeightsError(
-                f"{report.source} has no weights for {len(stuck)} tensors that do not learn ({stuck[0]}: "
-                f"{report.expected_missing[stuck[0]]}); take the whole file, let these layers learn, or keep them "
-                "random with --train.random_encoders=true"
+                f"{report.source}: {report.expected_missing[stuck[0]]}, and {len(stuck)} of them do not learn "
+                f"({stuck[0]}); take the whole file, let these layers learn, or keep them random with "
+                "--train.random_encoders=true"
             )
 
 

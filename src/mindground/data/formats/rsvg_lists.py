@@ -177,7 +177,7 @@ def image_disjoint(images: Sequence[str], seed: int = 0) -> dict[str, list[int]]
 
 
 def image_numbers(lists: Mapping[str, Sequence[int]], images: Sequence[str]) -> dict[str, list[int]]:
-    """The lists as MSAM's `xml2instances.py` reads them: their numbers name images, and an image brings all its objects.
+    """The lists as MSAM's `xml2instances.py` reads them: their numbers name images, each with all its objects.
 
     Numbers that name no image are of no use there. It is not the official division: figures cannot be compared.
 

@@ -1,6 +1,6 @@
 """`instances.json` of SeqTR and MSAM: one file with all splits, records with one box and several expressions.
 
-    {"train": [{"bbox": [...], "image_id": 17, "height": 480, "width": 640, "expressions": ["the red car"], "mask": ...}]}
+    {"train": [{"bbox": [...], "image_id": 17, "height": 480, "width": 640, "expressions": ["a car"], "mask": ...}]}
 
 SeqTR writes boxes as x, y, width, height, MSAM as corners, and neither file says which: here the set, the file or the
 configuration does. Images of `mixed` lie in one folder for each source, which a record names in `data_source`.
