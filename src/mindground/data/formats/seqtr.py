@@ -268,16 +268,16 @@ def _samples(
     what = "'bbox' is [x, y, width, height]" if said == "xywh" else "'bbox' is [left, top, right, bottom]"
     left, top, third, fourth = four_numbers(record["bbox"], f"{what} in pixels", where)
     corners = np.asarray([left, top, third, fourth] if said == "xyxy" else [left, top, left + third, top + fourth])
+    whole = corners
     if size is not None:
-        last = np.asarray([size[1] - 1, size[0] - 1] * 2, np.float64)
-        if (corners > last + 2).any() or (corners < -1).any():
-            reading.note("boxes reach beyond their image and are cut at its border", where, "box_clipped")
-        corners = np.clip(corners, 0, last)
+        corners = np.clip(corners, 0, np.asarray([size[1] - 1, size[0] - 1] * 2))
     if corners[2] <= corners[0] or corners[3] <= corners[1]:
         raise RecordError(
             f"{where}: the box {shown(record['bbox'])} ({said}) has no area inside the image; correct or remove it",
             "box_empty",
         )
+    if np.abs(whole - corners).max() > 2:
+        reading.note("boxes reach beyond their image and are cut at its border", where, "box_clipped")
     if record.get("image") is not None:
         path, image = images.named(record["image"], where)
     else:

@@ -51,7 +51,10 @@ _IMPORT = (
 )
 _SHOW = "draw truth and predictions with mindground show --ckpt X.ckpt --split val"
 _PAGE = "there is no web page here; ask with mindground predict --ckpt X.ckpt --image I --text T"
-_SCHEDULE = "write --train.schedule='[{{kind: linear, epochs: 5, start: 0.1667, by_epoch: true}}, {{kind: step, milestones: [49], gamma: 0.1}}]' with {0}"
+_SCHEDULE = (
+    "write --train.schedule='[{{kind: linear, epochs: 5, start: 0.1667, by_epoch: true}}, {{kind: step, milestones: "
+    "[49], gamma: 0.1}}]' with {0}"
+)
 _SETS = {
     "RefCOCOUNC": "refcoco-unc",
     "RefCOCOPlusUNC": "refcocoplus-unc",

@@ -76,8 +76,8 @@ def _head(facts: SourceFacts, shapes: Shapes) -> None:
     said = "" if task == "box" else f", contours of {rays} vertices"
     heads = facts.keys["model.head.heads"]
     facts.notes.append(
-        f"model.task={task}, {classes - 1} bins{said}; {heads} heads of {width // heads} channels are assumed, no shape "
-        "shows them, and neither does one show data.max_len, which must be that of the training"
+        f"model.task={task}, {classes - 1} bins{said}; {heads} heads of {width // heads} channels are assumed: no "
+        "shape shows them, nor data.max_len, which must be that of the training"
     )
 
 
