@@ -1,4 +1,4 @@
-"""The files of configs/seqtr: each resolves to what was published; contradictions are refused; one of a kind is built."""
+"""The files of configs/seqtr resolve to what was published, one of a kind is built, contradictions are refused."""
 
 from __future__ import annotations
 

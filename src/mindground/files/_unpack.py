@@ -35,8 +35,8 @@ def unpack(
     """Tensors of a state dict, unwrapped from `{"model": ...}` and similar, and the rest as plain metadata.
 
     Where a file holds weights and their averages, the weights are read, or with `averages` these. A second state dict
-    beside it (`bert_model` of LAVT) is read as a part of the network of that name. Other tensors (optimiser moments) are
-    not read; the metadata count them under `left_out`.
+    beside it (`bert_model` of LAVT) is read as a part of the network of that name. Other tensors (optimiser moments)
+    are not read; the metadata count them under `left_out`.
 
     Raises:
         WeightsError: no tensors anywhere, or the object is not a dictionary.

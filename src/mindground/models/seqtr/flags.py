@@ -46,8 +46,8 @@ IGNORED_FLAGS: dict[str, str] = {
 
 _OFF = "write {0} for what is off there with a number below 0"
 _IMPORT = (
-    "write mindground weights import {value} --family seqtr --data.vocab token_to_ix.pkl --out X.ckpt (--averages takes "
-    "the averaged weights), then "
+    "write mindground weights import {value} --family seqtr --data.vocab token_to_ix.pkl --out X.ckpt (--averages "
+    "takes the averaged weights), then "
 )
 _SHOW = "draw truth and predictions with mindground show --ckpt X.ckpt --split val"
 _PAGE = "there is no web page here; ask with mindground predict --ckpt X.ckpt --image I --text T"
