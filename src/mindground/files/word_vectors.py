@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 16
 # Vectors as text shrink to a third or so; what grows far more is no such file.
 _MOST_GROWTH, _ALLOWED_GROWTH = 24, 4 << 20
-_MOST_WORDS = 1 << 22
+_MOST_WORDS, _LARGEST_TABLE = 1 << 22, 4 << 30
 _HEADER = re.compile(rb"[0-9]{1,12} [0-9]{1,6}")
 
 
@@ -93,7 +93,8 @@ def read_word_vectors(path: str | Path, words: Sequence[str], width: int) -> dic
 
 
 def _of_archive(path: Path, words: Sequence[str], width: int) -> dict[str, np.ndarray]:
-    arrays = read_npz_arrays(path, kinds="f", error=WeightsError)
+    most = _MOST_GROWTH * path.stat().st_size + _ALLOWED_GROWTH
+    arrays = read_npz_arrays(path, kinds="f", max_bytes=min(most, _LARGEST_TABLE), error=WeightsError)
     if _ARRAY not in arrays or arrays[_ARRAY].ndim != 2:
         raise WeightsError(f"{path} holds {shown(list(arrays))}, and no table {_ARRAY!r}; it is no word_emb.npz")
     table = arrays[_ARRAY].astype(np.float32)

@@ -38,8 +38,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         averages = contents.part("ema")
         if not averages:
             raise WeightsError(
-                f"{options.ckpt} holds no averages beside its weights; best.ckpt of a run with train.ema_decay has them "
-                "in place of the weights: leave --averages out"
+                f"{options.ckpt} holds no averages beside its weights; best.ckpt of a run with train.ema_decay has "
+                "them in place of the weights: leave --averages out"
             )
         load_into(loaded.model, averages, allow_missing=(".*",), source=f"averages of {options.ckpt}")
     source = options.family or loaded.config.family
