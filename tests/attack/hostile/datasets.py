@@ -284,8 +284,6 @@ def _devices() -> Iterator[Case]:
     content["images"][0]["file_name"] = "/dev/zero"
     for reader in ("coco", "coco_check", "refer_instances"):
         yield either("image /dev/zero", reader, as_json(content))
-    for reader in ("coco", "coco_check", "refer_instances"):
-        yield either("image /dev/zero", reader, as_json(content))
 
 
 def _masks() -> dict[str, bytes]:
