@@ -24,6 +24,7 @@ __all__ = [
     "read_raster",
     "read_refer",
     "read_refer_masks",
+    "read_vectors",
     "read_vocabulary",
     "read_weights",
     "read_yaml",
@@ -118,12 +119,12 @@ def read_pairs(folder: Path) -> None:
 
 
 def read_dior(folder: Path) -> None:
-    """DIOR-RSVG: inspected, and both divisions used."""
+    """DIOR-RSVG: inspected, and all divisions used."""
     from mindground.data.formats.registry import find_format
 
     item = find_format("dior_rsvg")
     item.inspect(str(folder), ["train", "val"])
-    for division in ("official", "image_disjoint"):
+    for division in ("official", "image_disjoint", "msam_image"):
         use(item.read(str(folder), "train", split_by=division))
 
 
@@ -172,6 +173,17 @@ def read_vocabulary(kind: str, file: str) -> Callable[[Path], None]:
         from mindground.text import build_tokenizer
 
         build_tokenizer(kind, str(folder / file))(["the red ship \u8239"], 8)
+
+    return call
+
+
+def read_vectors(file: str) -> Callable[[Path], None]:
+    """Vectors of a few words."""
+
+    def call(folder: Path) -> None:
+        from mindground.files.word_vectors import read_word_vectors
+
+        read_word_vectors(folder / file, ["PAD", "the", "ship", "\u8239"], 2)
 
     return call
 

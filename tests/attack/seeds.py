@@ -17,7 +17,7 @@ import numpy as np
 from attack import opcodes as op
 from attack.containers import npy_of, npz_of, parameter, safetensors, small_png
 
-__all__ = ["CACHE", "DESCRIPTION", "INSTANCES", "PAIRS", "RECORDS", "REFS", "XML"]
+__all__ = ["CACHE", "DESCRIPTION", "INSTANCES", "PAIRS", "RECORDS", "REFS", "SEQTR", "TOKENS", "XML"]
 
 INSTANCES: dict[str, Any] = {
     "images": [
@@ -114,6 +114,32 @@ CACHE: dict[str, Any] = {
     },
     "index": {"category": {"1": "ship"}, "image": {"1": "a.png"}},
 }
+SEQTR: dict[str, Any] = {
+    "train": [
+        {
+            "bbox": [1, 2, 10, 8],
+            "image": "a.png",
+            "image_id": 1,
+            "height": 20,
+            "width": 30,
+            "expressions": ["the red ship", "ship"],
+            "category_id": 1,
+            "mask": [[1, 2, 11, 2, 11, 10]],
+            "data_source": "coco",
+        },
+        {
+            "bbox": [3, 2.5, 9, 8],
+            "image": "b.png",
+            "height": 20,
+            "width": 30,
+            "expressions": ["the plane"],
+            "mask": {"size": [20, 30], "counts": [10, 20, 570]},
+        },
+    ],
+    "val": [],
+    "box_format": "xywh",
+}
+TOKENS = {word: place for place, word in enumerate(["PAD", "UNK", "CLS", "the", "ship"])}
 XML = b"""<annotation><folder>x</folder><filename>00001.jpg</filename>
 <size><width>30</width><height>20</height><depth>3</depth></size>
 <object><name>ship</name><pose>Unspecified</pose>
@@ -276,6 +302,24 @@ def yaml() -> list[bytes]:
         b"  mean: [0.1, 0.2, 0.3]\n  root: /data\ntrain:\n  lr_base: 1.0e-3\n  drop_epochs: [1, 2]\n  max_epochs: 3\n",
         b"family: clipvg\ndata: {dataset: unc, root: x, img_size: 64}\ntrain: {batch_size: 4, warmup_steps: 2}\n",
     ]
+
+
+def word_vectors() -> list[bytes]:
+    lines = b"the 0.5 -1\nship 1e-1 2\nat name@domain.com 7 7\n"
+    return [lines, b"3 2\r\n" + lines.replace(b"\n", b"\r\n")]
+
+
+def packed_vectors() -> list[bytes]:
+    return [gzip.compress(data, mtime=0) for data in word_vectors()]
+
+
+def word_archive() -> list[bytes]:
+    table = np.arange(2.0 * len(TOKENS), dtype=np.float32).reshape(-1, 2)
+    return [npz_of(word_emb=table), npz_of(word_emb=table.astype(np.float64), compressed=True)]
+
+
+def token_table() -> dict[str, bytes]:
+    return {"token_to_ix.pkl": pickle.dumps(TOKENS)}
 
 
 def _saved(kind: str, mode: str = "RGB", **more: Any) -> bytes:

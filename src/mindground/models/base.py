@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import nn
 
 from mindground.models import weight_maps_in
-from mindground.models.interface import PretrainedPart
+from mindground.models.interface import FreshPart, PretrainedPart
 from mindground.structures import Batch, Example, Prediction
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class GroundingModel(nn.Cell):
         mask_logits: name of the output (B, 1, h, w) that says for every pixel of the canvas how sure it belongs to
             the one mask of an answer, as log of the odds; empty where a network has none.
         pretrained_parts: part -> what fills it; the family's `PRETRAINED_PARTS`.
+        fresh_parts: name in `train.fresh` -> what it leaves out of the file; the family's `FRESH_PARTS`.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +100,7 @@ class GroundingModel(nn.Cell):
     scout_names: ClassVar[tuple[str, ...]] = ()
     mask_logits: str = ""
     pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {}
+    fresh_parts: ClassVar[Mapping[str, FreshPart]] = {}
 
     # ---- inside compiled graphs ----------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mindground.models.base import GroundingModel
     from mindground.text import Tokenizer
     from mindground.weights.facts import SourceFacts
-    from mindground.weights.maps import WeightMap
+    from mindground.weights.maps import Adapted, WeightMap
     from mindground.weights.report import LoadReport
 
 __all__ = ["import_file", "main"]
@@ -52,6 +52,10 @@ def _parser(prog: str | None) -> VerbParser:
     parser.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
     parser.add_argument("--image-size", type=at_least(1), default=0, help="side of the model's input in pixels")
     parser.add_argument("--depth", type=at_least(1), default=0, help="layers of the text encoder")
+    parser.add_argument("--averages", action="store_true", help="the averaged weights (EMA) of a file that holds both")
+    parser.add_argument(
+        "--partial", action="store_true", help="take what fits by name and shape, and list the rest, which stays random"
+    )
     parser.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
     add_overwrite(parser)
     return parser
@@ -179,7 +183,7 @@ def import_file(line: CommandLine) -> Imported:
 
     options = line.options
     model_folder = find_model(options.source)
-    found = read_weights(model_folder.weights)
+    found = read_weights(model_folder.weights, averages=options.averages)
     if "mindground" in found.metadata:
         raise WeightsError(
             f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
@@ -212,12 +216,28 @@ def import_file(line: CommandLine) -> Imported:
     parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
     whole = options.family == config.family
     outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
-    report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
+    anything = (".*",) if options.partial else ()
+    if options.partial:
+        leave_unfitting(adapted, shapes)
+    report = load_into(
+        model,
+        adapted,
+        allow_missing=anything or outside,
+        allow_unexpected=anything,
+        source=f"{Path(options.source).name} as {chosen.name}",
+    )
     if not whole:
         report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
     if chosen.remark and not said.keys and found.format != "torchscript":
         print(f"  {chosen.remark}")
     return Imported(model, config, report, chosen, model_folder.config or {})
+
+
+def leave_unfitting(adapted: Adapted, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Takes out of a file, in place, what has another shape than the model's; the report says so."""
+    for name in [name for name, array in adapted.tensors.items() if name in shapes and array.shape != shapes[name]]:
+        adapted.ignored[name] = f"file {tuple(adapted.tensors[name].shape)}, model {tuple(shapes[name])}"
+        del adapted.tensors[name]
 
 
 def check_vocabulary(tokenizer: Tokenizer | None, model: GroundingModel, vocab: str) -> None:
@@ -246,6 +266,8 @@ def write(imported: Imported, options: argparse.Namespace) -> str:
         check_vocabulary(tokenizer, model, config.data.vocab)
         save_checkpoint(options.out, model, config, tokenizer, {})
         lacking = "" if tokenizer else "; without --data.vocab it has no vocabulary, so prediction needs one first"
+        random = len(imported.report.missing)
+        lacking += f"; {random} of its tensors are random: train it before it answers anything" if random else ""
         return f"a checkpoint{lacking}"
     report, chosen = imported.report, imported.source
     loaded = set(report.loaded)
