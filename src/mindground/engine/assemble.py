@@ -171,7 +171,6 @@ def _datasets(data: DataConfig) -> tuple[Dataset, Dataset | None, str]:
     return training, scored, name
 
 
-<<<<<<< HEAD
 def _further_splits(config: Config) -> dict[str, Dataset]:
     """The evaluation splits behind the first one, where checkpoints are chosen by the mean over all of them."""
     if config.eval.select_over == "first":
@@ -180,7 +179,8 @@ def _further_splits(config: Config) -> dict[str, Dataset]:
     for dataset in found.values():
         dataset.require_referents()
     return found
-=======
+
+
 def _vocabulary_sentences(data: DataConfig, training: Dataset, scored: Dataset | None) -> list[str]:
     """Sentences that a vocabulary is built from: those of the training, or of all splits, each split once."""
     sentences = training.sentences()
@@ -190,7 +190,6 @@ def _vocabulary_sentences(data: DataConfig, training: Dataset, scored: Dataset |
                 known = scored is not None and scored.split == name
                 sentences += (scored if known and scored is not None else build_dataset(data, name)).sentences()
     return sentences
->>>>>>> seqdata
 
 
 def _tell_counts(name: str, loader: Loader, eval_loader: Loader | None, eval_name: str, joint_batch: int) -> None:
