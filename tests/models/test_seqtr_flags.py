@@ -172,7 +172,7 @@ def test_the_page_has_a_line_for_every_flag() -> None:
     page = PAGE.read_text(encoding="utf-8")
     facts = family("seqtr")
     for flag in sorted({*facts.flags, *facts.ignored_flags, *facts.refused_flags, "local_rank", "cfg_options"}):
-        assert re.search(rf"`[^`]*(?<![\w.-]){re.escape(flag).replace('_', '[-_]')}\b[^`]*`", page), flag
+        assert re.search(rf"`[^`]*(?<![\w.-])(?:--)?{re.escape(flag).replace('_', '[-_]')}\b[^`]*`", page), flag
     for word in (
         "tools/train.py", "tools/test.py", "tools/inference.py", "scripts/train.py", "scripts/test.py",
         "xml2instances.py", "dist_train.sh", "dist_test.sh", "webui.py", "demo/api.py", "instances_master.json",

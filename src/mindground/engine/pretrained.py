@@ -73,13 +73,15 @@ def load_pretrained(
         ConfigError: an unknown part, or one that the family wants pretrained, or freezes, and that got nothing.
     """
     parts = type(model).pretrained_parts
-    unknown = [name for name, path in pretrained.items() if path and name not in ("model", *parts)]
+    files = {name: path for name, path in pretrained.items() if path}
+    unknown = [name for name in files if name not in ("model", *parts)]
     if unknown:
         raise ConfigError(
             f"train.pretrained.{unknown[0]} is no part of {type(model).__name__}; its parts are "
             f"{', '.join(('model', *parts))}"
         )
     left_out = _fresh_parts(type(model), fresh)
+    tables = {name: files.pop(name) for name in list(files) if name in parts and parts[name].word_vectors}
     reports = [
         load_file(
             model,
@@ -90,28 +92,12 @@ def load_pretrained(
             fresh=left_out if name == "model" else (),
             built_vocabulary=built_vocabulary,
         )
-        for name, path in pretrained.items()
-        if path and not (name in parts and parts[name].word_vectors)
+        for name, path in files.items()
     ]
     # Last, so that they replace the table of a file for the whole network.
-    reports += [
-        load_word_vectors(model, path, parts[name].prefix, tokenizer)
-        for name, path in pretrained.items()
-        if path and name in parts and parts[name].word_vectors
-    ]
-    loaded = {name for report in reports for name in report.loaded}
-    fixed = {name for name, parameter in model.parameters_and_names() if not parameter.requires_grad}
+    reports += [load_word_vectors(model, path, parts[name].prefix, tokenizer) for name, path in tables.items()]
     if not random_parts:
-        _refuse_stuck(reports, fixed - loaded)
-    for part in parts.values():
-        names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
-        # What neither a file fills nor the training changes would stay random.
-        wanted = part.required or not fixed.isdisjoint(names)
-        if wanted and names and not loaded.intersection(names) and not random_parts:
-            raise ConfigError(
-                f"{part.prefix.rstrip('.')} has no weights: give {part.hint}, or train it from random weights with "
-                "--train.random_encoders=true"
-            )
+        _refuse_random(model, reports)
     return reports
 
 
@@ -124,14 +110,30 @@ def _fresh_parts(model: type[GroundingModel], names: Sequence[str]) -> tuple[Fre
     return tuple(model.fresh_parts[name] for name in names)
 
 
-def _refuse_stuck(reports: Sequence[LoadReport], waiting: set[str]) -> None:
-    """Raises WeightsError where a file ends before a layer that the training does not change: it would stay random."""
+def _refuse_random(model: GroundingModel, reports: Sequence[LoadReport]) -> None:
+    """Raises where a part that the family wants pretrained, or that does not learn, has random weights.
+
+    Raises:
+        ConfigError: a part got nothing.
+        WeightsError: a file ends before a layer that the training does not change.
+    """
+    loaded = {name for report in reports for name in report.loaded}
+    fixed = {name for name, parameter in model.parameters_and_names() if not parameter.requires_grad}
     for report in reports:
-        stuck = [name for name in report.unfilled if name in waiting]
+        stuck = [name for name in report.unfilled if name in fixed - loaded]
         if stuck:
             raise WeightsError(
                 f"{report.source}: {report.expected_missing[stuck[0]]}, and {len(stuck)} of them do not learn "
                 f"({stuck[0]}); take the whole file, let these layers learn, or keep them random with "
+                "--train.random_encoders=true"
+            )
+    for part in type(model).pretrained_parts.values():
+        names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
+        # What neither a file fills nor the training changes would stay random.
+        wanted = part.required or not fixed.isdisjoint(names)
+        if wanted and names and not loaded.intersection(names):
+            raise ConfigError(
+                f"{part.prefix.rstrip('.')} has no weights: give {part.hint}, or train it from random weights with "
                 "--train.random_encoders=true"
             )
 
@@ -159,14 +161,7 @@ def load_file(
     if config is not None and "mindground" not in weights.metadata:
         _check_unseen(weights, config, type(model).weight_maps())
     if "mindground" in weights.metadata:
-        contents = read_checkpoint(path)
-        check_finite(contents)
-        tensors = {name: array for name, array in contents.part("model").items() if name.startswith(prefix)}
-        if not prefix and config is not None and not config.data.use_mask:
-            tensors = _without_mask_head(model, tensors, path)
-        adapted, source = Adapted(tensors=tensors), str(path)
-        leave_out(model, adapted, fresh)
-        adapted = _with_new_rows(model, adapted)
+        adapted, source = _of_checkpoint(model, path, config, prefix, fresh), str(path)
     else:
         maps = type(model).weight_maps()
         if _IMPORTED in weights.metadata:
@@ -201,6 +196,20 @@ def load_file(
     report.missing = [name for name in report.missing if name.split(".", 1)[0] in tops]
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
+
+
+def _of_checkpoint(
+    model: GroundingModel, path: str, config: Config | None, prefix: str, fresh: Sequence[FreshPart]
+) -> Adapted:
+    """What one of our checkpoints holds below a prefix, without parts that the model lacks or starts anew."""
+    contents = read_checkpoint(path)
+    check_finite(contents)
+    tensors = {name: array for name, array in contents.part("model").items() if name.startswith(prefix)}
+    if not prefix and config is not None and not config.data.use_mask:
+        tensors = _without_mask_head(model, tensors, path)
+    adapted = Adapted(tensors=tensors)
+    leave_out(model, adapted, fresh)
+    return _with_new_rows(model, adapted)
 
 
 def _without_mask_head(model: GroundingModel, tensors: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:

@@ -178,7 +178,7 @@ def import_file(line: CommandLine) -> Imported:
     from mindground.files.weights import read_weights
     from mindground.models import build_model
     from mindground.weights.facts import refuse_contradiction
-    from mindground.weights.load import load_into, parameter_shapes
+    from mindground.weights.load import parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
 
     options = line.options
@@ -213,24 +213,32 @@ def import_file(line: CommandLine) -> Imported:
     shapes = parameter_shapes(model)
     chosen = best_map(maps, tensors, shapes)
     adapted = chosen.to_ours(tensors, shapes)
-    parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
     whole = options.family == config.family
-    outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
-    anything = (".*",) if options.partial else ()
-    if options.partial:
-        leave_unfitting(adapted, shapes)
-    report = load_into(
-        model,
-        adapted,
-        allow_missing=anything or outside,
-        allow_unexpected=anything,
-        source=f"{Path(options.source).name} as {chosen.name}",
-    )
-    if not whole:
-        report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
+    report = load_adapted(model, adapted, f"{Path(options.source).name} as {chosen.name}", whole, options.partial)
     if chosen.remark and not said.keys and found.format != "torchscript":
         print(f"  {chosen.remark}")
     return Imported(model, config, report, chosen, model_folder.config or {})
+
+
+def load_adapted(model: GroundingModel, adapted: Adapted, source: str, whole: bool, partial: bool) -> LoadReport:
+    """Loads what a file holds.
+
+    Args:
+        source: the file, for messages.
+        whole: the file is for all of the network, and not for some of its parts.
+        partial: what does not fit is left out, and the rest stays as it is.
+    """
+    from mindground.weights.load import load_into, parameter_shapes
+
+    parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
+    outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
+    anything = (".*",) if partial else ()
+    if partial:
+        leave_unfitting(adapted, parameter_shapes(model))
+    report = load_into(model, adapted, allow_missing=anything or outside, allow_unexpected=anything, source=source)
+    if outside:
+        report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
+    return report
 
 
 def leave_unfitting(adapted: Adapted, shapes: Mapping[str, tuple[int, ...]]) -> None:
