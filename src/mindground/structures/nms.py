@@ -10,7 +10,8 @@ __all__ = ["suppress"]
 def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
     """Indexes (K,) int64 of the boxes that no surer box covers, the surest first; equal scores keep their order.
 
-    A box is left out when its IoU with one that is kept exceeds `threshold`. Boxes without area overlap nothing.
+    A box is left out when its IoU with one that is kept exceeds `threshold`. A box without area overlaps its equals
+    alone, wholly.
     Computed in float32, box by box: memory does not grow with the square of N.
 
     Args:
@@ -31,6 +32,7 @@ def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float) -> np
         sides = np.maximum(high - low, np.float32(0))
         shared = sides[:, 0] * sides[:, 1]
         union = areas[index] + areas[rest] - shared
-        overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+        equal = (boxes[rest] == boxes[index]).all(1).astype(np.float32)
+        overlap = np.divide(shared, union, out=equal, where=union > 0)
         alive[rest[overlap > threshold]] = False
     return order[alive].astype(np.int64)

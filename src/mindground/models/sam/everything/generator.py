@@ -1,7 +1,7 @@
 """Every object of an image: a promptable network is asked at each point of a grid, and the good masks are kept.
 
-    session.everything(points_per_side=16)                  -> list of records, as the published generator gives them
-    MaskGenerator(predictor, points_per_side=16).generate("scene.jpg")                        -> the same
+session.everything(points_per_side=16)                  -> list of records, as the published generator gives them
+MaskGenerator(predictor, points_per_side=16).generate("scene.jpg")                        -> the same
 """
 
 from __future__ import annotations
