@@ -21,7 +21,16 @@ from mindground.structures import decode_segmentation
 from mindground.visualize.drawing import save_png
 from mindground.visualize.segments import draw_segments
 
-__all__ = ["COLUMNS", "RLE_FORMS", "EverythingResults", "each_image", "everything_files", "write_masks", "write_rle"]
+__all__ = [
+    "COLUMNS",
+    "RLE_FORMS",
+    "EverythingResults",
+    "each_image",
+    "everything_files",
+    "unique_stems",
+    "write_masks",
+    "write_rle",
+]
 
 _LOG = logging.getLogger("mindground")
 
@@ -81,7 +90,7 @@ def everything_files(
     if rle and rle not in RLE_FORMS:
         raise ValueError(f"rle={rle!r} is none of {', '.join(RLE_FORMS)}")
     results, out = EverythingResults(), Path(out)
-    names = _unique_stems(images)
+    names = unique_stems(images)
     firsts = [out / f"{name}.json" if rle else out / name / "metadata.csv" for name in names.values()]
     with guarded([*images, *inputs], overwrite=overwrite):
         check_outputs([*firsts, *(out / f"{name}.png" for name in names.values())])
@@ -147,7 +156,7 @@ def write_rle(path: Path, records: Records, size: tuple[int, int], file_name: st
     return write_json(path, {"image": image, "annotations": annotations}, indent=None)
 
 
-def _unique_stems(images: Sequence[Path]) -> dict[Path, str]:
+def unique_stems(images: Sequence[Path]) -> dict[Path, str]:
     """A name for every image; those of `a.jpg` and `b/a.png` must not be the same."""
     names: dict[Path, str] = {}
     taken: set[str] = set()

@@ -28,8 +28,8 @@ class EverythingOptions:
         points_per_side: points along each side of the image; None where `point_grids` says them.
         points_per_batch: prompts that the mask decoder answers at once.
         pred_iou_thresh: masks that the network rates no better than this are left out; 0 keeps all.
-        stability_score_thresh: masks that are less stable are left out. Stability is the share of the pixels with logits
-            above -`stability_score_offset` whose logits are above +`stability_score_offset`; 0 keeps all.
+        stability_score_thresh: masks that are less stable are left out. Stability is the share of the pixels above
+            -`stability_score_offset` that are above +`stability_score_offset`, too; 0 keeps all.
         stability_score_offset: distance of both thresholds from the mask's own, 0.
         box_nms_thresh: IoU of boxes above which the worse of two masks of one crop is left out.
         crop_n_layers: layer i = 1.. runs on 4^i crops of the image as well.
