@@ -67,7 +67,7 @@ class ColourSession:
         )
 
     def everything(self, **options: Any) -> Any:
-        return generate(self, options)
+        return generate(self, self.image, options)
 
     def __enter__(self) -> ColourSession:
         return self

@@ -23,7 +23,11 @@ ONE = {"points_per_side": 4, "stability_score_thresh": 0.9}
 
 
 def found(image: np.ndarray, **options: Any) -> list[dict[str, Any]]:
-    return generate(ColourSession(image), {**ONE, **options})
+    return everything(ColourSession(image), {**ONE, **options})
+
+
+def everything(session: ColourSession, options: dict[str, Any]) -> list[dict[str, Any]]:
+    return generate(session, session.image, options)
 
 
 def boxes(records: list[dict[str, Any]]) -> list[list[int]]:
@@ -125,7 +129,7 @@ def test_each_filter_leaves_out_what_it_should() -> None:
 
 def test_batches_hold_as_many_points_as_asked() -> None:
     session = ColourSession(scene(objects=OBJECTS))
-    generate(session, {"points_per_side": 5, "points_per_batch": 10})
+    everything(session, {"points_per_side": 5, "points_per_batch": 10})
     assert session.asked == [10, 10, 5]
 
 
@@ -171,7 +175,7 @@ def test_objects_of_crops_win_and_cut_ones_are_left_out() -> None:
     objects = ((20, 60, 90, 130), (340, 220, 380, 260), (180, 150, 220, 190))
     image = scene((300, 400), objects)
     session = ColourSession(image)
-    records = generate(session, {"points_per_side": 8, "stability_score_thresh": 0.9, "crop_n_layers": 1})
+    records = everything(session, {"points_per_side": 8, "stability_score_thresh": 0.9, "crop_n_layers": 1})
     assert len(session.opened) == 4
     by_box = {tuple(record["bbox"]): record for record in records}
     assert by_box[(20, 60, 69, 69)]["crop_box"][2:] != [400, 300]  # an object that a crop shows whole
@@ -191,10 +195,10 @@ def test_fewer_points_in_later_layers() -> None:
             return made
 
     options = {"points_per_side": 4, "crop_n_layers": 2, "crop_n_points_downscale_factor": 2, "points_per_batch": 99}
-    generate(Counting(image), options)
+    everything(Counting(image), options)
     assert asked == [4] * 4 + [1] * 16
     asked.clear()
-    generate(Counting(image), {**options, "points_per_side": 3})
+    everything(Counting(image), {**options, "points_per_side": 3})
     assert asked == [1] * 4  # no point is left for layer 2, and its crops are not encoded
 
 
@@ -202,9 +206,9 @@ def test_small_regions_are_cleaned() -> None:
     image = scene((80, 80), [(10, 10, 60, 60)])
     image[30:33, 30:33] = 7  # a hole
     options = {"points_per_side": 8, "stability_score_thresh": 0.9, "pred_iou_thresh": 0.9, "box_nms_thresh": 0.9}
-    before = {tuple(r["bbox"]): r["area"] for r in generate(ColourSession(image), options)}
+    before = {tuple(r["bbox"]): r["area"] for r in everything(ColourSession(image), options)}
     after = {
-        tuple(r["bbox"]): r["area"] for r in generate(ColourSession(image), options | {"min_mask_region_area": 10})
+        tuple(r["bbox"]): r["area"] for r in everything(ColourSession(image), options | {"min_mask_region_area": 10})
     }
     assert before[(10, 10, 49, 49)] == 2491 and after[(10, 10, 49, 49)] == 2500
 
@@ -234,20 +238,20 @@ def test_suppression_keeps_the_surest() -> None:
 
 def test_memory_stays_bounded_whatever_is_asked() -> None:
     session = ColourSession(scene((1100, 1700), [(100, 100, 900, 900)]))
-    generate(session, {"points_per_side": 2, "stability_score_thresh": 0.9})
+    everything(session, {"points_per_side": 2, "stability_score_thresh": 0.9})
     assert 0 < session.largest <= 1 << 24
 
 
 def test_a_session_of_an_embedding_has_no_crops() -> None:
     session = ColourSession(scene(objects=OBJECTS), keep_image=False)
-    assert len(generate(session, ONE)) == 3
+    assert len(everything(session, ONE)) == 3
     with pytest.raises(DataError, match="crop_n_layers=1 needs the pixels"):
-        generate(session, ONE | {"crop_n_layers": 1})
+        everything(session, ONE | {"crop_n_layers": 1})
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (30, 2)])
 def test_images_of_a_few_pixels(size: tuple[int, int]) -> None:
-    records = generate(ColourSession(scene(size)), ONE | {"crop_n_layers": 2, "output_mode": "coco_rle"})
+    records = everything(ColourSession(scene(size)), ONE | {"crop_n_layers": 2, "output_mode": "coco_rle"})
     assert records[0]["area"] <= size[0] * size[1] and all(record["area"] for record in records)
     assert len({tuple(record["bbox"]) for record in records}) == len(records) > 0
 

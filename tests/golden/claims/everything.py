@@ -70,7 +70,7 @@ def check_everything(case: Case, mode: str, checks: Checks) -> None:
     checks.output("grid", point_grids(options)[0], case.outputs["grid"], 1e-6)
     made = crops((height, width), options.crop_n_layers, options.crop_overlap_ratio)
     checks.exact("crops", np.asarray(made), case.outputs["crops"])
-    found = everything(session, options)
+    found = everything(session, session.image, options)
     checks.exact("boxes", found.boxes, case.outputs["boxes"])
     checks.output("iou", found.ious, case.outputs["iou"], 1e-5)
     checks.output("stability", found.stability, case.outputs["stability"], 1e-5)
@@ -82,7 +82,7 @@ def check_everything(case: Case, mode: str, checks: Checks) -> None:
         checks.exact(f"{form} masks", masks, case.outputs["masks"])
         checks.exact(f"{form} area", [record["area"] for record in records], case.outputs["area"])
     for batch in (1, 64):
-        again = everything(session, replace(options, points_per_batch=batch))
+        again = everything(session, session.image, replace(options, points_per_batch=batch))
         checks.exact(f"boxes in batches of {batch}", again.boxes, case.outputs["boxes"])
 
 

@@ -84,31 +84,36 @@ class MaskGenerator:
         Raises:
             ImageError: not an image.
         """
-        return everything(self.predictor.open(image), self.options).records(self.options.output_mode)
+        session = self.predictor.open(image)
+        return everything(session, session.image, self.options).records(self.options.output_mode)
 
     def find(self, image: Any) -> Prediction:
         """The same masks as the value that drawings and exports read, whatever `output_mode` is."""
-        return everything(self.predictor.open(image), self.options).prediction()
+        session = self.predictor.open(image)
+        return everything(session, session.image, self.options).prediction()
 
 
-def generate(session: PromptSession, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+def generate(session: PromptSession, image: np.ndarray | None, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The records of one image that is open already, see `MaskGenerator.generate`.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, of which crops are encoded; None where only an embedding is there.
+        options: of `EverythingOptions`, by name.
 
     Raises:
         ConfigError: an unknown option, or a value that it cannot have.
         DataError: crops of an image of which only the embedding is there.
     """
     checked = EverythingOptions.of(options)
-    return everything(session, checked).records(checked.output_mode)
+    return everything(session, image, checked).records(checked.output_mode)
 
 
-def everything(session: PromptSession, options: EverythingOptions) -> Candidates:
-    """The masks of an image that are good enough, in its pixels.
+def everything(session: PromptSession, image: np.ndarray | None, options: EverythingOptions) -> Candidates:
+    """The masks of an image that are good enough, in its pixels; see `generate`.
 
     Raises:
         DataError: crops are asked for of an image of which only the embedding is there.
     """
-    image = session.image
     if image is None and options.crop_n_layers:
         raise DataError(
             f"crop_n_layers={options.crop_n_layers} needs the pixels of the image, and this session has its embedding "
