@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mindground.errors import DataError
 from mindground.files.images import read_image
 from mindground.models.sam.everything import generate
-from mindground.structures import Prediction, encode_mask, mask_box
+from mindground.structures import Geometry, Prediction, ProbabilityMap, encode_mask, mask_box
+from mindground.visualize.caption import plain_caption
 
 RATINGS = (0.95, 0.99, 0.97)
 
@@ -27,6 +29,7 @@ class ColourSession:
         self.pixels, self.size = image, image.shape[:2]
         self.image = image if keep_image else None
         self.asked, self.largest, self.opened = [], 0, []
+        self.embedding = np.broadcast_to(np.float32(image.mean()), (1, 4, 2, 2))
 
     def open(self, image: np.ndarray) -> ColourSession:
         made = ColourSession(image)
@@ -79,7 +82,8 @@ class ColourSession:
 class ColourPredictor:
     """Opens images and files of them."""
 
-    name, config, categories, asks_prompt = "colours.ckpt", None, {}, True
+    name, config, categories, asks_prompt, asks_expression = "colours.ckpt", None, {}, True, False
+    network_key = "colours"
 
     def __init__(self) -> None:
         self.sessions: list[ColourSession] = []
@@ -88,6 +92,38 @@ class ColourPredictor:
         pixels = read_image(image) if isinstance(image, (str, Path)) else np.asarray(image)
         self.sessions.append(ColourSession(pixels))
         return self.sessions[-1]
+
+
+class Grounder:
+    """A grounding network that answers with a given box, and where it has one with a map of logits (90, 120)."""
+
+    name, config, categories, asks_expression, gives_scores = "words.ckpt", None, {1: "ship"}, True, True
+
+    def __init__(self, box: Any = (15, 5, 55, 45), logits: np.ndarray | None = None, score: float = 0.8) -> None:
+        self.box, self.logits, self.score = box, logits, score
+        self.gives_probability = logits is not None
+        self.calls: list[Any] = []
+
+    def __call__(self, image: Any, text: Any = None, min_score: float = 0.0, **options: Any) -> Any:
+        self.calls.append((text, min_score, options))
+        if text is None:
+            raise DataError("give a sentence")
+        one = isinstance(text, str)
+        found = [self.answer(t, options).at_least(min_score) for t in ([text] if one else text)]
+        return found[0] if one else found
+
+    def answer(self, text: str, options: dict[str, Any]) -> Prediction:
+        made = Prediction((90, 120), [self.box], [self.score], expression=text, extras={"unknown_words": []})
+        if options.get("probability"):
+            made.masks = (encode_mask(self.logits > 0),)
+            made.probability = ProbabilityMap(self.logits, Geometry(*[(90, 120)] * 3))
+        return made
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        return ["x"]
+
+    def caption(self, prediction: Prediction, min_score: float | None = None) -> Any:
+        return plain_caption(prediction, min_score)
 
 
 def scene(size: tuple[int, int] = (90, 120), objects: Sequence[tuple[int, int, int, int]] = ()) -> np.ndarray:

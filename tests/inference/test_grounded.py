@@ -9,45 +9,12 @@ import pytest
 
 from mindground.errors import DataError
 from mindground.inference.grounded import GroundedPredictor, surest_point
-from mindground.structures import Geometry, Prediction, ProbabilityMap, encode_mask
-from mindground.visualize.caption import plain_caption
-from prompts import ColourPredictor, scene
+from mindground.structures import Geometry, ProbabilityMap
+from prompts import ColourPredictor, Grounder, scene
 
 OBJECTS = ((20, 10, 50, 40), (70, 50, 100, 80))
 IMAGE = scene(objects=OBJECTS)
 GEOMETRY = Geometry((90, 120), (90, 120), (90, 120))
-
-
-class Grounder:
-    """Answers with a given box, and where it has one with a probability map."""
-
-    name, config, categories, asks_expression, gives_scores = "words.ckpt", None, {1: "ship"}, True, True
-
-    def __init__(self, box: Any = (15, 5, 55, 45), logits: np.ndarray | None = None, score: float = 0.8) -> None:
-        self.box, self.logits, self.score = box, logits, score
-        self.gives_probability = logits is not None
-        self.calls: list[Any] = []
-
-    def __call__(self, image: Any, text: Any = None, min_score: float = 0.0, **options: Any) -> Any:
-        self.calls.append((text, min_score, options))
-        if text is None:
-            raise DataError("give a sentence")
-        one = isinstance(text, str)
-        found = [self.answer(t, options).at_least(min_score) for t in ([text] if one else text)]
-        return found[0] if one else found
-
-    def answer(self, text: str, options: dict[str, Any]) -> Prediction:
-        made = Prediction((90, 120), [self.box], [self.score], expression=text, extras={"unknown_words": []})
-        if options.get("probability"):
-            made.masks = (encode_mask(self.logits > 0),)
-            made.probability = ProbabilityMap(self.logits, GEOMETRY)
-        return made
-
-    def unknown_words(self, sentence: str) -> list[str]:
-        return ["x"]
-
-    def caption(self, prediction: Prediction, min_score: float | None = None) -> Any:
-        return plain_caption(prediction, min_score)
 
 
 def both(**grounder: Any) -> GroundedPredictor:
