@@ -12,7 +12,7 @@ import pytest
 from commands import Done, call
 from mindground.cli import predict
 from mindground.errors import ConfigError
-from mindground.inference.embeddings import read_embedding
+from mindground.inference.embedding_file import read_embedding
 from mindground.inference.predictor import Predictor
 from mindground.models.sam.everything import EverythingOptions
 from prompts import ColourPredictor, Grounder, save, scene

@@ -11,7 +11,8 @@ import pytest
 
 from mindground.errors import DataError, WriteError
 from mindground.files.safetensors import write_safetensors_atomic
-from mindground.inference.embeddings import FORMAT, Embedding, embed_files, read_embedding, write_embedding
+from mindground.inference.embedding_file import FORMAT, Embedding, read_embedding, write_embedding
+from mindground.inference.embeddings import embed_files
 from prompts import save, scene
 
 VALUES = np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32)

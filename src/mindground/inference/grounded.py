@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mindground.errors import DataError
-from mindground.inference.predictor import as_rgb
+from mindground.inference.images import as_rgb
 from mindground.structures import (
     Geometry,
     Prediction,

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
-from mindground.errors import CheckpointError, DataError
+from mindground.errors import CheckpointError, DataError, ImageError, printable
+from mindground.inference.embedding_file import EMBEDDING_SUFFIX, network_key, read_embedding
 from mindground.inference.images import as_rgb
 from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction, ProbabilityMap
@@ -245,7 +247,7 @@ class Predictor:
             bands = self._bands
         pixels = as_rgb(image, bgr=bgr, bands=bands)
         if not self.asks_expression:
-            if self._asks_prompt:
+            if self.asks_prompt:
                 raise DataError(
                     "this network answers points and boxes: with predictor.open(image) as session, call "
                     "session(points=[(x, y)]), session(box=(left, top, right, bottom)) or session.everything()"
@@ -276,19 +278,37 @@ class Predictor:
         """A session of prompts about one image, which is encoded once; for networks that answer points and boxes.
 
         Args:
-            image, bgr, bands: see `__call__`.
+            image, bgr, bands: see `__call__`. The path of a file that `mindground predict --embed` has written gives a
+                session at once, which has no pixels.
 
         Raises:
             ImageError: not an image, or one without these bands.
-            DataError: the network answers no prompts.
+            DataError: the network answers no prompts, or an embedding is damaged or belongs to another network.
         """
+        if isinstance(image, (str, Path)) and Path(image).suffix == EMBEDDING_SUFFIX:
+            if bgr or bands is not None:
+                raise ImageError(f"{printable(image, 300)} is an encoded image; bgr and bands mean nothing for it")
+            kept = read_embedding(image, self.network_key)
+            return self.model.open_session(self._runner, self.transform, None, kept.values, kept.size)
         if bands is None and isinstance(image, (str, Path)):
             bands = self._bands
         return self.model.open_session(self._runner, self.transform, as_rgb(image, bgr=bgr, bands=bands))
 
     @property
-    def _asks_prompt(self) -> bool:
+    def asks_prompt(self) -> bool:
+        """Whether the network answers points and boxes, and `open` gives a session."""
         return self._task is not None and self._task.interface.asks == "prompt"
+
+    @cached_property
+    def network_key(self) -> str:
+        """16 hexadecimal digits of the image encoder and of how images are prepared; files of encoded images hold it.
+
+        Raises:
+            DataError: the network answers no prompts.
+        """
+        if not self.asks_prompt:
+            raise DataError("this network answers no points or boxes, and keeps no encoded images")
+        return network_key(self.model, self.config)
 
     @property
     def gives_scores(self) -> bool:

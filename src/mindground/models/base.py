@@ -158,11 +158,21 @@ class GroundingModel(nn.Cell):
         """Outputs of `infer` by name -> one prediction per real sample, in original pixels."""
         raise TypeError(f"{type(self).__name__} does not define decode")
 
-    def open_session(self, run: Run, transform: Any, image: np.ndarray) -> Any:
+    def open_session(
+        self,
+        run: Run,
+        transform: Any,
+        image: np.ndarray | None,
+        embedding: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Any:
         """A session that asks prompts about an image (H, W, 3) uint8 RGB, which is encoded once.
 
         Args:
             transform: makes the network's input from an image.
+            image: None where only its embedding is there.
+            embedding: what the network's encoder `image` gave for it earlier; None = it is computed now.
+            size: (height, width) of an image that is not there, in pixels.
 
         Raises:
             DataError: the network answers no prompts.

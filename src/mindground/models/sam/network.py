@@ -206,11 +206,18 @@ class Sam(GroundingModel):
         """The masks that boxes gave, in original pixels, and the IoU of all prompts in `extras["prompt_iou"]`."""
         return decode_prompted(outputs, batch)
 
-    def open_session(self, run: Run, transform: Any, image: np.ndarray) -> Any:
-        """A session about an image (H, W, 3) uint8 RGB; see `session`."""
+    def open_session(
+        self,
+        run: Run,
+        transform: Any,
+        image: np.ndarray | None,
+        embedding: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Any:
+        """A session about an image (H, W, 3) uint8 RGB, or about its embedding; see `session`."""
         from mindground.models.sam.session import SamSession
 
-        return SamSession(self, run, transform, image)
+        return SamSession(self, run, transform, image, embedding, size)
 
     def evaluation_cells(self) -> Iterable[nn.Cell]:
         """An encoder that does not learn computes as in evaluation, so that its embeddings can be kept."""
@@ -218,7 +225,8 @@ class Sam(GroundingModel):
 
     def encoder_settings(self, encoder: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `GroundingModel.encoder_settings`."""
-        return {"image": settings.get("encoder"), "input_size": self.input_size}
+        own = {name: value for name, value in (settings.get("encoder") or {}).items() if name != "train"}
+        return {"image": own, "input_size": self.input_size}
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Encoder, decoder with the prompts, and what does not decay: norms, biases, embeddings, position tables."""

@@ -37,8 +37,9 @@ class SamSession:
         model: the network, in evaluation mode.
         run: calls its compiled pieces (`engine.forward.Runner`).
         transform: makes the network's input from an image.
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB; None where only its embedding and its size are known.
         embedding: what the encoder gave for this image earlier; None = it is computed now.
+        size: (height, width) of the image, where it is not given itself.
 
     Attributes:
         image: as given.
@@ -52,12 +53,25 @@ class SamSession:
     """
 
     def __init__(
-        self, model: Sam, run: Run, transform: Any, image: np.ndarray, embedding: np.ndarray | None = None
+        self,
+        model: Sam,
+        run: Run,
+        transform: Any,
+        image: np.ndarray | None,
+        embedding: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.model, self.image = model, image
         self._run, self._transform = run, transform
-        example = transform.from_image(image)
-        geometry = example.geometry
+        if image is None:
+            if embedding is None or size is None:
+                raise DataError("there is neither an image nor an embedding with the size of its image; give one")
+            geometry = transform.geometry_of(size)
+        elif embedding is None:
+            example = transform.from_image(image)
+            geometry = example.geometry
+        else:
+            geometry = transform.geometry_of(image.shape[:2])
         self.size, self.low_size = geometry.original_size, geometry.resized_size
         self.canvas = model.input_size
         self._scale = np.asarray(geometry.scale, np.float64)
