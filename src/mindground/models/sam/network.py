@@ -150,7 +150,7 @@ class Sam(GroundingModel):
             prompt_noise: (B, Q, rounds - 1, s, s) in (0, 1]: the pixel of the error with the largest is clicked.
 
         Returns:
-            for every round the logits (B Q, 4, s, s) and the expected IoU (B Q, 4).
+            for every round the logits (B, Q, 4, s, s) and the expected IoU (B, Q, 4).
         """
         count, side = prompt_low.shape[0] * prompt_low.shape[1], prompt_low.shape[3]
         maps = ops.broadcast_to(
@@ -163,7 +163,8 @@ class Sam(GroundingModel):
         earlier = None
         for number in range(self.rounds):
             logits, iou = self.masks_of(maps, places, kinds, None, earlier)
-            found = found + (logits, iou)
+            shape = prompt_low.shape[:2]
+            found = found + (logits.reshape(shape + logits.shape[1:]), iou.reshape(shape + iou.shape[1:]))
             if number + 1 < self.rounds:
                 first = ops.stop_gradient(logits[:, 0].reshape((count, side * side)))
                 place, kind = error_click(first, truth, noise[:, number], side, self.input_size)
@@ -177,12 +178,13 @@ class Sam(GroundingModel):
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """-> (total, focal, dice, iou), means over rounds and prompts; terms are unweighted, the total is weighted."""
-        count = outputs[0].shape[0]
+        count = outputs[0].shape[0] * outputs[0].shape[1]
         truth = targets[0].reshape((count, -1))
         kinds, valid = targets[1].reshape((count, 2)), targets[2].reshape((count,))
         focal, dice, iou = 0.0, 0.0, 0.0
         for number in range(self.rounds):
-            logits, expected = outputs[2 * number], outputs[2 * number + 1]
+            logits = outputs[2 * number].reshape((count,) + outputs[2 * number].shape[2:])
+            expected = outputs[2 * number + 1].reshape((count, -1))
             terms = mask_losses(logits, expected, truth, kinds, valid, self.coefficients, number == 0)
             focal, dice, iou = focal + terms[0], dice + terms[1], iou + terms[2]
         share = 1.0 / self.rounds
