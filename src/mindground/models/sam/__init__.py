@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mindground.models.interface import ModelInterface
 from mindground.models.sam.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET
 from mindground.models.sam.config import SamConfig as Config
+from mindground.models.sam.keys import sam_keys as source_keys
 
 if TYPE_CHECKING:
     from mindground.files.weights import WeightFile
@@ -21,6 +22,7 @@ __all__ = [
     "build",
     "describe_source",
     "interface",
+    "source_keys",
 ]
 
 
