@@ -1,4 +1,4 @@
-"""What `predict` does with a network that answers prompts: everything in an image, embeddings, sentences."""
+"""What `predict` does with a network that answers prompts: points, everything in an image, embeddings, sentences."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mindground.cli.prompts import add_prompts, prompts_of
 from mindground.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,9 +45,21 @@ _NUMBERS: dict[str, tuple[type, float, float, str]] = {
 _EVERYTHING = tuple(name.replace("-", "_") for name in _NUMBERS)
 # Options of `predict` that a mode does not read.
 _SENTENCES = ("text", "classes", "class_template", "min_area", "masks", "prob", "min_score", "batch_size")
+_PROMPTS = ("points", "boxes", "multimask")
 _UNREAD = {
-    "everything": (*_SENTENCES, "out", "style", "json", "embed", "embed_dtype", "ground"),
-    "embed": (*_SENTENCES, "out", "style", "json", "everything", "rle", "convert_to_rle", *_EVERYTHING, "ground"),
+    "everything": (*_SENTENCES, *_PROMPTS, "out", "style", "json", "embed", "embed_dtype", "ground"),
+    "embed": (
+        *_SENTENCES,
+        *_PROMPTS,
+        "out",
+        "style",
+        "json",
+        "everything",
+        "rle",
+        "convert_to_rle",
+        *_EVERYTHING,
+        "ground",
+    ),
 }
 
 
@@ -87,6 +100,7 @@ def add_modes(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint that reads sentences: what it finds for --text becomes the prompt of the network of --ckpt, "
         "whose masks are the answer",
     )
+    add_prompts(group)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="with --everything and --embed: more images")
     for name in _RENAMED:
         group.add_argument(name, nargs="*", action=_Renamed, help=argparse.SUPPRESS)
@@ -128,15 +142,26 @@ def asked(options: Any) -> dict[str, Any]:
 
 
 def grounded(options: Any, segmenter: Predictor, load: Callable[[str], Predictor]) -> Any:
-    """The network of `--ckpt`, or both where `--ground` names another. Raises ConfigError where they do not fit."""
+    """The network of `--ckpt` with the prompts of the command line, or both networks where `--ground` names another.
+
+    Raises:
+        ConfigError: options and networks that do not fit together.
+    """
     from mindground.errors import DataError
     from mindground.inference.grounded import GroundedPredictor
+    from mindground.inference.prompted import PromptedPredictor
 
+    prompts = prompts_of(options)
+    if prompts is not None:
+        try:
+            return PromptedPredictor(segmenter, prompts)
+        except DataError as error:
+            raise ConfigError(f"--points and --boxes: {error}") from error
     if options.ground is None:
         if getattr(segmenter, "asks_prompt", False):
             raise ConfigError(
                 f"{segmenter.name} answers prompts; give --everything DIR, --embed DIR, or --ground with a checkpoint "
-                "that reads --text"
+                "that reads --text, or ask with --points or --boxes"
             )
         return segmenter
     if not options.text and not options.classes:
