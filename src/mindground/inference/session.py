@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["NoImageError", "SamPredictor"]
 
 _FORMATS = ("RGB", "BGR")
+# Names of segment-anything's predictor -> what to use here.
+_RENAMED = {
+    "predict_torch": "call predict_batch, whose coordinates are pixels of the image and whose arrays are NumPy's",
+    "set_torch_image": "call set_image with the image itself; it is resized and normalised here",
+    "transform": "coordinates are pixels of the image and need no transform; input_size says the resized size",
+    "device": "the device is chosen in Predictor.load(path, device=...)",
+    "features": "call get_image_embedding()",
+    "model": "the network is predictor.model of the Predictor that was given",
+}
 
 
 class NoImageError(DataError, RuntimeError):
@@ -175,6 +184,11 @@ class SamPredictor:
             results.append(dict(zip(("masks", "iou_predictions", "low_res_logits"), found, strict=True)))
         self.reset_image()
         return results
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _RENAMED:
+            raise AttributeError(f"SamPredictor has no {name}: {_RENAMED[name]}")
+        raise AttributeError(f"SamPredictor has no {name}")
 
     def _opened(self) -> SamSession:
         if self._session is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mindground.models.interface import ModelInterface
 from mindground.models.sam.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET
 from mindground.models.sam.config import SamConfig as Config
+from mindground.models.sam.flags import REFUSED_FLAGS
 
 if TYPE_CHECKING:
     from mindground.files.weights import WeightFile
@@ -17,6 +18,7 @@ __all__ = [
     "LR_GROUPS",
     "PRETRAINED_PARTS",
     "PUBLISHED_DATASET",
+    "REFUSED_FLAGS",
     "Config",
     "build",
     "describe_source",
