@@ -68,6 +68,8 @@ def _build(side: str, task: str, family: str, folder: Path) -> Any:
             from mindground.cli.bench.sentences import SentenceSide
 
             return SentenceSide(module, config, folder)
+        if task in getattr(module, "TASKS", ()):
+            return module.side(config, folder)
         return idle(config) if task == "idle" else OurSide(module, config, folder, training=task == "step")
     module = importlib.import_module(peer)
     if task == "idle":
@@ -117,7 +119,7 @@ def main(arguments: list[str]) -> None:
             break
         result, times = _once(getattr(built, task))
         numbers = {}
-        if task == "forward":
+        if task not in ("step", "sentences"):
             with atomic_file(folder / f"{side}_outputs.npz") as stream:
                 np.savez(stream, **result)
         else:

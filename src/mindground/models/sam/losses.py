@@ -1,4 +1,4 @@
-"""Losses of prompted masks, and the click that corrects one; (P, N) over all N pixels of the canvas.
+"""Losses of prompted masks, and the click that corrects one; (P, N) over all N pixels of the logits.
 
 MindSpore's sums over long rows are slow on a CPU; here they are products with a column of ones.
 """
@@ -58,9 +58,9 @@ def mask_losses(
     learns as well. The expected IoU of all four learns to be the one that was reached.
 
     Args:
-        logits: (P, 4, S, S).
+        logits: (P, 4, s, s).
         expected: (P, 4).
-        truth: (P, S * S).
+        truth: (P, s * s).
         kinds: (P, 2) of the first prompt.
         valid: (P,) 1, or 0 for a prompt without an object.
         coefficients: of the terms; the best mask is the one with the smallest sum of the first two.
@@ -94,21 +94,25 @@ def mask_losses(
     )
 
 
-def error_click(logits: ms.Tensor, truth: ms.Tensor, noise: ms.Tensor, side: int) -> tuple[ms.Tensor, ms.Tensor]:
+def error_click(
+    logits: ms.Tensor, truth: ms.Tensor, noise: ms.Tensor, side: int, canvas: int
+) -> tuple[ms.Tensor, ms.Tensor]:
     """A point in what is wrong: the pixel of the error with the largest noise.
 
     Args:
         logits, truth, noise: (P, side * side); noise in (0, 1].
-        side: of the canvas.
+        side: of the maps.
+        canvas: side of the network's input in pixels.
 
     Returns:
-        place (P, 1, 2) xy in pixels and kind (P, 1) int32: foreground where the object was missed.
+        place (P, 1, 2) xy in pixels of the canvas and kind (P, 1) int32: foreground where the object was missed.
     """
     found = (logits > 0).astype(ms.float32)
     index = ops.argmax(ops.abs(found - truth) * noise, 1)
     inside = ops.gather_elements(truth, 1, index.reshape((-1, 1))) > 0.5
     row = ops.floor(index.astype(ms.float32) * (1.0 / side) + 0.25 / side)
     column = index.astype(ms.float32) - row * side
-    place = ops.stack((column, row), -1).expand_dims(1)
+    # The middle of the pixel; centres of pixels of the canvas are whole numbers.
+    place = ((ops.stack((column, row), -1) + 0.5) * (canvas / side) - 0.5).expand_dims(1)
     kind = inside.astype(ms.int32) * (FOREGROUND - BACKGROUND) + BACKGROUND
     return place, kind

@@ -18,7 +18,6 @@ from mindground.models.sam.losses import error_click, mask_losses
 from mindground.models.sam.mask_decoder import MaskDecoder
 from mindground.models.sam.prompt_encoder import PromptEncoder
 from mindground.models.sam.targets import encode_prompts
-from mindground.nn.resize import resize_maps
 from mindground.structures import Batch, Example, Prediction
 
 if TYPE_CHECKING:
@@ -38,9 +37,9 @@ class Sam(GroundingModel):
     """
 
     encoders: ClassVar[Mapping[str, Encoder]] = {"image": Encoder(("image",), ("embedding",), ("image_encoder.",))}
-    head_inputs: ClassVar[tuple[str, ...]] = ("prompt_masks", "prompt_places", "prompt_kinds", "prompt_noise")
-    input_names = ("image", "prompt_masks", "prompt_places", "prompt_kinds", "prompt_noise")
-    target_names = ("prompt_masks", "prompt_kinds", "prompt_valid")
+    head_inputs: ClassVar[tuple[str, ...]] = ("prompt_low", "prompt_places", "prompt_kinds", "prompt_noise")
+    input_names = ("image", "prompt_low", "prompt_places", "prompt_kinds", "prompt_noise")
+    target_names = ("prompt_low", "prompt_kinds", "prompt_valid")
     pretrained_parts = PRETRAINED_PARTS
     term_names = ("focal", "dice", "iou")
 
@@ -137,7 +136,7 @@ class Sam(GroundingModel):
     def head(
         self,
         embedding: ms.Tensor,
-        prompt_masks: ms.Tensor,
+        prompt_low: ms.Tensor,
         prompt_places: ms.Tensor,
         prompt_kinds: ms.Tensor,
         prompt_noise: ms.Tensor,
@@ -146,31 +145,31 @@ class Sam(GroundingModel):
 
         Args:
             embedding: (B, C, g, g).
-            prompt_masks: (B, Q, S, S) float32 of 0 and 1, the truth that corrections are drawn from.
+            prompt_low: (B, Q, s, s) float32 of 0 and 1, s = 4 g, the truth that corrections are drawn from.
             prompt_places: (B, Q, 2, 2), prompt_kinds: (B, Q, 2), the first prompt.
-            prompt_noise: (B, Q, rounds - 1, S, S) in (0, 1]: the pixel of the error with the largest is clicked.
+            prompt_noise: (B, Q, rounds - 1, s, s) in (0, 1]: the pixel of the error with the largest is clicked.
 
         Returns:
-            for every round the logits (B Q, 4, S, S) and the expected IoU (B Q, 4).
+            for every round the logits (B, Q, 4, s, s) and the expected IoU (B, Q, 4).
         """
-        count, side = prompt_masks.shape[0] * prompt_masks.shape[1], self.input_size
+        count, side = prompt_low.shape[0] * prompt_low.shape[1], prompt_low.shape[3]
         maps = ops.broadcast_to(
-            embedding.expand_dims(1), (embedding.shape[0], prompt_masks.shape[1]) + embedding.shape[1:]
+            embedding.expand_dims(1), (embedding.shape[0], prompt_low.shape[1]) + embedding.shape[1:]
         ).reshape((count,) + embedding.shape[1:])
-        truth = prompt_masks.reshape((count, side * side))
+        truth = prompt_low.reshape((count, side * side))
         noise = prompt_noise.reshape((count, -1, side * side))
         places, kinds = prompt_places.reshape((count, 2, 2)), prompt_kinds.reshape((count, 2))
         found = ()
         earlier = None
         for number in range(self.rounds):
-            low, iou = self.masks_of(maps, places, kinds, None, earlier)
-            logits = resize_maps(low, (side, side))
-            found = found + (logits, iou)
+            logits, iou = self.masks_of(maps, places, kinds, None, earlier)
+            shape = prompt_low.shape[:2]
+            found = found + (logits.reshape(shape + logits.shape[1:]), iou.reshape(shape + iou.shape[1:]))
             if number + 1 < self.rounds:
                 first = ops.stop_gradient(logits[:, 0].reshape((count, side * side)))
-                place, kind = error_click(first, truth, noise[:, number], side)
+                place, kind = error_click(first, truth, noise[:, number], side, self.input_size)
                 places, kinds = ops.concat((places, place), 1), ops.concat((kinds, kind), 1)
-                earlier = ops.stop_gradient(low[:, 0:1])
+                earlier = ops.stop_gradient(logits[:, 0:1])
         return found
 
     def construct(self, image: ms.Tensor, *prompts: ms.Tensor) -> tuple[ms.Tensor, ...]:
@@ -179,12 +178,13 @@ class Sam(GroundingModel):
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """-> (total, focal, dice, iou), means over rounds and prompts; terms are unweighted, the total is weighted."""
-        count = outputs[0].shape[0]
+        count = outputs[0].shape[0] * outputs[0].shape[1]
         truth = targets[0].reshape((count, -1))
         kinds, valid = targets[1].reshape((count, 2)), targets[2].reshape((count,))
         focal, dice, iou = 0.0, 0.0, 0.0
         for number in range(self.rounds):
-            logits, expected = outputs[2 * number], outputs[2 * number + 1]
+            logits = outputs[2 * number].reshape((count,) + outputs[2 * number].shape[2:])
+            expected = outputs[2 * number + 1].reshape((count, -1))
             terms = mask_losses(logits, expected, truth, kinds, valid, self.coefficients, number == 0)
             focal, dice, iou = focal + terms[0], dice + terms[1], iou + terms[2]
         share = 1.0 / self.rounds
@@ -196,7 +196,7 @@ class Sam(GroundingModel):
 
     def encode_targets(self, example: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The arrays of `head` and `loss`; see `targets`."""
-        return encode_prompts(example, rng, self.prompts)
+        return encode_prompts(example, rng, self.prompts, 4 * self.grid)
 
     def infer(self, run: Run, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Masks of the objects of a batch by a point, by a box and after clicks, with their IoU; see `evaluate`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from mindground.models.sam.config import TrainingConfig
@@ -11,34 +12,40 @@ from mindground.structures import Example
 __all__ = ["encode_prompts"]
 
 
-def encode_prompts(example: Example, rng: np.random.Generator, settings: TrainingConfig) -> dict[str, np.ndarray]:
+def encode_prompts(
+    example: Example, rng: np.random.Generator, settings: TrainingConfig, low_side: int
+) -> dict[str, np.ndarray]:
     """Arrays of Q = `settings.objects` prompts on a canvas of S x S pixels.
 
     Objects come in random order; where there are fewer than Q, they are asked for again by other prompts.
 
+    Args:
+        low_side: s, side of the network's logits.
+
     Returns:
-        `prompt_masks` (Q, S, S) float32 of 0 and 1, `prompt_places` (Q, 2, 2) float32 xy and `prompt_kinds` (Q, 2)
-        int32 of the first prompt, `prompt_boxes` (Q, 4) float32 xyxy of the masks, `prompt_noise` (Q, rounds - 1, S, S)
-        float32 in (0, 1], `prompt_valid` (Q,) float32, 0 where there is no object, and `prompt_new` (Q,) float32, 0 for
-        an object that was asked for before.
+        `prompt_masks` (Q, S, S) uint8 and `prompt_low` (Q, s, s) float32 of 0 and 1; `prompt_places` (Q, 2, 2) float32
+        xy and `prompt_kinds` (Q, 2) int32 of the first prompt; `prompt_boxes` (Q, 4) float32 xyxy of the masks;
+        `prompt_noise` (Q, rounds - 1, s, s) float32 in (0, 1]; `prompt_valid` (Q,) float32, 0 where there is no object;
+        `prompt_new` (Q,) float32, 0 for an object that was asked for before.
     """
     count, (height, width) = settings.objects, example.geometry.canvas_size
     masks = example.masks() if example.masks is not None else np.zeros((0, height, width), np.uint8)
     masks = masks[masks.any((1, 2))]
     arrays = {
-        "prompt_masks": np.zeros((count, height, width), np.float32),
+        "prompt_masks": np.zeros((count, height, width), np.uint8),
+        "prompt_low": np.zeros((count, low_side, low_side), np.float32),
         "prompt_places": np.zeros((count, 2, 2), np.float32),
         "prompt_kinds": np.zeros((count, 2), np.int32),
         "prompt_boxes": np.zeros((count, 4), np.float32),
         "prompt_valid": np.zeros(count, np.float32),
         "prompt_new": np.zeros(count, np.float32),
     }
-    noise = rng.random((count, settings.rounds - 1, height, width), dtype=np.float32)
+    noise = rng.random((count, settings.rounds - 1, low_side, low_side), dtype=np.float32)
     arrays["prompt_noise"] = 1.0 - noise
     order = rng.permutation(len(masks))
     for place in range(count if len(masks) else 0):
         mask = masks[order[place % len(masks)]]
-        arrays["prompt_masks"][place] = mask
+        arrays["prompt_masks"][place], arrays["prompt_low"][place] = mask, _shrunk(mask, low_side)
         arrays["prompt_valid"][place] = 1.0
         arrays["prompt_new"][place] = float(place < len(masks))
         box = _tight_box(mask)
@@ -46,6 +53,12 @@ def encode_prompts(example: Example, rng: np.random.Generator, settings: Trainin
         places, kinds = _first_prompt(mask, box, rng, settings)
         arrays["prompt_places"][place], arrays["prompt_kinds"][place] = places, kinds
     return arrays
+
+
+def _shrunk(mask: np.ndarray, side: int) -> np.ndarray:
+    """(side, side) of 0 and 1: the object covers at least half of the pixel; of a tiny object its fullest pixel."""
+    covered = cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    return (covered >= min(0.5, float(covered.max()))).astype(np.float32)
 
 
 def _tight_box(mask: np.ndarray) -> np.ndarray:
