@@ -7,10 +7,12 @@ family's own package:
 - ours: `DATASET` (whose published recipe is compared), `OVERRIDES` (dotted keys that the comparison needs),
   `weight_map()` (our names to the ones in the shared file) and `arrays(config, rng)` (one batch by name); where the
   network keeps image and sentence apart, `expressions(count)`; where it is measured in parts, `TASKS` (task -> its name
-  in the report) and `side(config, folder)`, an object with a method for every task that gives outputs. Importing it must not import MindSpore, which changes
-  LD_LIBRARY_PATH: a PyTorch process started afterwards was seen to use one thread instead of two;
+  in the report) and `side(config, folder)`, an object with a method for every task that gives outputs. Importing it
+  must not import MindSpore, which changes LD_LIBRARY_PATH: a PyTorch process started afterwards was seen to use one
+  thread instead of two;
 - the peer, with `peer` the only modules that import PyTorch: `build(config, weights, arrays, training)`, an object with
-  `forward()` and `step()` as `worker.Side` has them, or with a method for every one of `TASKS`. They are imported in child processes alone.
+  `forward()` and `step()` as `worker.Side` has them, or with a method for every one of `TASKS`. They are imported in
+  child processes alone.
 """
 
 from __future__ import annotations

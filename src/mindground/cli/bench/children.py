@@ -29,7 +29,7 @@ class BenchmarkError(MindGroundError):
 
 
 class Child:
-    """One process with one side built for one task (forward, step, one of the family's own, sentences, idle or prepare)."""
+    """One process with one side built for one task (forward, step, one of the family's, sentences, idle, prepare)."""
 
     def __init__(self, side: str, task: str, family: str, folder: Path) -> None:
         self.side, self.task = side, task
