@@ -18,7 +18,6 @@ from mindground.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from mindground.inference.predictor import Predictor
-    from mindground.models.sam.session import SamSession
 
 __all__ = ["NoImageError", "SamPredictor"]
 
@@ -49,7 +48,7 @@ class SamPredictor:
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
-        self._session: SamSession | None = None
+        self._session: Any = None
 
     @property
     def is_image_set(self) -> bool:
@@ -190,7 +189,7 @@ class SamPredictor:
             raise AttributeError(f"SamPredictor has no {name}: {_RENAMED[name]}")
         raise AttributeError(f"SamPredictor has no {name}")
 
-    def _opened(self) -> SamSession:
+    def _opened(self) -> Any:
         if self._session is None:
             raise NoImageError("there is no image yet: call set_image(image) before asking for masks or the embedding")
         return self._session
