@@ -8,6 +8,7 @@ from mindground.models.interface import ModelInterface
 from mindground.models.sam.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET
 from mindground.models.sam.config import SamConfig as Config
 from mindground.models.sam.flags import REFUSED_FLAGS
+from mindground.models.sam.keys import sam_keys as source_keys
 
 if TYPE_CHECKING:
     from mindground.files.weights import WeightFile
@@ -23,6 +24,7 @@ __all__ = [
     "build",
     "describe_source",
     "interface",
+    "source_keys",
 ]
 
 
