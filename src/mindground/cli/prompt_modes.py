@@ -190,7 +190,7 @@ def run_mode(
     inputs = [checkpoint]
     if mode == "embed":
         made = embed_files(
-            predictor, images, options.embed, dtype=options.embed_dtype or "float32", bands=bands,
+            predictor, images, options.embed, dtype=options.embed_dtype or "float32", bands=bands or None,
             overwrite=options.overwrite, inputs=inputs,
         )  # fmt: skip
         print("\n".join(printable(path) for path in made.files))
@@ -202,7 +202,7 @@ def run_mode(
 
     form = options.rle or ("records" if options.convert_to_rle else "")
     results = everything_files(
-        find, images, options.everything, rle=form, bands=bands, overwrite=options.overwrite, inputs=inputs
+        find, images, options.everything, rle=form, bands=bands or None, overwrite=options.overwrite, inputs=inputs
     )
     for path, count in results.counts.items():
         print(f"{path}: {count} mask{'s' if count != 1 else ''}")

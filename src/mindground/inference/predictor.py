@@ -297,7 +297,9 @@ class Predictor:
     @property
     def asks_prompt(self) -> bool:
         """Whether the network answers points and boxes, and `open` gives a session."""
-        return self._task is not None and self._task.interface.asks == "prompt"
+        from mindground.models.base import GroundingModel
+
+        return type(self.model).open_session is not GroundingModel.open_session
 
     @cached_property
     def network_key(self) -> str:

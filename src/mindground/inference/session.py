@@ -18,11 +18,19 @@ from mindground.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from mindground.inference.predictor import Predictor
-    from mindground.models.sam.session import SamSession
 
 __all__ = ["NoImageError", "SamPredictor"]
 
 _FORMATS = ("RGB", "BGR")
+# Names of segment-anything's predictor -> what to use here.
+_RENAMED = {
+    "predict_torch": "call predict_batch, whose coordinates are pixels of the image and whose arrays are NumPy's",
+    "set_torch_image": "call set_image with the image itself; it is resized and normalised here",
+    "transform": "coordinates are pixels of the image and need no transform; input_size says the resized size",
+    "device": "the device is chosen in Predictor.load(path, device=...)",
+    "features": "call get_image_embedding()",
+    "model": "the network is predictor.model of the Predictor that was given",
+}
 
 
 class NoImageError(DataError, RuntimeError):
@@ -40,7 +48,7 @@ class SamPredictor:
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
-        self._session: SamSession | None = None
+        self._session: Any = None
 
     @property
     def is_image_set(self) -> bool:
@@ -176,7 +184,12 @@ class SamPredictor:
         self.reset_image()
         return results
 
-    def _opened(self) -> SamSession:
+    def __getattr__(self, name: str) -> Any:
+        if name in _RENAMED:
+            raise AttributeError(f"SamPredictor has no {name}: {_RENAMED[name]}")
+        raise AttributeError(f"SamPredictor has no {name}")
+
+    def _opened(self) -> Any:
         if self._session is None:
             raise NoImageError("there is no image yet: call set_image(image) before asking for masks or the embedding")
         return self._session

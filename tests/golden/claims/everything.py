@@ -5,35 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from golden.case import Case
 from golden.claim import Checks, claim
+from mindground.data.transforms.base import TransformParams
+from mindground.data.transforms.long_side import LongSideTransform
 from mindground.models.sam.everything.candidates import inclusive_box
 from mindground.models.sam.everything.generator import everything, stability_scores
 from mindground.models.sam.everything.grids import crops, point_grids
 from mindground.models.sam.everything.options import EverythingOptions
-from mindground.structures import decode_segmentation, encode_mask
+from mindground.models.sam.upscale import upscaled
+from mindground.structures import decode_segmentation, encode_mask, instance_truth
 from mindground.structures.outlines import run_lengths
 from mindground.structures.regions import clean_mask
 
 
 class Formula:
-    """A session whose decoder is the formula of the case."""
+    """A session whose decoder is the formula of the case; images and masks are resized as the product does it."""
 
     def __init__(self, image: np.ndarray, side: int, low: int) -> None:
         self.image, self.side, self.low = image, side, low
         self.size = image.shape[:2]
-        self.scale = side / max(self.size)
-        self.low_size = tuple(int(length * self.scale + 0.5) for length in self.size)
+        zeros, ones = [0.0] * 3, [1.0] * 3
+        self.transform = LongSideTransform(img_size=side, mean=zeros, std=ones, truth=instance_truth)
+        self.low_size = self.transform.geometry_of(self.size).resized_size
 
     def open(self, image: np.ndarray) -> Formula:
         return Formula(image, self.side, self.low)
 
     def resized(self) -> np.ndarray:
-        return np.asarray(Image.fromarray(self.image).resize(self.low_size[::-1], Image.Resampling.BILINEAR))
+        params = TransformParams(self.side)
+        return self.transform.resample(self.image, params, self.transform.geometry_of(self.size), nearest=False)[0]
 
     def predict(
         self, points: np.ndarray | None = None, labels: np.ndarray | None = None, *, multimask: bool = True
@@ -51,12 +54,7 @@ class Formula:
         return logits.astype(np.float32), (0.75 + np.float32(0.2) * np.sin(angle))[..., 0, 0].astype(np.float32)
 
     def upscale(self, logits: np.ndarray) -> np.ndarray:
-        found = []
-        for one in logits:
-            canvas = cv2.resize(one, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
-            part = np.ascontiguousarray(canvas[: self.low_size[0], : self.low_size[1]])
-            found.append(cv2.resize(part, self.size[::-1], interpolation=cv2.INTER_LINEAR))
-        return np.stack(found)
+        return upscaled(logits, self.side, self.low_size, self.size)
 
 
 @claim(model="rsprompter", holds=("config.amg",), modes=("host",))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mindground.models.interface import ModelInterface
 from mindground.models.sam.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET
 from mindground.models.sam.config import SamConfig as Config
+from mindground.models.sam.flags import REFUSED_FLAGS
 from mindground.models.sam.keys import sam_keys as source_keys
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "LR_GROUPS",
     "PRETRAINED_PARTS",
     "PUBLISHED_DATASET",
+    "REFUSED_FLAGS",
     "Config",
     "build",
     "describe_source",

@@ -11,6 +11,8 @@ from mindground.errors import DataError, shown
 __all__ = ["checked_boxes", "checked_labels", "checked_mask", "checked_points"]
 
 _LABELS = (1, 0, -1)
+_FARTHEST = 1e6
+"""Pixels; a box may reach beyond the image, but its position code must stay a number."""
 
 
 def _numbers(name: str, value: Any, width: int) -> np.ndarray:
@@ -77,10 +79,11 @@ def checked_boxes(boxes: Any, size: tuple[int, int]) -> np.ndarray:
         )
     height, width = size
     outside = (array[:, 0] >= width) | (array[:, 1] >= height) | (array[:, 2] <= 0) | (array[:, 3] <= 0)
+    outside |= (np.abs(array) > _FARTHEST).any(1)
     if outside.any():
         raise DataError(
-            f"box {array[outside][0].tolist()} lies outside the image of {width} x {height} pixels; boxes are (left, "
-            "top, right, bottom) in pixels of the image as it was opened"
+            f"box {array[outside][0].tolist()} lies outside the image of {width} x {height} pixels, or reaches far "
+            "beyond it; boxes are (left, top, right, bottom) in pixels of the image as it was opened"
         )
     return array
 

@@ -187,6 +187,11 @@ class SamSession:
         Raises:
             DataError: see `predict`.
         """
+        if isinstance(points, str):
+            raise DataError(
+                "a sentence was asked of a network that reads none; mindground.inference.grounded.GroundedPredictor "
+                "puts a network that reads sentences before it"
+            )
         if box is not None and boxes is not None:
             raise DataError("box and boxes were both given; give all of them as boxes")
         boxes = box if boxes is None else boxes
