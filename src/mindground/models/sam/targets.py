@@ -25,8 +25,8 @@ def encode_prompts(
     Returns:
         `prompt_masks` (Q, S, S) uint8 and `prompt_low` (Q, s, s) float32 of 0 and 1; `prompt_places` (Q, 2, 2) float32
         xy and `prompt_kinds` (Q, 2) int32 of the first prompt; `prompt_boxes` (Q, 4) float32 xyxy of the masks;
-        `prompt_noise` (Q, max(1, rounds - 1), s, s) float32 in (0, 1]; `prompt_valid` (Q,) float32, 0 where there is no object;
-        `prompt_new` (Q,) float32, 0 for an object that was asked for before.
+        `prompt_noise` (Q, max(1, rounds - 1), s, s) float32 in (0, 1]; `prompt_valid` (Q,) float32, 0 where there
+        is no object; `prompt_new` (Q,) float32, 0 for an object that was asked for before.
     """
     count, (height, width) = settings.objects, example.geometry.canvas_size
     masks = example.masks() if example.masks is not None else np.zeros((0, height, width), np.uint8)
