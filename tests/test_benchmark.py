@@ -90,6 +90,20 @@ MSAM = {
     "model.head.decoder_layers": 1,
     "model.head.num_bin": 50,
 }
+SAM = {
+    "model.sam_type": "",
+    "model.encoder.img_size": 64,
+    "model.encoder.embed_dim": 32,
+    "model.encoder.depth": 2,
+    "model.encoder.num_heads": 2,
+    "model.encoder.mlp_dim": 48,
+    "model.encoder.window_size": 3,
+    "model.encoder.global_blocks": [1],
+    "model.decoder.width": 32,
+    "model.decoder.num_heads": 4,
+    "model.decoder.mlp_dim": 48,
+    "model.decoder.iou_hidden": 32,
+}
 OUTPUTS = {"rmsin": {"mask_logits"}, "vglaw": {"box", "mask_logits"}, "clipvg": {"box"}}
 
 
@@ -201,6 +215,23 @@ def test_the_list_of_kernels_goes_through_a_file(tmp_path: Path) -> None:
     assert first.shape == (1, 2, 4, 4) and [other.shape for other in others] == [(3, 2, 3, 3)] * 3
 
 
+def test_a_family_in_parts_is_compared_part_by_part(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    report = tmp_path / "report.json"
+    once = ("--repeats", "1", "--warm-up", "1", "--size", "64", "--json", str(report))
+    done = start_here("sam", *once, *settings({**SAM, "device.mode_name": "PYNATIVE"}))
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(report.read_text())
+    assert measured["largest_difference"] < 1e-3
+    for task in ("encoder", "decoder_1", "decoder_64"):
+        assert all(measured[task][side]["peak_mib"] > 50 for side in ("ours", "peer"))
+    assert set(measured["decoder_64"]["agreement"]) == {"logits", "expected"}
+    assert "decoder, 64 prompts" in done.stdout
+    refused = start_here("sam", "--task", "step")
+    assert refused.returncode == 2 and "parts" in refused.stderr
+
+
 def test_many_sentences_stand_beside_one(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     once = ("--repeats", "1", "--warm-up", "1", "--size", "64", "--sentences", "4")
@@ -229,7 +260,7 @@ def test_missing_peer_names_the_file_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_published_recipes_are_what_is_compared() -> None:
     """An installed package has no configs/ folder: recipes come from the families themselves."""
-    assert compared_families() == ["clipvg", "msam", "rmsin", "vglaw"]
+    assert compared_families() == ["clipvg", "msam", "rmsin", "sam", "vglaw"]
     for family in ("clipvg", "rmsin", "vglaw"):
         modules = recipe_modules(family)
         assert modules is not None
@@ -256,7 +287,7 @@ def test_a_family_of_another_package_brings_its_comparison(tmp_path: Path, monke
     for file in ("__init__.py", "bench.py", "bench_peer.py", "../compared_none.py"):
         (package / file).write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert compared_families() == ["clipvg", "compared_one", "msam", "rmsin", "vglaw"]
+    assert compared_families() == ["clipvg", "compared_one", "msam", "rmsin", "sam", "vglaw"]
     assert recipe_modules("compared_one") == ("compared_one.bench", "compared_one.bench_peer")
     (package / "bench_peer.py").unlink()
     importlib.invalidate_caches()

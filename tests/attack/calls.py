@@ -15,6 +15,7 @@ __all__ = [
     "load_checkpoint",
     "read_checkpoint",
     "read_dior",
+    "read_embedding",
     "read_feature",
     "read_format",
     "read_image",
@@ -62,6 +63,14 @@ def read_feature(folder: Path) -> None:
     from mindground.engine.features import DiskStore
 
     DiskStore(folder / "f").get("abc")
+
+
+def read_embedding(folder: Path) -> None:
+    """An encoded image, and what a session does with it first."""
+    from mindground.inference.embedding_file import read_embedding
+
+    found = read_embedding(folder / "a.safetensors")
+    assert found.values.sum() is not None and found.size[0] > 0 and found.network and found.image is not None
 
 
 def use(dataset: Any) -> None:

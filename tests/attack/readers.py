@@ -101,6 +101,7 @@ _ENTRIES = (
     Reader(
         "features", "f/ab/abc.npz", calls.read_feature, seeds.features, "zip", imports=("engine.features",), heavy=True
     ),
+    Reader("embedding", "a.safetensors", calls.read_embedding, seeds.embeddings, "safetensors"),
     Reader("run_log", "log.jsonl", calls.read_log, seeds.run_log, "lines", imports=("engine.logs",), heavy=True),
     Reader(
         "measured",

@@ -208,6 +208,19 @@ def tensors() -> list[bytes]:
     return [safetensors(header, b"\1" * 28)]
 
 
+def embedding(values: bytes = bytes(4 * 32), entry: Any = None, more: Any = None, **metadata: Any) -> bytes:
+    """An encoded image; `entry` and `more` change its tensor and add others, `metadata` what it says of itself."""
+    said = {"format": "mindground-image-embedding", "version": "1", "network": "0123456789abcdef", "size": "[20, 30]"}
+    tensor = {"dtype": "F32", "shape": [1, 8, 2, 2], "data_offsets": [0, 128], **(entry or {})}
+    header = {"__metadata__": {**said, "image": "a.png", **metadata}, "image_embedding": tensor, **(more or {})}
+    return safetensors(header, values)
+
+
+def embeddings() -> list[bytes]:
+    half = {"dtype": "F16", "shape": [1, 4, 2, 2], "data_offsets": [0, 32]}
+    return [embedding(), embedding(bytes(32), half)]
+
+
 def mindspore_ckpt() -> list[bytes]:
     return [
         parameter(b"model.weight", (2, 3), b"Float32", bytes(24))

@@ -111,8 +111,8 @@ def largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def compare(task: str, folder: Path, numbers: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Largest relative difference of every output (forward), or of loss and gradient norm over all steps so far."""
-    if task == "forward":
+    """Largest relative difference of every output, or of loss and gradient norm over all steps so far (step)."""
+    if task != "step":
         ours, theirs = (dict(np.load(folder / f"{side}_outputs.npz")) for side in SIDES)
         return {name: largest_difference(ours[name], value) for name, value in theirs.items()}
     result: dict[str, float] = {}

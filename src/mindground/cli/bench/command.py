@@ -4,6 +4,7 @@
     mindground bench vglaw --batch 4 --repeats 9 --json benchmark.json
     mindground bench clipvg --sentences 16
     mindground bench msam
+    mindground bench sam --size 512
 
 Both sides get the same weights and the same batch, and nothing is reported unless their results agree. Every side and
 every task has a process of its own; the two sides run in turns. PyTorch and transformers come with
@@ -101,7 +102,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise BenchmarkError(f"{' and '.join(missing)} not installed: pip install -r requirements-test.txt")
     family, config = _configured(options)
     circumstances = _circumstances(options, config)
-    tasks = ("forward", "step") if options.task == "both" else (options.task,)
+    own: dict[str, str] = getattr(family, "TASKS", {})
+    if own and options.task != "both":
+        raise BenchmarkError(f"--task {options.task}: {options.family} is measured in its own parts; leave it out")
+    tasks = tuple(own) or (("forward", "step") if options.task == "both" else (options.task,))
     with tempfile.TemporaryDirectory(prefix="benchmark") as place:
         folder = Path(place)
         write_json(folder / "config.json", to_dict(config))
@@ -117,7 +121,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not worst <= TOLERANCE:
         details = {task: result["agreement"] for task, result in results.items()}
         raise BenchmarkError(f"the two sides differ by {worst:.1e}, more than {TOLERANCE}; no times: {details}")
-    return {**circumstances, "idle_mib": idle, "largest_difference": worst, **results}
+    return {**circumstances, "idle_mib": idle, "largest_difference": worst, "tasks": own, **results}
 
 
 def measure_sentences(options: argparse.Namespace) -> dict[str, Any]:
