@@ -117,7 +117,7 @@ def test_published_sizes_are_recognised_by_their_shapes(name: str) -> None:
         tensors[f"image_encoder.blocks.{index}.attn.rel_pos_h"] = np.zeros((length, width // heads), np.float32)
         hidden = np.broadcast_to(np.float32(0), (4 * width, width))
         tensors[f"image_encoder.blocks.{index}.mlp.lin1.weight"] = hidden
-    facts = describe(WeightFile("torch", tensors, {}))
+    facts = describe(WeightFile(tensors=tensors, format="torch", metadata={}))
     assert facts is not None and facts.keys["model.sam_type"] == name
     assert facts.keys["data.img_size"] == 1024 and facts.keys["model.encoder.window_size"] == 14
     config = load_config(None, ["--family=sam", f"--model.sam_type={name}"])

@@ -73,15 +73,10 @@ def sam_keys(config: Mapping[str, Any]) -> SourceKeys:
 
 def _named(keys: Mapping[str, Any]) -> str:
     """The preset of these sizes, or an empty text."""
-    asked = (*(keys.get(f"model.encoder.{name}") for name in ("embed_dim", "depth", "num_heads")),)
-    blocks, hidden = keys.get("model.encoder.global_blocks"), keys.get("model.encoder.mlp_dim")
-    for name, (width, depth, heads, wanted) in VIT_PRESETS.items():
-        if (
-            name != "default"
-            and asked == (width, depth, heads)
-            and blocks == list(wanted)
-            and hidden in (4 * width, None)
-        ):
+    names = ("embed_dim", "depth", "num_heads", "global_blocks", "mlp_dim")
+    said = [keys.get(f"model.encoder.{name}") for name in names]
+    for name, (width, depth, heads, blocks) in VIT_PRESETS.items():
+        if name != "default" and said in ([width, depth, heads, list(blocks), hidden] for hidden in (4 * width, None)):
             return name
     return ""
 
