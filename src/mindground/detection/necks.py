@@ -16,6 +16,9 @@ from mindground.nn.norm import ChannelNorm
 
 __all__ = ["FeatureAggregator", "FeatureSplitter", "Fpn", "PseudoAggregator"]
 
+# The published splitter builds its norms by a function whose default this is; the aggregators' norms have 1e-6.
+_SPLITTER_EPS = 1e-5
+
 
 class FeatureAggregator(nn.Cell):
     """One map from the outputs of several encoder blocks, each added to what the earlier ones became.
@@ -76,7 +79,7 @@ class _NormedConv(nn.Cell):
         super().__init__()
         self.conv = Conv2d(channels, out, kernel, padding=kernel // 2, bias=False)
         self.conv.weight.set_data(init.normal(self.conv.weight.shape, (2.0 / (out * kernel**2)) ** 0.5))
-        self.norm_layer = ChannelNorm(out)
+        self.norm_layer = ChannelNorm(out, _SPLITTER_EPS)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         return self.norm_layer(self.conv(x))
@@ -93,7 +96,7 @@ class FeatureSplitter(nn.Cell):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         half, quarter = channels // 2, channels // 4
-        self.fpn1 = nn.SequentialCell(Deconv2x(channels, half), ChannelNorm(half), Gelu(), Deconv2x(half, quarter))
+        self.fpn1 = nn.SequentialCell(Deconv2x(channels, half), ChannelNorm(half, _SPLITTER_EPS), Gelu(), Deconv2x(half, quarter))
         self.fpn2 = nn.SequentialCell(Deconv2x(channels, half))
         self.pool = nn.MaxPool2d(2, 2)
         # Every second pixel; the gradient of a slice with steps fails on a CPU.
