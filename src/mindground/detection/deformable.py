@@ -17,12 +17,12 @@ __all__ = ["DeformableAttention", "reference_points"]
 
 
 def reference_points(sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(N, 2) float32 x, y in (0, 1): centres of the cells of all maps (h, w), row by row."""
+    """(1, N, 1, 2) float32 x, y in (0, 1): centres of the cells of all maps (h, w), row by row."""
     points = []
     for height, width in sizes:
         y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
         points.append(np.stack([x, y], -1).reshape(-1, 2))
-    return np.concatenate(points).astype(np.float32)
+    return np.concatenate(points).astype(np.float32)[None, :, None]
 
 
 class DeformableAttention(nn.Cell):
@@ -57,12 +57,15 @@ class DeformableAttention(nn.Cell):
         weights = swap_middle(weights).reshape((groups * count, 1, levels * points))
         offsets = self.sampling_offsets(placed).reshape((batch, count, heads, levels * points * 2))
         offsets = swap_middle(offsets).reshape((groups, count, levels, points, 2))
-        centre = ops.broadcast_to(reference.reshape((1, count, 1, 2)), (groups, count, points, 2))
+        spread = (batch, heads, count, points, 2)
         values = swap_middle(self.value_proj(x).reshape((batch, count, heads, each))).reshape((groups, count, each))
         samples, start = (), 0
         for level, size in enumerate(sizes):
             height, wide = size
             part = ops.transpose(values[:, start : start + height * wide], (0, 2, 1))
+            own = reference[:, :, level if reference.shape[2] > 1 else 0]
+            centre = ops.broadcast_to(own.reshape((own.shape[0], 1, count, 1, 2)), spread)
+            centre = centre.reshape((groups, count, points, 2))
             scale = ops.broadcast_to(ms.Tensor([1.0 / wide, 1.0 / height], ms.float32), centre.shape)
             grid = (centre + offsets[:, :, level] * scale) * 2.0 - 1.0
             found = ops.grid_sample(part.reshape((groups, each, height, wide)), grid, "bilinear", "zeros", False)
@@ -81,7 +84,7 @@ class DeformableAttention(nn.Cell):
         Args:
             x: (B, N, C).
             position: (B, N, C), added where offsets and weights are made.
-            reference: (N, 2) x, y in (0, 1), the same on every map.
+            reference: (1 or B, N, 1 or levels, 2) x, y in (0, 1) of every token on every map.
             sizes: (h, w) of every map.
 
         Returns:
