@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from mindground.errors import DataError
 from mindground.models import weight_maps_in
 from mindground.models.interface import PretrainedPart
 from mindground.structures import Batch, Example, Prediction
@@ -156,6 +157,27 @@ class GroundingModel(nn.Cell):
     def decode(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> list[Prediction]:
         """Outputs of `infer` by name -> one prediction per real sample, in original pixels."""
         raise TypeError(f"{type(self).__name__} does not define decode")
+
+    def open_session(
+        self,
+        run: Run,
+        transform: Any,
+        image: np.ndarray | None,
+        embedding: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Any:
+        """A session that asks prompts about an image (H, W, 3) uint8 RGB, which is encoded once.
+
+        Args:
+            transform: makes the network's input from an image.
+            image: None where only its embedding is there.
+            embedding: what the network's encoder `image` gave for it earlier; None = it is computed now.
+            size: (height, width) of an image that is not there, in pixels.
+
+        Raises:
+            DataError: the network answers no prompts.
+        """
+        raise DataError("this network answers no points or boxes: it has no session; call the predictor itself")
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Groups that cover every trainable parameter once; a group of which nothing learns stays, empty."""

@@ -194,6 +194,10 @@ class Transform:
         sample = Sample("", "0", "0", expression, size=image_shape(image))
         return self._example(TransformParams(self.img_size), sample, image, expression)
 
+    def geometry_of(self, shape: tuple[int, ...]) -> Geometry:
+        """Where `from_image` puts an image of `shape` (height, width, ...)."""
+        return self.geometry(TransformParams(self.img_size), (int(shape[0]), int(shape[1])))
+
     def with_expression(self, example: Example, expression: str) -> Example:
         """Another expression about the image of an example made by `from_image`; the image's arrays are shared."""
         arrays = {**example.arrays, **self._tokens(expression)}
