@@ -47,7 +47,9 @@ class DeformableAttention(nn.Cell):
         self.sampling_offsets.bias.set_data(ms.Tensor(_directions(heads, levels, points)))
         self.product = ops.BatchMatMul()
 
-    def core(self, x: ms.Tensor, placed: ms.Tensor, reference: ms.Tensor, sizes: tuple[tuple[int, int], ...]) -> ms.Tensor:
+    def core(
+        self, x: ms.Tensor, placed: ms.Tensor, reference: ms.Tensor, sizes: tuple[tuple[int, int], ...]
+    ) -> ms.Tensor:
         """The weighted samples (B, N, C), before the last projection; see `construct`."""
         batch, count, width = x.shape
         heads, levels, points = self.heads, self.levels, self.points

@@ -96,7 +96,9 @@ class FeatureSplitter(nn.Cell):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         half, quarter = channels // 2, channels // 4
-        self.fpn1 = nn.SequentialCell(Deconv2x(channels, half), ChannelNorm(half, _SPLITTER_EPS), Gelu(), Deconv2x(half, quarter))
+        self.fpn1 = nn.SequentialCell(
+            Deconv2x(channels, half), ChannelNorm(half, _SPLITTER_EPS), Gelu(), Deconv2x(half, quarter)
+        )
         self.fpn2 = nn.SequentialCell(Deconv2x(channels, half))
         self.pool = nn.MaxPool2d(2, 2)
         # Every second pixel; the gradient of a slice with steps fails on a CPU.
@@ -148,6 +150,8 @@ class Fpn(nn.Cell):
 def _nearest(x: ms.Tensor, size: tuple[int, int]) -> ms.Tensor:
     if size == (2 * x.shape[2], 2 * x.shape[3]):
         batch, channels, height, width = x.shape
-        wide = ops.broadcast_to(x.reshape((batch, channels, height, 1, width, 1)), (batch, channels, height, 2, width, 2))
+        wide = ops.broadcast_to(
+            x.reshape((batch, channels, height, 1, width, 1)), (batch, channels, height, 2, width, 2)
+        )
         return wide.reshape((batch, channels, 2 * height, 2 * width))
     return ops.interpolate(x, size=size, mode="nearest")

@@ -59,7 +59,14 @@ class _Unit(nn.Cell):
     """Convolution, normalisation of groups, and ReLU if `active`."""
 
     def __init__(
-        self, channels: int, out: int, kernel: int, groups: int, bias: bool = False, active: bool = False, a: float = 1.0
+        self,
+        channels: int,
+        out: int,
+        kernel: int,
+        groups: int,
+        bias: bool = False,
+        active: bool = False,
+        a: float = 1.0,
     ) -> None:
         super().__init__()
         self.conv = Conv2d(channels, out, kernel, padding=kernel // 2, bias=bias)

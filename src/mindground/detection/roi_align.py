@@ -82,8 +82,12 @@ def plan_rois(
     scale = np.float32(1) / np.asarray(strides, np.float32)[levels]
     real = np.isfinite(boxes).all(1)
     boxes = np.where(real[:, None], boxes, 0)
-    down = _axis_weights(boxes[:, 1] * scale - np.float32(0.5), boxes[:, 3] * scale - np.float32(0.5), height, out, samples)
-    across = _axis_weights(boxes[:, 0] * scale - np.float32(0.5), boxes[:, 2] * scale - np.float32(0.5), width, out, samples)
+    down = _axis_weights(
+        boxes[:, 1] * scale - np.float32(0.5), boxes[:, 3] * scale - np.float32(0.5), height, out, samples
+    )
+    across = _axis_weights(
+        boxes[:, 0] * scale - np.float32(0.5), boxes[:, 2] * scale - np.float32(0.5), width, out, samples
+    )
     down[~real] = 0
     top, rows = _support(down)
     left, columns = _support(across)
@@ -115,7 +119,9 @@ def _axis_weights(low: np.ndarray, high: np.ndarray, size: np.ndarray, out: int,
     weights = np.zeros((len(low), out, int(size.max(initial=1))), np.float32)
     steps = np.arange(max(int(count.max(initial=1)), 1))
     step = extent / np.float32(out)
-    shares = (steps[None].astype(np.float32) + np.float32(0.5)) * (step / np.maximum(count, 1).astype(np.float32))[:, None]
+    shares = (steps[None].astype(np.float32) + np.float32(0.5)) * (step / np.maximum(count, 1).astype(np.float32))[
+        :, None
+    ]
     begins = low[:, None] + np.arange(out, dtype=np.float32)[None] * step[:, None]
     places = begins[:, :, None] + shares[:, None, :]  # (R, out, S)
     limit = size[:, None, None]

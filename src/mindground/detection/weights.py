@@ -69,7 +69,10 @@ MASK_HEAD_RULES: Rules = (*_plain("convs.{n}.conv", "convs.{n}"), *_plain("{part
 
 
 def _unit(theirs: str, ours: str = "") -> Rules:
-    return (*_plain(theirs + ".conv", (ours or theirs) + ".conv"), *_batch_norm(theirs + ".bn", (ours or theirs) + ".bn"))
+    return (
+        *_plain(theirs + ".conv", (ours or theirs) + ".conv"),
+        *_batch_norm(theirs + ".bn", (ours or theirs) + ".bn"),
+    )
 
 
 LEGACY_NECK_RULES: Rules = (
@@ -85,7 +88,11 @@ LEGACY_NECK_RULES: Rules = (
 
 DEFORMABLE_RULES: Rules = _plain("{part:sampling_offsets|attention_weights|value_proj|output_proj}")
 _FEED_FORWARD: Rules = (*_plain("ffn.layers.0.0", "ffn.0"), *_plain("ffn.layers.1", "ffn.2"))
-_ENCODER_LAYER: Rules = (*under(DEFORMABLE_RULES, "self_attn.", "self_attn."), *_FEED_FORWARD, *_layer_norm("norms.{m}"))
+_ENCODER_LAYER: Rules = (
+    *under(DEFORMABLE_RULES, "self_attn.", "self_attn."),
+    *_FEED_FORWARD,
+    *_layer_norm("norms.{m}"),
+)
 PIXEL_DECODER_RULES: Rules = (
     *_plain("{side:input_convs|lateral_convs|output_convs}.{n}.conv"),
     *_layer_norm("{side:input_convs|lateral_convs|output_convs}.{n}.gn"),

@@ -16,7 +16,11 @@ EPSILON = 1.1920929e-07
 
 
 def weighted_cross_entropy(
-    logits: ms.Tensor, labels: ms.Tensor, weights: ms.Tensor, normaliser: ms.Tensor, class_weights: ms.Tensor | None = None
+    logits: ms.Tensor,
+    labels: ms.Tensor,
+    weights: ms.Tensor,
+    normaliser: ms.Tensor,
+    class_weights: ms.Tensor | None = None,
 ) -> ms.Tensor:
     """Sum of w -log softmax(logits)[label], by the normaliser.
 

@@ -92,7 +92,12 @@ def coco_scores(
 def _averages(scorer: COCOeval, place: int) -> list[float]:
     """Average precisions at the limit of index `place`: some versions of pycocotools take the largest limit instead."""
     whole = scorer.eval["precision"][:, :, :, :, place]
-    parts = [whole[..., _ALL_SIZES], whole[0, ..., _ALL_SIZES], whole[5, ..., _ALL_SIZES], *(whole[..., n] for n in (1, 2, 3))]
+    parts = [
+        whole[..., _ALL_SIZES],
+        whole[0, ..., _ALL_SIZES],
+        whole[5, ..., _ALL_SIZES],
+        *(whole[..., n] for n in (1, 2, 3)),
+    ]
     return [float(part[part > -1].mean()) if (part > -1).any() else -1.0 for part in parts]
 
 

@@ -192,7 +192,10 @@ class Adapters:
     def _now(self) -> dict[str, np.ndarray]:
         found = {}
         for name, layer in self.layers.items():
-            found[f"{name}.lora_a"], found[f"{name}.lora_b"] = layer.lora_a.asnumpy().copy(), layer.lora_b.asnumpy().copy()
+            found[f"{name}.lora_a"], found[f"{name}.lora_b"] = (
+                layer.lora_a.asnumpy().copy(),
+                layer.lora_b.asnumpy().copy(),
+            )
         return found
 
     def _put(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -79,9 +79,7 @@ class _Selected(nn.Cell):
 def check_aggregator(case: Case, mode: str, checks: Checks) -> None:
     settings, weight_map = case.config, part_map("aggregator", AGGREGATOR_RULES)
     chosen = settings["select_layers"]
-    net = FeatureAggregator(
-        settings["in_channels"], settings["hidden_channels"], settings["out_channels"], len(chosen)
-    )
+    net = FeatureAggregator(settings["in_channels"], settings["hidden_channels"], settings["out_channels"], len(chosen))
     fill(net, case, weight_map)
     cell = _Selected(net, chosen)
     given = tensors(*(case.inputs[f"state.{index}"] for index in range(settings["num_states"])))
@@ -258,7 +256,9 @@ def check_box_head(case: Case, mode: str, checks: Checks) -> None:
         for given in zip(case.inputs["proposals"], boxes, labels, strict=True)
     ]
     real = [item.real > 0 for item in sampled]
-    rois = [np.insert(item.boxes[kept], 0, image, 1) for image, (item, kept) in enumerate(zip(sampled, real, strict=True))]
+    rois = [
+        np.insert(item.boxes[kept], 0, image, 1) for image, (item, kept) in enumerate(zip(sampled, real, strict=True))
+    ]
     rois = np.concatenate(rois)
     checks.output("rois", rois, case.outputs["rois"], 1e-6)
     labels = np.concatenate([item.labels[kept] for item, kept in zip(sampled, real, strict=True)])
@@ -270,7 +270,9 @@ def check_box_head(case: Case, mode: str, checks: Checks) -> None:
     ends = np.cumsum([kept.sum() for kept in real])[:-1]
     for place, part, kept in zip(features, np.split(case.inputs["roi_feats"], ends), real, strict=True):
         place[kept] = part
-    flags = [np.concatenate([getattr(item, name) for item in sampled]) for name in ("labels", "real", "positive", "deltas")]
+    flags = [
+        np.concatenate([getattr(item, name) for item in sampled]) for name in ("labels", "real", "positive", "deltas")
+    ]
     given = [*tensors(np.concatenate(features), *flags), ms.Tensor(float(len(rois)), ms.float32)]
     for name, value in zip(("cls", "bbox"), _BoxLoss(net, False)(*given), strict=True):
         checks.loss(name, value.asnumpy(), case.losses[name], 1e-5)

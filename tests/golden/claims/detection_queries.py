@@ -23,7 +23,9 @@ from mindground.detection.weights import DECODER_LAYER_RULES, DEFORMABLE_RULES, 
 class _Deformable(nn.Cell):
     """The attention on maps of fixed sizes, as the mean of its product with a weight or as it is."""
 
-    def __init__(self, net: DeformableAttention, sizes: list[list[int]], core: bool = False, mean: bool = False) -> None:
+    def __init__(
+        self, net: DeformableAttention, sizes: list[list[int]], core: bool = False, mean: bool = False
+    ) -> None:
         super().__init__()
         self.net, self.core, self.mean = net, core, mean
         self.sizes = tuple((height, width) for height, width in sizes)

@@ -55,7 +55,14 @@ def check_coco(case: Case, mode: str, checks: Checks) -> None:
 @claim(model="rsprompter", holds=("input/gt_crowd", "output/segm_mAP_50"), modes=("host",))
 def check_published_names(case: Case, mode: str, checks: Checks) -> None:
     metrics = _collected(case, True)
-    names: dict[str, Any] = {"ap": "", "ap50": "_50", "ap75": "_75", "ap_small": "_s", "ap_medium": "_m", "ap_large": "_l"}
+    names: dict[str, Any] = {
+        "ap": "",
+        "ap50": "_50",
+        "ap75": "_75",
+        "ap_small": "_s",
+        "ap_medium": "_m",
+        "ap_large": "_l",
+    }
     for kind in ("bbox", "segm"):
         stats = dict(zip(STATS, metrics.detailed(kind).stats, strict=True))
         for name, suffix in names.items():
