@@ -77,7 +77,8 @@ def test_a_sample_has_its_size(number: int, share: float, wanted: tuple[int, int
 
 
 def test_targets_of_an_image_without_objects_are_background() -> None:
-    found = rpn_targets(GRID, SIZES, [NONE, _boxes(2)], [(64, 64)] * 2, _rng(), samples=16)
+    large = np.asarray([[10, 10, 40, 44]], np.float32)
+    found = rpn_targets(GRID, SIZES, [NONE, large], [(64, 64)] * 2, _rng(), samples=16)
     assert found.positive[0].sum() == 0 and found.real[0].sum() == 16 and found.real.shape == (2, 16)
     # One is counted in the place of those that an image has none of.
     assert found.count == 1 + 16 + found.real[1].sum()

@@ -60,11 +60,12 @@ def assign_by_iou(
         return Assigned(found, best)
     winner = np.zeros(count, np.int64)
     highest = np.full(total, -1, np.float32)
+    real = np.isfinite(boxes).all(1)
     step = max(1, _AT_ONCE // total)
     for start in range(0, count, step):
         part = slice(start, start + step)
         overlaps = pairwise_iou(boxes[part], objects)
-        overlaps[~np.isfinite(overlaps)] = -1
+        overlaps[~(real[part, None] & np.isfinite(overlaps))] = -1
         winner[part], best[part] = overlaps.argmax(1), overlaps.max(1)
         highest = np.maximum(highest, overlaps.max(0))
     found[(best >= 0) & (best < negative)] = 0
@@ -74,5 +75,5 @@ def assign_by_iou(
             for start in range(0, count, _AT_ONCE):
                 part = slice(start, start + _AT_ONCE)
                 overlaps = pairwise_iou(boxes[part], objects[index : index + 1])[:, 0]
-                found[part][overlaps == highest[index]] = index + 1
+                found[part][(overlaps == highest[index]) & real[part]] = index + 1
     return Assigned(found, np.maximum(best, 0))

@@ -99,7 +99,7 @@ def paste_probability(probability: np.ndarray, box: np.ndarray, size: tuple[int,
 
 
 def paste_mask(probability: np.ndarray, box: np.ndarray, size: tuple[int, int], threshold: float = 0.5) -> np.ndarray:
-    """(height, width) bool: where the pasted probability reaches the threshold; nothing for a box that is not finite."""
+    """(height, width) bool: where the pasted probability reaches the threshold; empty for a box that is not finite."""
     canvas = np.zeros(size, bool)
     if np.isfinite(box).all():
         values, (y0, y1, x0, x1) = paste_probability(probability, box, size)

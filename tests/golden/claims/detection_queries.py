@@ -1,4 +1,4 @@
-"""Parts of models that match queries to objects: deformable attention, pixel decoder, decoder layer, points, matching."""
+"""Parts of models that match queries to objects: deformable attention, pixel decoder, decoder layer, matching."""
 
 from __future__ import annotations
 

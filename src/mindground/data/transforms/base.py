@@ -25,7 +25,7 @@ __all__ = ["Crop", "NothingLeft", "Transform", "TransformParams", "between", "im
 _LOG = logging.getLogger("mindground")
 
 
-class NothingLeft(Exception):
+class NothingLeft(Exception):  # noqa: N818 - a request, no mistake
     """A window hides all objects of an image that shows some: the loader draws another sample in its place."""
 
 

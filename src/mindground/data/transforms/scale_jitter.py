@@ -1,4 +1,4 @@
-"""Images of many instances in the corner of the canvas, with large-scale jitter in training (RSPrompter's preparation).
+"""Images of many instances in the corner of the canvas, with large-scale jitter in training (RSPrompter's).
 
 Training mirrors an image, draws its size between a tenth and twice the canvas (Ghiasi et al., arXiv 2012.07177) and cuts
 a window where it is larger. Boxes follow from what is left of the masks. The image is resized as float32 with OpenCV's
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from mindground.config.keys import key, refuse_outside
-from mindground.data.transforms.base import Crop, NothingLeft, Transform, TransformParams, image_shape
+from mindground.data.transforms.base import Crop, NothingLeft, Transform, TransformParams, between, image_shape
 from mindground.data.transforms.keep_ratio import fitted_size
 from mindground.data.transforms.registry import Recipe
 from mindground.errors import ConfigError
@@ -84,9 +84,7 @@ class ScaleJitterTransform(Transform):
         height, width = fitted_size(shape, side)
         kept = min(self.img_size, height), min(self.img_size, width)
         # Every offset from 0 to the last one that fits, each as likely.
-        top, left = (
-            int(part * (whole - own + 1)) for part, whole, own in ((down, height, kept[0]), (across, width, kept[1]))
-        )
+        top, left = (between(part, 0, room) for part, room in ((down, height - kept[0]), (across, width - kept[1])))
         crop = Crop(left, top, kept[1], kept[0])
         return ScaleJitterParams(self.img_size, crop, bool(flip < self.flip_prob), resized=(height, width))
 
