@@ -9,7 +9,7 @@ import numpy as np
 from mindground.nn.resize import linear_matrix
 from mindground.structures import mask_box
 
-__all__ = ["QueryInstances", "best_pairs", "query_instances", "resize_canvas_mask"]
+__all__ = ["QueryInstances", "best_pairs", "probability_on_image", "query_instances", "resize_canvas_mask"]
 
 
 class QueryInstances(NamedTuple):
@@ -55,6 +55,20 @@ def resize_canvas_mask(values: np.ndarray, inside: tuple[int, int], size: tuple[
     """
     part = values[: inside[0], : inside[1]].astype(np.float32)
     return linear_matrix(part.shape[0], size[0]) @ part @ linear_matrix(part.shape[1], size[1]).T
+
+
+def probability_on_image(
+    logits: np.ndarray, canvas: tuple[int, int], inside: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Probabilities (H, W) float32 of one mask: logits (h, w) become probabilities before they are resized.
+
+    Args:
+        canvas: (height, width) that the logits cover, padding included.
+        inside, size: see `resize_canvas_mask`.
+    """
+    with np.errstate(over="ignore"):
+        probability = 1 / (1 + np.exp(-logits.astype(np.float32)))
+    return resize_canvas_mask(resize_canvas_mask(probability, probability.shape, canvas), inside, size)
 
 
 def query_instances(

@@ -15,6 +15,7 @@ __all__ = [
     "MASK_HEAD_RULES",
     "PIXEL_DECODER_RULES",
     "PSEUDO_AGGREGATOR_RULES",
+    "ROI_PROMPTER_RULES",
     "RPN_RULES",
     "SPLITTER_RULES",
     "part_map",
@@ -85,6 +86,8 @@ LEGACY_NECK_RULES: Rules = (
     *_unit("up_sample_layers.2.1", "doubled.1.first"),
     *_unit("up_sample_layers.2.2", "doubled.1.second"),
 )
+
+ROI_PROMPTER_RULES: Rules = (*_plain("point_emb.{n:0|4|6|8}"), *_batch_norm("point_emb.1"))
 
 DEFORMABLE_RULES: Rules = _plain("{part:sampling_offsets|attention_weights|value_proj|output_proj}")
 _FEED_FORWARD: Rules = (*_plain("ffn.layers.0.0", "ffn.0"), *_plain("ffn.layers.1", "ffn.2"))

@@ -43,11 +43,12 @@ _STRIDES = (4, 8, 16, 32, 64)
 
 def compare_loss(
     case: Case, checks: Checks, scalar: nn.Cell, model: nn.Cell, given: list[ms.Tensor], weight_map: Any
-) -> None:
-    """`loss/total` and `grad_norm/*` of a scalar."""
+) -> float:
+    """Compare `loss/total` and `grad_norm/*` of a scalar; returns its value."""
     value, gradients = loss_and_gradients(scalar, model, given)
     checks.loss("total", value, case.losses["total"], 1e-5)
     checks.grad_norms(weight_map.to_theirs(gradients), case.grad_norms)
+    return value
 
 
 class _MeanOfProduct(nn.Cell):
