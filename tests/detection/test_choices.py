@@ -57,12 +57,13 @@ def test_a_box_that_is_no_number_takes_no_part() -> None:
         assert np.isfinite(found.overlaps).all()
 
 
-def test_overlaps_of_many_boxes_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes, objects = _boxes(50), _boxes(3, 1)
-    whole = assign_by_iou(boxes, objects, 0.5, 0.3, 0.3, True)
-    monkeypatch.setattr("mindground.detection.assigners._AT_ONCE", 7)
-    parts = assign_by_iou(boxes, objects, 0.5, 0.3, 0.3, True)
-    assert whole.objects.tolist() == parts.objects.tolist() and np.array_equal(whole.overlaps, parts.overlaps)
+def test_assignment_follows_from_all_overlaps() -> None:
+    boxes, objects = _boxes(200), _boxes(9, 1)
+    overlaps = pairwise_iou(boxes, objects)
+    found = assign_by_iou(boxes, objects, 0.4, 0.2, 0.3, False)
+    assert np.array_equal(found.overlaps, overlaps.max(1))
+    wanted = np.where(overlaps.max(1) >= 0.4, overlaps.argmax(1) + 1, np.where(overlaps.max(1) < 0.2, 0, -1))
+    assert found.objects.tolist() == wanted.tolist() and len(set(wanted)) > 4
 
 
 @pytest.mark.parametrize(("number", "share", "wanted"), [(4, 0.5, (2, 2)), (4, 0.25, (1, 3)), (100, 0.5, (6, 20))])

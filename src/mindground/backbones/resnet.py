@@ -1,4 +1,4 @@
-"""ResNet with bottlenecks (He et al., arXiv 1512.03385), the stride in the 3x3 convolution, as torchvision builds it."""
+"""ResNet with bottlenecks (He et al., arXiv 1512.03385), stride in the 3x3 convolution, as torchvision builds it."""
 
 from __future__ import annotations
 

@@ -9,8 +9,6 @@ import numpy as np
 __all__ = ["Assigned", "assign_by_iou", "pairwise_iou"]
 
 _EPS = np.float32(1e-6)
-# Overlaps held at once; anchors of a large canvas times its objects are more.
-_AT_ONCE = 1 << 24
 
 
 class Assigned(NamedTuple):
@@ -36,6 +34,19 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return common / np.maximum(areas[:, None] + others_areas[None] - common, _EPS)
 
 
+def _overlaps(columns: np.ndarray, areas: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(N,) float32: `pairwise_iou` of boxes, as columns (4, N) with their areas (N,), with one box (4,)."""
+    width = np.minimum(columns[2], box[2])
+    width -= np.maximum(columns[0], box[0])
+    height = np.minimum(columns[3], box[3])
+    height -= np.maximum(columns[1], box[1])
+    common = np.maximum(width, 0, out=width)
+    common *= np.maximum(height, 0, out=height)
+    union = areas + (box[2] - box[0]) * (box[3] - box[1])
+    union -= common
+    return np.divide(common, np.maximum(union, _EPS, out=union), out=common)
+
+
 def assign_by_iou(
     boxes: np.ndarray, objects: np.ndarray, positive: float, negative: float, least: float, low_quality: bool
 ) -> Assigned:
@@ -59,21 +70,22 @@ def assign_by_iou(
         found[np.isfinite(boxes).all(1)] = 0
         return Assigned(found, best)
     winner = np.zeros(count, np.int64)
-    highest = np.full(total, -1, np.float32)
+    best.fill(-1)
     real = np.isfinite(boxes).all(1)
-    step = max(1, _AT_ONCE // total)
-    for start in range(0, count, step):
-        part = slice(start, start + step)
-        overlaps = pairwise_iou(boxes[part], objects)
-        overlaps[~(real[part, None] & np.isfinite(overlaps))] = -1
-        winner[part], best[part] = overlaps.argmax(1), overlaps.max(1)
-        highest = np.maximum(highest, overlaps.max(0))
+    columns = np.ascontiguousarray(np.where(real[:, None], boxes, 0).T)
+    areas = (columns[2] - columns[0]) * (columns[3] - columns[1])
+    own: list[tuple[int, np.ndarray]] = []
+    # Object by object: of half a million anchors and many objects, all overlaps at once would not fit a cache.
+    for index, box in enumerate(np.asarray(objects, np.float32)):
+        overlaps = _overlaps(columns, areas, box)
+        overlaps[~real] = -1
+        higher = overlaps > best
+        winner[higher], best[higher] = index, overlaps[higher]
+        highest = overlaps.max(initial=-1)
+        if low_quality and highest >= least:
+            own.append((index, np.flatnonzero(overlaps == highest)))
     found[(best >= 0) & (best < negative)] = 0
     found[best >= positive] = winner[best >= positive] + 1
-    if low_quality:
-        for index in np.flatnonzero(highest >= least):
-            for start in range(0, count, _AT_ONCE):
-                part = slice(start, start + _AT_ONCE)
-                overlaps = pairwise_iou(boxes[part], objects[index : index + 1])[:, 0]
-                found[part][(overlaps == highest[index]) & real[part]] = index + 1
+    for index, members in own:
+        found[members] = index + 1
     return Assigned(found, np.maximum(best, 0))
