@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-__all__ = ["sample_at", "sample_shared", "uncertain_points"]
+__all__ = ["sample_at", "sample_each", "sample_shared", "uncertain_points"]
 
 
 def sample_at(maps: ms.Tensor, points: ms.Tensor) -> ms.Tensor:

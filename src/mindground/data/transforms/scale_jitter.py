@@ -1,6 +1,6 @@
 """Images of many instances in the corner of the canvas, with large-scale jitter in training (RSPrompter's).
 
-Training mirrors an image, draws its size between a tenth and twice the canvas (Ghiasi et al., arXiv 2012.07177) and cuts
+Training mirrors an image, draws its size between a tenth and twice the canvas (Ghiasi et al., arXiv 2012.07177), cuts
 a window where it is larger. Boxes follow from what is left of the masks. The image is resized as float32 with OpenCV's
 bilinear filter, masks by the nearest pixel.
 """
