@@ -15,7 +15,19 @@ PACKAGE = ROOT / "src" / "mindground"
 # From the highest floor to the lowest (docs/architecture.md).
 FLOORS = (
     *("cli", "inference", "curriculum", "engine", "tasks", "metrics", "visualize", "geo", "data", "models"),
-    *("losses", "backbones", "nn", "weights", "config", "text", "runtime", "files", "structures", "errors"),
+    *(
+        "detection",
+        "losses",
+        "backbones",
+        "nn",
+        "weights",
+        "config",
+        "text",
+        "runtime",
+        "files",
+        "structures",
+        "errors",
+    ),
 )
 # These never import MindSpore, directly or through others.
 WITHOUT_MINDSPORE = ("config", "data", "structures", "files", "text")

@@ -10,6 +10,7 @@ from mindground.weights.maps import WeightMap
 __all__ = [
     "HUGGINGFACE_ENCODER",
     "MMPRETRAIN_ENCODER",
+    "MMPRETRAIN_LORA_ENCODER",
     "ORIGINAL_ENCODER",
     "SAM_ADAPTERS",
     "fit_positions",
@@ -89,4 +90,17 @@ HUGGINGFACE_ENCODER = WeightMap(
 )
 MMPRETRAIN_ENCODER = WeightMap(
     "SAM image encoder of mmpretrain", backbone="sam", rules=_MMPRETRAIN, adapters=SAM_ADAPTERS
+)
+# The same encoder with adapters on its query-key-value layers, as the library peft names them.
+_LORA: Rules = (
+    ("layers.{n}.attn.qkv.base_layer.{leaf:weight|bias}", "blocks.{n}.attn.qkv.{leaf}"),
+    ("layers.{n}.attn.qkv.lora_A.default.weight", "blocks.{n}.attn.qkv.lora_a"),
+    ("layers.{n}.attn.qkv.lora_B.default.weight", "blocks.{n}.attn.qkv.lora_b"),
+    *_MMPRETRAIN,
+)
+MMPRETRAIN_LORA_ENCODER = WeightMap(
+    "SAM image encoder with adapters",
+    backbone="sam",
+    rules=tuple(("base_model.model." + theirs, ours) for theirs, ours in _LORA),
+    adapters=SAM_ADAPTERS,
 )

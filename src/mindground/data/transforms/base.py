@@ -20,9 +20,13 @@ from mindground.files.images import ImageCache
 from mindground.structures import Example, Geometry, Sample, Truth
 from mindground.text import Tokenizer, flip_expression, flips_safely
 
-__all__ = ["Crop", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
+__all__ = ["Crop", "NothingLeft", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
 
 _LOG = logging.getLogger("mindground")
+
+
+class NothingLeft(Exception):  # noqa: N818 - a request, no mistake
+    """A window hides all objects of an image that shows some: the loader draws another sample in its place."""
 
 
 @dataclass(frozen=True)
