@@ -1,7 +1,8 @@
 """A tiny network trained through the device path: `device_path_job.py OUT GRAPH ACCUMULATION [ranks meet on the host]`.
 
-With one rank the whole batch is one rank's; with two each has half of it. Writes weights, moments, averages, BatchNorm
-statistics and losses of every step.
+`mean`: one rank has the whole batch, two have half of it each and normalise by both. `sum`: every rank has the whole
+batch and normalises by it, because it clips by its own norm. Either way two ranks have to be one. Writes weights,
+moments, averages, BatchNorm statistics and losses of every step.
 """
 
 from __future__ import annotations
@@ -85,14 +86,16 @@ def main(argv: Sequence[str]) -> None:
         accumulation=accumulation,
     )  # fmt: skip
     model = Network()
-    set_batch_norm(model, "sync", comm)
+    shared = accumulation == "mean"
+    set_batch_norm(model, "sync" if shared else "local", comm)
     optimizer = optimizer_from_config(model, settings)
     step = TrainStep(
         model, optimizer, comm, graph=graph, clip_max_norm=settings.clip_max_norm, accumulation=accumulation
     )
     curve, reductions = [], 0
     for number in range(STEPS):
-        batches = [batch_of(number, micro, comm.rank, comm.size) for micro in range(MICRO)]
+        place = (comm.rank, comm.size) if shared else (0, 1)
+        batches = [batch_of(number, micro, *place) for micro in range(MICRO)]
         terms = step(batches, 1.0, number, stop=number == STEPS - 1 and comm.rank == comm.size - 1)
         curve.append([terms["total"], terms["square"], terms["size"], terms["grad_norm"], terms["stop"]])
         if comm.size > 1 and number == 0:

@@ -269,8 +269,9 @@ def apply(
         )
     if mode_name not in ("GRAPH", "PYNATIVE"):
         raise DeviceError(f"mode_name={mode_name!r} is unknown; choose GRAPH or PYNATIVE")
-    target = _select(device_target)
     launch = find_launch()
+    # The scheduler's own machine may have no card; msrun starts it beside ranks that have one (it sets RANK_ID).
+    target = device_target if launch.scheduler and "RANK_ID" not in os.environ else _select(device_target)
     check_launch(target, launch)
     if launch.scheduler:
         serve_as_scheduler(launch)
