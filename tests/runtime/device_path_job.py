@@ -7,6 +7,7 @@ moments, averages, BatchNorm statistics and losses of every step.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -111,6 +112,9 @@ def main(argv: Sequence[str]) -> None:
         everybody = comm.all_gather_object({name: value.tobytes() for name, value in found.items()})
         assert everybody[0] == everybody[1], "the ranks have other weights"
         comm.finalize()
+    # MindSpore waits for the operators made of Python functions when it is unloaded.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

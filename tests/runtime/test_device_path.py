@@ -19,7 +19,7 @@ CASES = [("graph", "sum"), ("graph", "mean"), ("pynative", "mean"), ("pynative",
 
 
 def train(run_python: Any, out: Path, *words: str, ranks: int = 1) -> dict[str, np.ndarray]:
-    done = run_python([JOB, out, *words], ranks=ranks, timeout=400, PYTHONPATH=SOURCES)
+    done = run_python([JOB, out, *words], ranks=ranks, timeout=600, PYTHONPATH=SOURCES)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out) as found:
         return dict(found)

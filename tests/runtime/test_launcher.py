@@ -61,9 +61,7 @@ def test_every_table_names_its_source_and_gives_every_rank_its_own_card(path: Pa
         ({"RANK_TABLE_FILE": "t.json", "RANK_ID": "1"}, "RANK_SIZE is not"),
     ],
 )
-def test_impossible_values_are_refused(
-    environment: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_impossible_values_are_refused(environment: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match=says) as caught:

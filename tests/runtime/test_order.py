@@ -131,9 +131,7 @@ def test_ranks_that_only_mindspore_knows(run_python: Any, tmp_path: Path) -> Non
     ("rank", "size", "says"),
     [(2, 8, "rank 5 of 8, MindSpore sees rank 2 of 8"), (0, 1, "MindSpore sees rank 0 of 1")],
 )
-def test_launcher_and_mindspore_that_disagree(
-    rank: int, size: int, says: str, run_python: Any, tmp_path: Path
-) -> None:
+def test_launcher_and_mindspore_that_disagree(rank: int, size: int, says: str, run_python: Any, tmp_path: Path) -> None:
     environment = {**MSRUN, "MS_NODE_ID": "5", "DEVICE_ID": "5"}
     done = run(run_python, tmp_path, 'device.apply("Ascend")', rank=rank, size=size, **environment)
     assert done.returncode != 0 and says in done.stderr
