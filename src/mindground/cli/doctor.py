@@ -22,6 +22,7 @@ from mindground.cli.parser import VerbParser
 from mindground.errors import ConfigError, MindGroundError
 from mindground.runtime import device
 from mindground.runtime.launcher import find_mpirun, launched_size, mpirun_environment
+from mindground.runtime.versions import MATCHING, version_of
 
 __all__ = ["OPTIONAL", "REQUIRED", "Finding", "main"]
 
@@ -85,6 +86,8 @@ def _packages() -> list[Finding]:
         except importlib.metadata.PackageNotFoundError:
             if name in OPTIONAL:
                 found.append(Finding(name, "absent", f"not installed; for {OPTIONAL[name]}"))
+            elif name == "mindformers" and version_of("mindspore") not in MATCHING:
+                found.append(Finding(name, "absent", f"none belongs to mindspore {version_of('mindspore')}"))
             elif name in _ELSEWHERE and _ELSEWHERE[name]():
                 found.append(Finding(name, "ok", "not installed by pip; what it brings is here"))
             else:
