@@ -24,6 +24,7 @@ from mindground.engine.vocabulary import choose_vocabulary, digest_of_sentences
 from mindground.errors import ConfigError
 from mindground.models import build_model, model_interface
 from mindground.models.base import GroundingModel
+from mindground.runtime.agreement import agree_on_files
 from mindground.tasks import MetricSettings, Task, task_for
 from mindground.weights.load import parameter_shapes
 
@@ -153,6 +154,7 @@ def _resumed(config: Config, comm: Any) -> Description | None:
     """What the checkpoint says that this run continues, or None for a fresh start."""
     source = resume_path(config.train, RunFolder.of(config.train)) if comm.rank == 0 else None
     source = comm.broadcast_object(str(source) if source else None)
+    agree_on_files(comm, [source] if source else [])
     return read_description(source) if source else None
 
 
