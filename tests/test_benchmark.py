@@ -186,18 +186,20 @@ def test_the_kernels_of_a_network_are_what_it_computes() -> None:
     frozen, learned = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 4, 1)
     frozen.requires_grad_(False)
     attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
-    linear, x = torch.nn.Linear(8, 5), torch.randn(2, 7, 8)
+    linear, along, x = torch.nn.Linear(8, 5), torch.nn.Conv1d(8, 3, 1), torch.randn(2, 7, 8)
 
     def run() -> None:
         learned(frozen(torch.randn(2, 3, 16, 16)))
         found = attention(x, x, x, need_weights=False)[0]
         linear(linear(found)[..., :1].expand(2, 7, 8))
+        along(x.transpose(1, 2))
 
     kernels = record(run)
     found = {(kernel.kind, kernel.shape): kernel for kernel in kernels}
     assert found["conv", (2, 3, 16, 16, 8, 3, 2, 1, 1)] == Kernel("conv", (2, 3, 16, 16, 8, 3, 2, 1, 1), False, False)
     assert found["conv", (2, 8, 8, 8, 4, 1, 1, 0, 1)] == Kernel("conv", (2, 8, 8, 8, 4, 1, 1, 0, 1), False, True)
     assert found["matmul", (14, 8, 5)] == Kernel("matmul", (14, 8, 5), True, True, 2)
+    assert found["matmul", (14, 8, 3)] == Kernel("matmul", (14, 8, 3), False, True)
     assert found["bmm", (4, 7, 4, 7)].inputs and found["softmax", (28, 7)].count == 1
     # Both sides run what the list says, and the whole is the sum of the kinds.
     for side in (PeerKernels(kernels), OurKernels(kernels)):

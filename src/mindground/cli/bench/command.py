@@ -9,8 +9,9 @@
 Both sides get the same weights and the same batch, and nothing is reported unless their results agree. Every side and
 every task has a process of its own; the two sides run in turns. PyTorch and transformers come with
 requirements-test.txt. With --sentences nothing is compared with PyTorch, which is then not needed: one sentence about
-an image stands beside many, as the predictor answers them. With --kernels, and for msam without it, the products,
-convolutions and softmaxes that the network is made of are timed alone as well: what no network can be faster than.
+an image stands beside many, as the predictor answers them. With --kernels, and for msam and rmsin without it, the
+products, convolutions and softmaxes that the network is made of are timed alone as well: what no network can be
+faster than.
 """
 
 from __future__ import annotations
