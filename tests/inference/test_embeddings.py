@@ -124,3 +124,16 @@ def test_one_file_for_every_image(tmp_path: Path) -> None:
         embed_files(Encoder(), paths, tmp_path / "out")
     embed_files(Encoder(), paths, tmp_path / "out", overwrite=True)
     assert read_embedding(results.files[1]).size == (20, 30)
+
+
+def test_an_image_whose_numbers_do_not_fit_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    class Loud(Encoder):
+        def open(self, image: np.ndarray) -> Any:
+            session = super().open(image)
+            session.embedding = session.embedding * (1e6 if image.shape[0] == 20 else 1)
+            return session
+
+    paths = [save(tmp_path / "in" / "a.png", scene((20, 30))), save(tmp_path / "in" / "b.png", scene())]
+    results = embed_files(Loud(), paths, tmp_path / "out", dtype="float16")
+    assert [p.name for p in results.files] == ["b.safetensors"]
+    assert list(results.failures) == [str(paths[0])] and "take float32" in results.failures[str(paths[0])]

@@ -111,7 +111,7 @@ def test_an_image_that_a_network_cannot_take_is_told(tmp_path: Path) -> None:
         raise ImageError("too small")
 
     results = everything_files(broken, [save(tmp_path / "a.png", scene())], tmp_path / "out")
-    assert list(results.failures.values()) == ["too small"]
+    assert list(results.failures.values()) == [f"{tmp_path / 'a.png'}: too small"]
 
 
 def test_earlier_results_stay_unless_they_may_go(tmp_path: Path) -> None:

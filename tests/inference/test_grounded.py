@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindground.errors import DataError
+from mindground.errors import DataError, ImageError
 from mindground.inference.grounded import GroundedPredictor, surest_point
 from mindground.structures import Geometry, ProbabilityMap
 from prompts import ColourPredictor, Grounder, scene
@@ -68,6 +68,15 @@ def test_nothing_found_stays_nothing() -> None:
     predictor = both(box=(0, 0, 0, 0))  # a network of masks alone whose mask is empty
     found = predictor(IMAGE, "ship")
     assert len(found) == 1 and not found.mask_arrays().any() and not predictor.segmenter.sessions
+
+
+def test_an_answer_that_is_not_finite_is_told() -> None:
+    predictor = both()
+    session = predictor.open(IMAGE)
+    asked = session.prompts.predict
+    session.prompts.predict = lambda *rest, **options: tuple(value * np.nan for value in asked(*rest, **options))
+    with pytest.raises(ImageError, match=r"colours\.ckpt holds numbers that are not finite"):
+        session("ship")
 
 
 def test_a_box_beyond_the_image_is_cut() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mindground.errors import ConfigError, DataError
+from mindground.errors import ConfigError, DataError, ImageError
 from mindground.models.sam.everything import MaskGenerator, generate
 from mindground.models.sam.everything.grids import crops, point_grid
 from mindground.models.sam.everything.options import EverythingOptions
@@ -240,6 +240,18 @@ def test_memory_stays_bounded_whatever_is_asked() -> None:
     session = ColourSession(scene((1100, 1700), [(100, 100, 900, 900)]))
     everything(session, {"points_per_side": 2, "stability_score_thresh": 0.9})
     assert 0 < session.largest <= 1 << 24
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_answer_that_is_not_finite_is_told(place: int) -> None:
+    class Broken(ColourSession):
+        def predict(self, *arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+            found = super().predict(*arguments, **options)
+            found[place].flat[0] = np.nan
+            return found
+
+    with pytest.raises(ImageError, match="not finite"):
+        everything(Broken(scene(objects=OBJECTS)), ONE)
 
 
 def test_a_session_of_an_embedding_has_no_crops() -> None:

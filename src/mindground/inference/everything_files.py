@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mindground.errors import ImageError, printable
+from mindground.errors import DataError, printable
 from mindground.files.atomic import atomic_file, write_json, write_text
 from mindground.files.images import read_image
 from mindground.files.jpegs import warn_of_damage
@@ -115,10 +115,12 @@ def each_image(path: Path, failures: dict[str, str]) -> Iterator[None]:
     """Note in `failures` what costs one image alone, and go on."""
     try:
         yield
-    except (ImageError, MemoryError) as error:
+    except (DataError, MemoryError) as error:
         reason = str(error)
         if isinstance(error, MemoryError):
             reason = f"{path}: there is not enough memory for this image; cut it into tiles"
+        elif str(path) not in reason:
+            reason = f"{path}: {reason}"  # of a network, which knows no names
         failures[printable(path)] = printable(reason)
         _LOG.error("%s", printable(reason))
 

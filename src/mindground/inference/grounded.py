@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mindground.errors import DataError
+from mindground.errors import DataError, ImageError
 from mindground.inference.images import as_rgb
 from mindground.structures import (
     Geometry,
@@ -144,6 +144,11 @@ class GroundedSession:
         self._prompts: Any = None
 
     @property
+    def segmenter_name(self) -> str:
+        """Of the promptable network, for messages."""
+        return str(self._owner.segmenter.name) or "the promptable network"
+
+    @property
     def prompts(self) -> Any:
         """The promptable network's session."""
         if self._prompts is None:
@@ -231,6 +236,11 @@ def _outlined(session: GroundedSession, found: Prediction, point: bool) -> Predi
             points[index] = at
             asked |= {"points": np.asarray([[at]], np.float32), "labels": np.ones((1, 1), np.int32)}
         logits, rated = session.prompts.predict(**asked, multimask=False)
+        if not (np.isfinite(logits).all() and np.isfinite(rated).all()):
+            raise ImageError(
+                f"the answer of {session.segmenter_name} holds numbers that are not finite; take another checkpoint, "
+                "or float32"
+            )
         whole = session.prompts.upscale(logits[0, :1])[0]
         mask = whole > 0
         ratings[index] = rated[0, 0]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mindground.errors import DataError
+from mindground.errors import DataError, ImageError
 from mindground.models.sam.everything.candidates import Candidates, inclusive_box
 from mindground.models.sam.everything.grids import Crop, crops, point_grids
 from mindground.models.sam.everything.options import EverythingOptions
@@ -82,7 +82,7 @@ class MaskGenerator:
             The records; an empty list where no mask is good enough.
 
         Raises:
-            ImageError: not an image.
+            ImageError: not an image, or an answer of numbers that are not finite.
         """
         session = self.predictor.open(image)
         return everything(session, session.image, self.options).records(self.options.output_mode)
@@ -113,6 +113,7 @@ def everything(session: PromptSession, image: np.ndarray | None, options: Everyt
 
     Raises:
         DataError: crops are asked for of an image of which only the embedding is there.
+        ImageError: the network's answer is not finite.
     """
     if image is None and options.crop_n_layers:
         raise DataError(
@@ -153,6 +154,10 @@ def _of_crop(
     for start in range(0, len(points), options.points_per_batch):
         batch = points[start : start + options.points_per_batch]
         logits, ious = session.predict(batch[:, None], np.ones((len(batch), 1), np.int64), multimask=True)
+        if not (np.isfinite(ious).all() and np.isfinite(logits).all()):
+            raise ImageError(
+                "the network's answer holds numbers that are not finite; take another checkpoint, or float32"
+            )
         count = ious.shape[1]
         ious = np.asarray(ious, np.float32).reshape(-1)
         logits = np.asarray(logits).reshape(-1, *logits.shape[2:])
