@@ -58,15 +58,25 @@ class ColourSession:
         return logits
 
     def __call__(
-        self, points: Any = None, labels: Any = None, *, box: Any = None, multimask: bool = True, **rest: Any
+        self,
+        points: Any = None,
+        labels: Any = None,
+        *,
+        box: Any = None,
+        boxes: Any = None,
+        multimask: bool = True,
+        **rest: Any,
     ) -> Prediction:
-        self.last = {"points": points, "labels": labels, "box": box, "multimask": multimask}
+        self.last = {"points": points, "labels": labels, "box": box, "boxes": boxes, "multimask": multimask}
         at = None if points is None else np.asarray([points], np.float64)
-        boxes = None if box is None else np.asarray([box], np.float64)
+        boxes = boxes if box is None else np.asarray([box], np.float64)
         logits, ratings = self.predict(at, labels, boxes, multimask=multimask)
-        masks = logits[0] > 0
+        masks = logits.reshape(-1, *logits.shape[2:]) > 0
         return Prediction(
-            self.size, np.stack([mask_box(m) for m in masks]), ratings[0], masks=tuple(map(encode_mask, masks))
+            self.size,
+            np.stack([mask_box(m) for m in masks]),
+            ratings.reshape(-1),
+            masks=tuple(map(encode_mask, masks)),
         )
 
     def everything(self, **options: Any) -> Any:

@@ -223,3 +223,45 @@ def test_networks_that_do_not_fit_together(folder: Path) -> None:
     (folder / "out" / "predictions.json").write_text("x")
     done = run(folder, *words, "out/predictions.json", "--overwrite")
     assert done.returncode == 2 and "is an input" in done.stderr
+
+
+# ---- points and boxes --------------------------------------------------------------------------------------------
+
+
+def test_points_and_boxes_ask_about_every_image(folder: Path, networks: dict[str, Any]) -> None:
+    done = run(folder, "--image", "in/a.png", "--points", "30,20,1;5,5,0", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    last = networks["colours.ckpt"].sessions[-1].last
+    assert last["points"].tolist() == [[30, 20], [5, 5]] and last["labels"].tolist() == [1, 0]
+    assert last["boxes"] is None and last["multimask"] is False
+    document = json.loads((folder / "out" / "predictions.json").read_text())
+    assert len(document["annotations"]) == 1 and (folder / "out" / "a.png").is_file()
+    done = run(folder, "--image", "in/a.png", "--boxes", "20,10,50,40; 70,50,100,80", "--multimask", "--out", "two")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((folder / "two" / "predictions.json").read_text())["annotations"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--points", "1"), "'1' is not X,Y or X,Y,LABEL"),
+        (("--points", "1,nan"), "is not X,Y"),
+        (("--points", "1,2,7"), "label 7 means nothing"),
+        (("--points", ";"), "names none"),
+        (("--boxes", "1,2,3"), "LEFT,TOP,RIGHT,BOTTOM"),
+        (("--multimask",), "--multimask does nothing"),
+        (("--points", "1,2", "--text", "ship"), "--text and --points or --boxes"),
+        (("--points", "1,2", "--boxes", "1,2,3,4;5,6,7,8"), "give one box beside points"),
+        (("--points", "1,2", "--everything", "out"), "--everything and --points"),
+        (("--points", "1,2", "--embed", "out"), "--embed and --points"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_prompts_that_cannot_be_asked(folder: Path, words: tuple[str, ...], said: str) -> None:
+    done = run(folder, "--image", "in/a.png", *words)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_points_for_a_network_that_reads_sentences(folder: Path) -> None:
+    done = call(predict.main, "--ckpt", "words.ckpt", "--image", "in/a.png", "--points", "1,2", cwd=folder)
+    assert done.returncode == 2 and "answers no points or boxes" in done.stderr

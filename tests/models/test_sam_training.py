@@ -89,6 +89,9 @@ def test_a_tiny_object_has_a_pixel_left_at_low_resolution() -> None:
     arrays = drawn(example((9, 9, 10, 10)))
     assert arrays["prompt_low"][0].sum() == 1 and arrays["prompt_low"].shape == (3, LOW, LOW)
     assert arrays["prompt_noise"].min() > 0 and arrays["prompt_noise"].shape == (3, 2, LOW, LOW)
+    # A network that never corrects takes an array all the same.
+    single = encode_prompts(example((9, 9, 10, 10)), np.random.default_rng(0), TrainingConfig(rounds=1), LOW)
+    assert single["prompt_noise"].shape == (4, 1, LOW, LOW)
 
 
 # ---- losses ------------------------------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ def _rules(blocks: str, patch: str, norm: str, feed_forward: tuple[str, str], ne
     )
 
 
-_NUMBERED = tuple(f"neck.{index}" for index in range(4))
-_ORIGINAL = _rules("blocks", "patch_embed.proj", "norm", ("mlp.lin1", "mlp.lin2"), _NUMBERED)  # type: ignore[arg-type]
+_NUMBERED = ("neck.0", "neck.1", "neck.2", "neck.3")
+_ORIGINAL = _rules("blocks", "patch_embed.proj", "norm", ("mlp.lin1", "mlp.lin2"), _NUMBERED)
 _HUGGINGFACE = _rules(
     "layers",
     "patch_embed.projection",

@@ -221,9 +221,10 @@ def _check_encoder(case: Case, checks: Checks, net: Sam, image: np.ndarray, stat
 
 def _answers(net: Sam, embedding: ms.Tensor, *prompt: Any, mask: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
     """Sparse tokens, all four masks and their IoU."""
-    arrays = _tensors(*prompt_tokens(*prompt))
-    places = (arrays[0] + 0.5) * (1.0 / net.input_size)
-    sparse = Apply(net.prompt_encoder.tokens)(places, arrays[1]).asnumpy()
+    at, kinds = prompt_tokens(*prompt)
+    arrays = _tensors(at, kinds)
+    places = _tensors((at + np.float32(0.5)) * np.float32(1.0 / net.input_size))
+    sparse = Apply(net.prompt_encoder.tokens)(*places, arrays[1]).asnumpy()
     if mask is None:
         logits, iou = Apply(net.answer)(embedding, *arrays)
     else:

@@ -63,7 +63,8 @@ def prompted_masks(model: Sam, run: Run, arrays: Mapping[str, Any]) -> dict[str,
         (B, Q, 4): by one point (best of three), by one box, after three clicks, and of the box itself as mask; NaN for
         objects that do not count.
     """
-    (embeddings,) = run.features("image", arrays)
+    (found,) = run.features("image", arrays)
+    embeddings = found.asnumpy()
     masks, boxes, counted = arrays["prompt_masks"], arrays["prompt_boxes"], arrays["prompt_new"]
     count, objects, side = masks.shape[:3]
     cells = 4 * embeddings.shape[2]

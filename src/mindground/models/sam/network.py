@@ -147,7 +147,8 @@ class Sam(GroundingModel):
             embedding: (B, C, g, g).
             prompt_low: (B, Q, s, s) float32 of 0 and 1, s = 4 g, the truth that corrections are drawn from.
             prompt_places: (B, Q, 2, 2), prompt_kinds: (B, Q, 2), the first prompt.
-            prompt_noise: (B, Q, rounds - 1, s, s) in (0, 1]: the pixel of the error with the largest is clicked.
+            prompt_noise: (B, Q, max(1, rounds - 1), s, s) in (0, 1]: the pixel of the error with the largest is
+                clicked.
 
         Returns:
             for every round the logits (B, Q, 4, s, s) and the expected IoU (B, Q, 4).

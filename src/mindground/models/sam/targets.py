@@ -25,8 +25,8 @@ def encode_prompts(
     Returns:
         `prompt_masks` (Q, S, S) uint8 and `prompt_low` (Q, s, s) float32 of 0 and 1; `prompt_places` (Q, 2, 2) float32
         xy and `prompt_kinds` (Q, 2) int32 of the first prompt; `prompt_boxes` (Q, 4) float32 xyxy of the masks;
-        `prompt_noise` (Q, rounds - 1, s, s) float32 in (0, 1]; `prompt_valid` (Q,) float32, 0 where there is no object;
-        `prompt_new` (Q,) float32, 0 for an object that was asked for before.
+        `prompt_noise` (Q, max(1, rounds - 1), s, s) float32 in (0, 1]; `prompt_valid` (Q,) float32, 0 where there
+        is no object; `prompt_new` (Q,) float32, 0 for an object that was asked for before.
     """
     count, (height, width) = settings.objects, example.geometry.canvas_size
     masks = example.masks() if example.masks is not None else np.zeros((0, height, width), np.uint8)
@@ -40,7 +40,7 @@ def encode_prompts(
         "prompt_valid": np.zeros(count, np.float32),
         "prompt_new": np.zeros(count, np.float32),
     }
-    noise = rng.random((count, settings.rounds - 1, low_side, low_side), dtype=np.float32)
+    noise = rng.random((count, max(1, settings.rounds - 1), low_side, low_side), dtype=np.float32)
     arrays["prompt_noise"] = 1.0 - noise
     order = rng.permutation(len(masks))
     for place in range(count if len(masks) else 0):
