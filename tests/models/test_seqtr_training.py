@@ -33,12 +33,12 @@ def trained(folder: Path, *words: str, tiny: Sequence[str] = TINY) -> Path:
 
 
 def test_averages_of_parameters_and_statistics_go_on_within_an_epoch(tmp_path: Path) -> None:
-    """Stopped after two of many steps of an epoch: the last checkpoint is that of the unbroken run, to the bit."""
-    whole = trained(tmp_path / "whole", "--train.max_steps=4")
-    trained(tmp_path / "broken", "--train.max_steps=2")
+    """Stopped after the first of many steps of an epoch: the last checkpoint is that of the unbroken run, to the bit."""
+    whole = trained(tmp_path / "whole", "--train.max_steps=2")
+    trained(tmp_path / "broken", "--train.max_steps=1")
     stopped = read_checkpoint(tmp_path / "broken" / whole.name / "last.ckpt").state
-    assert stopped["step"] == stopped["updates"] == 2 and stopped["epoch"] == 0 and stopped["samples"] == 4
-    broken = trained(tmp_path / "broken", "--train.max_steps=4", "--train.resume=auto")
+    assert stopped["step"] == stopped["updates"] == 1 and stopped["epoch"] == 0 and stopped["samples"] == 2
+    broken = trained(tmp_path / "broken", "--train.max_steps=2", "--train.resume=auto")
     first, second = (read_checkpoint(folder / "last.ckpt").tensors for folder in (whole, broken))
     assert first.keys() == second.keys()
     assert not [name for name in first if not np.array_equal(first[name], second[name])]
