@@ -182,7 +182,7 @@ def _check_format(records: Sequence[Any], said: str, path: Path, split: str) -> 
     for record in records:
         if not isinstance(record, Mapping):
             continue
-        numbers = [record.get("width"), record.get("height")]
+        numbers: list[Any] = [record.get("width"), record.get("height")]
         given = record.get("bbox")
         numbers += given if isinstance(given, list) else []
         if len(numbers) != 6 or not all(type(n) in (int, float) and abs(n) < 1e9 for n in numbers):
