@@ -68,7 +68,10 @@ def look(monkeypatch: pytest.MonkeyPatch, comm: Any, target: str = "CPU", card: 
     found: dict[str, tuple[str, str]] = {}
     for name, state, said in findings:
         # A part has two lines where the ranks differ in it and the first one's is judged.
-        found[f"unequal {name}" if name in found or "not the same" in said and name == "mindspore" else name] = (state, said)
+        found[f"unequal {name}" if name in found or "not the same" in said and name == "mindspore" else name] = (
+            state,
+            said,
+        )
     return found
 
 
