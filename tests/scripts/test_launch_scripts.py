@@ -156,3 +156,19 @@ def test_the_second_versions_take_the_other_requirements(tmp_path: Path) -> None
     )
     assert not any("pip" in call for call in run()), "what is installed is installed again"
     assert any("pip" in call for call in run(MINDSPORE="2.10.0", MINDFORMERS=""))
+
+
+def test_the_page_on_ranks_names_every_script_limit_and_version() -> None:
+    from mindground.runtime.collectives import TIMEOUTS
+    from mindground.runtime.versions import MATCHING
+    from mindground.runtime.watch import EVERY_S, LIMIT_S
+
+    page = (ROOT / "docs" / "ranks.md").read_text(encoding="utf-8")
+    for path in LAUNCH.iterdir():
+        assert f"scripts/launch/{path.name}" in page
+    for name, value in TIMEOUTS.items():
+        assert f"| `{name}` | {value} s |" in page
+    for version, pair in MATCHING.items():
+        assert f"| {version} | {pair.mindformers} | {pair.cann} |" in page
+    assert f"every {EVERY_S:.0f} s" in page and f"for {LIMIT_S:.0f} s" in page
+    assert EVERY_S + LIMIT_S < 60, "a job ends within a minute"

@@ -150,7 +150,7 @@ class Predictor:
         contents = read_checkpoint(path)  # before the device is selected, so that a wrong file is reported at once
         config = stored_config(contents)
         config = adjust(config) if adjust is not None else config
-        devices.apply(device, mode_name=mode, precision=precision)
+        devices.apply(device, mode_name=mode, precision=precision, joins=False)
         loaded = load_checkpoint(contents, lambda _: config)
         task = task_of(model_interface(config))
         if task.asks_expression and loaded.tokenizer is None:

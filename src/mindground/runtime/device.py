@@ -18,7 +18,7 @@ from typing import Any
 
 from mindground.errors import DeviceError, one_line
 from mindground.runtime.collectives import check_launch, serve_as_scheduler, start_collectives
-from mindground.runtime.launcher import find_launch, launched_local_rank, launched_local_size, launched_size
+from mindground.runtime.launcher import Launch, find_launch, launched_local_rank, launched_local_size, launched_size
 
 __all__ = [
     "DeviceInfo",
@@ -162,14 +162,13 @@ def _set_cpu() -> None:
             raise
 
 
-def _activate(target: str, device_id: int) -> None:
-    """Select `target`, start the collectives of several ranks on it, then check it with the first computation.
+def _activate(target: str, device_id: int, launch: Launch | None = None) -> None:
+    """Select `target`, start the collectives of a launch on it, then check it with the first computation.
 
     MindSpore may stay on the CPU without an error.
     """
     import mindspore as ms
 
-    launch = find_launch()
     try:
         if target == "CPU":
             _set_cpu()
@@ -181,7 +180,7 @@ def _activate(target: str, device_id: int) -> None:
                     f"{count} ranks here"
                 )
             ms.set_device(target, device_id)
-            if launch.size > 1:
+            if launch is not None and launch.size > 1:
                 start_collectives(launch)
         current = ms.get_context("device_target")
         total = float((ms.Tensor([1.0, 2.0], ms.float32) * 2.0).sum().asnumpy())
@@ -232,6 +231,16 @@ def _bind(cpus: list[int]) -> None:
             return
 
 
+def _joined(asked: str, launch: Launch) -> str:
+    """The device on which this rank can meet the others; ends the process where it is msrun's scheduler."""
+    # The scheduler's own machine may have no card; msrun starts it beside ranks that have one (it sets RANK_ID).
+    target = asked if launch.scheduler and "RANK_ID" not in os.environ else _select(asked)
+    check_launch(target, launch)
+    if launch.scheduler:
+        serve_as_scheduler(launch)
+    return target
+
+
 def apply(
     device_target: str = "auto",
     *,
@@ -239,6 +248,7 @@ def apply(
     precision: str = "float32",
     threads: int = 0,
     run_distribute: bool = True,
+    joins: bool = True,
 ) -> DeviceInfo:
     """Select device, mode, precision and threads, and on accelerators start the collectives of several ranks.
 
@@ -252,6 +262,7 @@ def apply(
         threads: number of threads of MindSpore's CPU kernels; 0 = MindSpore decides, or for several ranks on one
             machine their part of its CPUs.
         run_distribute: False refuses several ranks.
+        joins: False for a process that works by itself whatever started it; it takes no part in collectives.
 
     Raises:
         DeviceError: an absent device, a precision the backend lacks, more local ranks than devices, a launcher that
@@ -262,27 +273,23 @@ def apply(
     prepare()
     import mindspore as ms
 
-    if not run_distribute and launched_size() > 1:
-        raise DeviceError(
-            f"run_distribute is false, but the launcher started {launched_size()} ranks: they would overwrite each "
-            "other's files; start one process (python src/train.py), or leave run_distribute true"
-        )
     if mode_name not in ("GRAPH", "PYNATIVE"):
         raise DeviceError(f"mode_name={mode_name!r} is unknown; choose GRAPH or PYNATIVE")
     launch = find_launch()
-    # The scheduler's own machine may have no card; msrun starts it beside ranks that have one (it sets RANK_ID).
-    target = device_target if launch.scheduler and "RANK_ID" not in os.environ else _select(device_target)
-    check_launch(target, launch)
-    if launch.scheduler:
-        serve_as_scheduler(launch)
+    if not run_distribute and launch.size > 1:
+        raise DeviceError(
+            f"run_distribute is false, but the launcher started {launch.size} ranks: they would overwrite each "
+            "other's files; start one process (python src/train.py), or leave run_distribute true"
+        )
+    target = _joined(device_target, launch) if joins else _select(device_target)
     if _applied and _applied.target != target:
         raise DeviceError(f"this process already computes on {_applied.target}; start a new one for {target}")
     _check_precision(target, precision)
     single = launch.size == 1
-    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if single else launched_local_rank()
+    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if single else launch.local_rank
     share = 0
     if not _applied:
-        _activate(target, device_id)
+        _activate(target, device_id, launch if joins else None)
         share = _share_cpus(target)
     threads = threads or share
     if threads:

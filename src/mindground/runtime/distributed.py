@@ -62,6 +62,7 @@ class Comm(ABC):
     reduces_on_device: bool = False
     # True: the launcher does not end the others when one rank dies, so the ranks watch each other (`runtime.watch`).
     needs_watch: bool = False
+    _operator: Callable[[Tensor], Tensor] | None = None
 
     @property
     def is_main(self) -> bool:
@@ -94,7 +95,9 @@ class Comm(ABC):
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum of a float32 tensor over the ranks, on the device; between two compiled graphs, never inside one."""
-        return self.graph_all_reduce()(values)
+        if self._operator is None:
+            self._operator = self.graph_all_reduce()
+        return self._operator(values)
 
     def graph_all_reduce(self) -> Callable[[Tensor], Tensor]:
         """The sum over the ranks as an operator with a gradient, for use inside a compiled graph.
