@@ -82,13 +82,13 @@ def test_targets_of_an_image_without_objects_are_background() -> None:
     found = rpn_targets(GRID, SIZES, [NONE, large], [(64, 64)] * 2, _rng(), samples=16)
     assert found.positive[0].sum() == 0 and found.real[0].sum() == 16 and found.real.shape == (2, 16)
     # One is counted in the place of those that an image has none of.
-    assert found.count == 1 + 16 + found.real[1].sum()
+    assert found.total == 1 + 16 + found.real[1].sum()
     assert found.positive[1].sum() >= 1
 
 
 def test_anchors_beyond_the_padding_take_no_part() -> None:
     found = rpn_targets(GRID, SIZES, [NONE], [(16, 8)], _rng(), samples=1000)
-    cells = np.asarray(GRID.grid(SIZES))[found.index[0][found.real[0] > 0]]
+    cells = np.asarray(GRID.grid(SIZES))[found.anchors[0][found.real[0] > 0]]
     centres = (cells[:, :2] + cells[:, 2:]) / 2
     assert centres[:, 0].max() < 8 + 1e-4 and centres[:, 1].max() < 16 + 1e-4
 

@@ -85,13 +85,13 @@ class Detections(NamedTuple):
         boxes: (K, 4).
         scores: (K,).
         labels: (K,) int64, classes from 0.
-        index: (K,) int64: n * classes + class of the box n that the detection comes from.
+        source: (K,) int64: n * classes + class of the box n that the detection comes from.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    index: np.ndarray
+    source: np.ndarray
 
 
 def detections_per_class(

@@ -151,7 +151,7 @@ def flatten_levels(maps: tuple[ms.Tensor, ...]) -> ms.Tensor:
         batch, channels, height, width = item.shape
         rows = ops.transpose(item.reshape((batch, channels, height * width)), (0, 2, 1))
         parts = parts + (rows.reshape((batch * height * width, channels)),)
-    return ops.concat(parts, 0) if len(parts) > 1 else parts[0]
+    return ops.concat(parts, 0)
 
 
 class _Gathered(nn.Cell):
@@ -181,8 +181,7 @@ class _Gathered(nn.Cell):
             taken = ops.gather(rows, pixels[start:stop].reshape((-1,)), 0).reshape((stop - start, length, channels))
             weights = self._weights(row_weights[start:stop], column_weights[start:stop])
             found = found + (self.product(weights, taken),)
-        out = ops.concat(found, 0) if len(found) > 1 else found[0]
-        return out.reshape((count, bins, channels))
+        return ops.concat(found, 0).reshape((count, bins, channels))
 
     def bprop(
         self,

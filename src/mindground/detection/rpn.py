@@ -61,25 +61,25 @@ def join_levels(maps: tuple[ms.Tensor, ...], values: int) -> ms.Tensor:
     for item in maps:
         batch = item.shape[0]
         parts = parts + (ops.transpose(item, (0, 2, 3, 1)).reshape((batch, -1, values)),)
-    return ops.concat(parts, 1) if len(parts) > 1 else parts[0]
+    return ops.concat(parts, 1)
 
 
 class RpnTargets(NamedTuple):
     """What a batch's anchors are to say, in fixed shapes; `samples` is S.
 
     Attributes:
-        index: (B, S) int32: sampled anchors; 0 where there are fewer.
+        anchors: (B, S) int32: sampled anchors; 0 where there are fewer.
         positive: (B, S) float32: 1 where an anchor finds an object.
         real: (B, S) float32: 1 for sampled anchors, 0 for what fills up.
         deltas: (B, S, 4) float32, 0 for background.
-        count: samples of the batch, of every image at least one of each sort: what the losses are divided by.
+        total: samples of the batch, of every image at least one of each sort: what the losses are divided by.
     """
 
-    index: np.ndarray
+    anchors: np.ndarray
     positive: np.ndarray
     real: np.ndarray
     deltas: np.ndarray
-    count: float
+    total: float
 
 
 def rpn_targets(
@@ -133,7 +133,7 @@ def rpn_losses(
     Args:
         logits: (B, N).
         deltas: (B, N, 4).
-        normaliser: scalar; the count of `RpnTargets`, or its mean over ranks.
+        normaliser: scalar; the total of `RpnTargets`, or its mean over ranks.
     """
     batch, anchors = logits.shape
     offsets = ops.arange(batch).astype(ms.int32).reshape((batch, 1)) * anchors

@@ -83,7 +83,7 @@ def check_suppression(case: Case, mode: str, checks: Checks) -> None:
     )
     checks.output("mc_dets", np.concatenate([found.boxes, found.scores[:, None]], 1), case.outputs["mc_dets"], 1e-6)
     checks.exact("mc_labels", found.labels, case.outputs["mc_labels"])
-    checks.exact("mc_index", found.index, case.outputs["mc_index"])
+    checks.exact("mc_index", found.source, case.outputs["mc_index"])
 
 
 class _Aligned(nn.Cell):

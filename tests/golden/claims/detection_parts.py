@@ -217,7 +217,7 @@ def check_rpn(case: Case, mode: str, checks: Checks) -> None:
     padded = [tuple(settings["input_size"])] * len(boxes)
     rng = np.random.default_rng(0)
     targets = rpn_targets(grid, sizes, boxes, padded, rng, settings["sampler_num"], settings["sampler_pos_fraction"])
-    given = [*tensors(*targets[:-1]), ms.Tensor(targets.count, ms.float32), *levels]
+    given = [*tensors(*targets[:-1]), ms.Tensor(targets.total, ms.float32), *levels]
     for name, value in zip(("rpn_cls", "rpn_bbox"), _RpnLoss(net, False)(*given), strict=True):
         checks.loss(name, value.asnumpy(), case.losses[name], 1e-5)
     compare_loss(case, checks, _RpnLoss(net, True), net, given, weight_map)
