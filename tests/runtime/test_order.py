@@ -52,7 +52,7 @@ def run(run_python: Any, tmp_path: Path, code: str, rank: int = 0, size: int = 8
     path = tmp_path / "script.py"
     head = FAKE.replace("RANK", str(rank)).replace("SIZE", str(size))
     path.write_text(head + textwrap.dedent(code), encoding="utf-8")
-    return run_python([path], timeout=180, **environment)
+    return run_python([path], timeout=600, **environment)
 
 
 MSRUN = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "8", "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": "8118"}

@@ -142,3 +142,11 @@ def test_the_watcher_needs_the_standard_library_alone() -> None:
     lines = Path(watcher.__file__).read_text(encoding="utf-8").splitlines()
     imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported <= set(sys.stdlib_module_names)
+
+
+def test_what_an_earlier_job_left_is_removed_and_a_running_one_is_not(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.0", tmp_path / "b.0"
+    old.touch(), new.touch()
+    os.utime(old, (0, 0))
+    watch._remove_left(tmp_path)
+    assert not old.exists() and new.exists()

@@ -12,6 +12,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,8 @@ _LOG = logging.getLogger("mindground")
 # Seconds between two beats, and without one after which a rank counts as dead. Together they stay below a minute.
 EVERY_S = 5.0
 LIMIT_S = 45.0
+# What an earlier job has left is removed after an hour without a beat.
+_LEFT_S = 3600.0
 
 _own: Path | None = None
 
@@ -54,6 +57,8 @@ def watched(comm: Comm, folder: Path, orderly: tuple[type[BaseException], ...] =
     token = comm.broadcast_object(secrets.token_hex(8) if comm.is_main else None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if comm.is_main:
+            _remove_left(folder)
         _own = folder / f"{token}.{comm.rank}"
         watcher.write(_own, f"alive 0 on {os.uname().nodename}")
     except OSError as error:
@@ -74,6 +79,13 @@ def watched(comm: Comm, folder: Path, orderly: tuple[type[BaseException], ...] =
         note_failure(f"{type(error).__name__}: {one_line(error)}")
         raise
     _end(folder, process)
+
+
+def _remove_left(folder: Path) -> None:
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT_S:
+                path.unlink()
 
 
 def _tell_unseen(comm: Comm, folder: Path, token: str) -> None:
