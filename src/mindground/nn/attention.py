@@ -262,13 +262,12 @@ class GridAttention(nn.Cell):
         sizes = _parts(groups, max(1, self.most_logits // (queries * keys)))
         q_parts, k_parts, v_parts = ops.split(q, sizes, 0), ops.split(k, sizes, 0), ops.split(v, sizes, 0)
         h_parts, w_parts = ops.split(rel_h, sizes, 0), ops.split(rel_w, sizes, 0)
-        found = ()
+        found, last = (), q
         for index in range(len(sizes)):
             # Not before the part in front of it is done: otherwise the logits of several exist at the same time.
-            part = ops.depend(q_parts[index], found[-1]) if index > 0 else q_parts[index]
-            found = found + (
-                self._by_queries(part, k_parts[index], v_parts[index], h_parts[index], w_parts[index], indicator),
-            )
+            part = ops.depend(q_parts[index], last)
+            last = self._by_queries(part, k_parts[index], v_parts[index], h_parts[index], w_parts[index], indicator)
+            found = found + (last,)
         return ops.concat(found, 0)
 
     def _by_queries(
@@ -285,10 +284,11 @@ class GridAttention(nn.Cell):
             return self.core(q, k, v, rel_h, rel_w, indicator)
         sizes = _parts(queries, max(1, self.most_logits // (groups * keys)))
         q_parts, h_parts, w_parts = ops.split(q, sizes, 1), ops.split(rel_h, sizes, 1), ops.split(rel_w, sizes, 1)
-        found = ()
+        found, last = (), q
         for index in range(len(sizes)):
-            part = ops.depend(q_parts[index], found[-1]) if index > 0 else q_parts[index]
-            found = found + (self.core(part, k, v, h_parts[index], w_parts[index], indicator),)
+            part = ops.depend(q_parts[index], last)
+            last = self.core(part, k, v, h_parts[index], w_parts[index], indicator)
+            found = found + (last,)
         return ops.concat(found, 1)
 
 

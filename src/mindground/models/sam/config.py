@@ -121,8 +121,14 @@ class SamConfig:
         if not self.sam_type:
             return self.encoder
         width, depth, heads, global_blocks = VIT_PRESETS[self.sam_type]
-        sizes = {"embed_dim": width, "depth": depth, "num_heads": heads, "mlp_dim": 4 * width}
-        return replace(self.encoder, **sizes, global_blocks=list(global_blocks))
+        return replace(
+            self.encoder,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            mlp_dim=4 * width,
+            global_blocks=list(global_blocks),
+        )
 
 
 _HUGE = (1280, 32, 16, (7, 15, 23, 31))

@@ -69,16 +69,18 @@ def mask_losses(
     count = logits.shape[0]
     rows = ops.split(logits.reshape((count, 4, -1)), 1, 1)
     ones = ops.ones_like(valid)
-    focal, dice, errors = (), (), 0.0
-    for index in range(4):
+    single = rows[0].reshape((count, -1))
+    focal_sum, dice_sum, weight = focal_loss(single, truth), dice_loss(single, truth), ones
+    errors = ops.square(expected[:, 0] - actual_iou(single, truth))
+    focal, dice = (), ()
+    for index in range(1, 4):
         row = rows[index].reshape((count, -1))
-        if index == 0 or first:
+        if first:
             focal, dice = focal + (focal_loss(row, truth),), dice + (dice_loss(row, truth),)
         errors = errors + ops.square(expected[:, index] - actual_iou(row, truth))
-    focal_sum, dice_sum, weight = focal[0], dice[0], ones
     if first:
         lone = (kinds[:, 0] != TOP_LEFT).astype(ms.float32)
-        stacked = ops.stack(focal[1:], 1), ops.stack(dice[1:], 1)
+        stacked = ops.stack(focal, 1), ops.stack(dice, 1)
         total = stacked[0] * coefficients[0] + stacked[1] * coefficients[1]
         best = ops.one_hot(ops.argmin(total, 1), 3, ms.Tensor(1.0, ms.float32), ms.Tensor(0.0, ms.float32))
         best = ops.stop_gradient(best)

@@ -31,7 +31,7 @@ def encode_prompts(
     count, (height, width) = settings.objects, example.geometry.canvas_size
     masks = example.masks() if example.masks is not None else np.zeros((0, height, width), np.uint8)
     masks = masks[masks.any((1, 2))]
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "prompt_masks": np.zeros((count, height, width), np.uint8),
         "prompt_low": np.zeros((count, low_side, low_side), np.float32),
         "prompt_places": np.zeros((count, 2, 2), np.float32),
