@@ -111,9 +111,11 @@ class FeatureSplitter(nn.Cell):
         """(B, channels, h, w) with even sides -> five levels (B, out, ...)."""
         maps = (self.fpn1(x), self.fpn2(x), x, self.pool(x))
         levels = ()
+        level = x
         for index in range(4):
-            levels = levels + (self.fpn_convs[index](self.lateral_convs[index](maps[index])),)
-        return (*levels, self.skip(levels[3]))
+            level = self.fpn_convs[index](self.lateral_convs[index](maps[index]))
+            levels = levels + (level,)
+        return (*levels, self.skip(level))
 
 
 class Fpn(nn.Cell):

@@ -145,13 +145,13 @@ class PixelDecoder(nn.Cell):
         reference = _references(sizes)
         for layer in self.layers:
             x = layer(x, position, reference, sizes)
-        memories, start = (), 0
-        for size in sizes:
-            stop = start + size[0] * size[1]
-            part = ops.transpose(x[:, start:stop], (0, 2, 1)).reshape((x.shape[0], self.width, size[0], size[1]))
-            memories = memories + (part,)
-            start = stop
-        fine = memories[2]
+        memories, start, fine = (), 0, x
+        for index in range(3):
+            high, wide = maps[4 - index].shape[2], maps[4 - index].shape[3]
+            part = ops.transpose(x[:, start : start + high * wide], (0, 2, 1))
+            fine = part.reshape((x.shape[0], self.width, high, wide))
+            memories = memories + (fine,)
+            start = start + high * wide
         for index in (1, 0):
             lateral = self.lateral_convs[index](maps[index])
             fine = self.output_convs[index](lateral + resize_maps(fine, (lateral.shape[2], lateral.shape[3])))

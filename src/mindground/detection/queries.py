@@ -68,7 +68,7 @@ def probability_on_image(
     """
     with np.errstate(over="ignore"):
         probability = 1 / (1 + np.exp(-logits.astype(np.float32)))
-    return resize_canvas_mask(resize_canvas_mask(probability, probability.shape, canvas), inside, size)
+    return resize_canvas_mask(resize_canvas_mask(probability, (logits.shape[0], logits.shape[1]), canvas), inside, size)
 
 
 def query_instances(
