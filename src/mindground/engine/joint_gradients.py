@@ -107,8 +107,10 @@ class DeviceGradients:
         self.terms = terms
         self.count = sum(int(parameter.size) for parameter in optimizer.parameters)
         self.shapes = [tuple(parameter.shape) for parameter in optimizer.parameters]
-        pieces = (_added, self._finisher(), self._reporter())
-        self._add, self._finish, self._report = (ms.jit(piece) for piece in pieces) if graph else pieces
+        pieces: tuple[Callable[..., Any], ...] = (_added, self._finisher(), self._reporter())
+        if graph:
+            pieces = tuple(ms.jit(piece) for piece in pieces)
+        self._add, self._finish, self._report = pieces
 
     def __call__(self, runs: Iterable[ms.Tensor], count: int, loss_scale: float, stop: bool) -> Joint:
         """Join `count` micro-batches, each a flat tensor of gradients and loss terms (`flattened`)."""
