@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from commands import Done, call
+from mindground.backbones.sam_sizes import VIT_PRESETS
 from mindground.cli.weights import export_file, import_file
 from mindground.config import load_config
 from mindground.engine.checkpoint import load_checkpoint
@@ -17,7 +18,6 @@ from mindground.errors import ConfigError, WeightsError
 from mindground.files.safetensors import write_safetensors_atomic
 from mindground.files.weights import WeightFile, read_weights
 from mindground.models import build_model, model_interface
-from mindground.models.sam.config import VIT_PRESETS
 from mindground.models.sam.keys import sam_keys
 from mindground.models.sam.source import describe
 from mindground.models.sam.weights import HUGGINGFACE_MAP, ORIGINAL_MAP, WEIGHT_MAPS

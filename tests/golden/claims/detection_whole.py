@@ -14,6 +14,8 @@ from golden.claims.detection_parts import compare_loss
 from golden.claims.probe import tensors
 from golden.compute import fill
 from mindground.backbones.resnet import TORCHVISION_RESNET_MAP, ResNet
+from mindground.backbones.sam_decoder import MaskDecoder
+from mindground.backbones.sam_decoder_weights import DECODER_PARTS
 from mindground.detection.box_head import BoxHead
 from mindground.detection.necks import Fpn
 from mindground.detection.prompter import RoiPrompter
@@ -30,8 +32,6 @@ from mindground.detection.weights import (
     under,
 )
 from mindground.losses.instances import binary_cross_entropy
-from mindground.models.sam.mask_decoder import MaskDecoder
-from mindground.models.sam.weights import DECODER_PARTS
 from mindground.nn import init
 from mindground.nn.resize import resize_maps
 from mindground.weights.maps import WeightMap

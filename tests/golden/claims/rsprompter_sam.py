@@ -13,14 +13,15 @@ from golden.case import Case
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_gradients
 from mindground.backbones.sam import SamEncoder
+from mindground.backbones.sam_decoder import MaskDecoder
+from mindground.backbones.sam_decoder_weights import DECODER_PARTS
+from mindground.backbones.sam_prompts import PromptEncoder
 from mindground.backbones.sam_weights import HUGGINGFACE_ENCODER, MMPRETRAIN_ENCODER, fit_positions, fit_relative
 from mindground.backbones.vitdet import ViTDetBlock
 from mindground.models.sam.ask import prompt_tokens
-from mindground.models.sam.mask_decoder import MaskDecoder
 from mindground.models.sam.network import Sam
-from mindground.models.sam.prompt_encoder import PromptEncoder
 from mindground.models.sam.upscale import upscaled
-from mindground.models.sam.weights import DECODER_PARTS, HUGGINGFACE_MAP, ORIGINAL_MAP
+from mindground.models.sam.weights import HUGGINGFACE_MAP, ORIGINAL_MAP
 from mindground.nn.linear import Linear
 from mindground.nn.relpos import relative_matrix
 from mindground.weights.load import load_into, parameter_shapes

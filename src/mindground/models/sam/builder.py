@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mindground.backbones.sam import SamEncoder
+from mindground.backbones.sam_decoder import MaskDecoder
+from mindground.backbones.sam_prompts import PromptEncoder
 from mindground.errors import ConfigError
 from mindground.models.sam.config import EncoderConfig, SamConfig
-from mindground.models.sam.mask_decoder import MaskDecoder
 from mindground.models.sam.network import Sam
-from mindground.models.sam.prompt_encoder import PromptEncoder
 
 __all__ = ["build", "build_encoder", "build_network"]
 

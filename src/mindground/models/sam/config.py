@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mindground.backbones.sam_sizes import VIT_PRESETS
 from mindground.config.keys import check_ranges, key, refuse_outside
 from mindground.errors import ConfigError
 from mindground.models.interface import PretrainedPart
@@ -14,7 +15,6 @@ __all__ = [
     "LR_GROUPS",
     "PRETRAINED_PARTS",
     "PUBLISHED_DATASET",
-    "VIT_PRESETS",
     "DecoderConfig",
     "EncoderConfig",
     "SamConfig",
@@ -130,15 +130,6 @@ class SamConfig:
             global_blocks=list(global_blocks),
         )
 
-
-_HUGE = (1280, 32, 16, (7, 15, 23, 31))
-# Name -> width, blocks, heads, blocks that attend to the whole map.
-VIT_PRESETS: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
-    "default": _HUGE,
-    "vit_b": (768, 12, 12, (2, 5, 8, 11)),
-    "vit_l": (1024, 24, 16, (5, 11, 17, 23)),
-    "vit_h": _HUGE,
-}
 
 # Group of parameters -> its usual factor on train.lr.
 LR_GROUPS = {"encoder": 1.0, "decoder": 1.0, "no_decay": 1.0}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mindground.backbones.sam_sizes import VIT_PRESETS
 from mindground.config.registry import SourceKeys
 from mindground.errors import WeightsError, shown
-from mindground.models.sam.config import VIT_PRESETS
 
 __all__ = ["sam_keys"]
 

@@ -10,13 +10,13 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindground.backbones.sam import SamEncoder
+from mindground.backbones.sam_decoder import MaskDecoder
+from mindground.backbones.sam_prompts import PromptEncoder
 from mindground.models.base import Encoder, GroundingModel, ParameterGroup
 from mindground.models.sam.config import PRETRAINED_PARTS, TrainingConfig
 from mindground.models.sam.decode import decode_prompted
 from mindground.models.sam.evaluate import prompted_masks
 from mindground.models.sam.losses import error_click, mask_losses
-from mindground.models.sam.mask_decoder import MaskDecoder
-from mindground.models.sam.prompt_encoder import PromptEncoder
 from mindground.models.sam.targets import encode_prompts
 from mindground.structures import Batch, Example, Prediction
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from mindground.backbones.sam_sizes import VIT_PRESETS
 from mindground.files.weights import WeightFile
-from mindground.models.sam.config import VIT_PRESETS
 from mindground.models.sam.weights import WEIGHT_MAPS
 from mindground.weights.facts import SourceFacts
 from mindground.weights.maps import best_map

@@ -14,7 +14,7 @@ from mindground.nn.activations import Gelu
 from mindground.nn.conv import Conv2d
 from mindground.nn.norm import ChannelNorm
 
-__all__ = ["PromptEncoder"]
+__all__ = ["PromptEncoder", "encode_places", "grid_positions"]
 
 
 @lru_cache(maxsize=16)
@@ -26,6 +26,17 @@ def _build_centres(rows: int, columns: int) -> ms.Tensor:
 @ops.constexpr
 def _centres(rows: int, columns: int) -> ms.Tensor:
     return _build_centres(rows, columns)
+
+
+def encode_places(places: ms.Tensor, frequencies: ms.Tensor) -> ms.Tensor:
+    """(K, 2) xy as shares of the input's sides, and frequencies (2, C / 2) -> (K, C): sines, then cosines."""
+    angles = ops.matmul((places * 2.0 - 1.0) * (2.0 * math.pi), frequencies)
+    return ops.concat((ops.sin(angles), ops.cos(angles)), -1)
+
+
+def grid_positions(frequencies: ms.Tensor, rows: int, columns: int) -> ms.Tensor:
+    """Positions of the cells of a grid, (1, rows * columns, C)."""
+    return encode_places(_centres(rows, columns), frequencies).expand_dims(0)
 
 
 class PromptEncoder(nn.Cell):
@@ -54,12 +65,11 @@ class PromptEncoder(nn.Cell):
 
     def encode(self, places: ms.Tensor) -> ms.Tensor:
         """(K, 2) xy as shares of the input's sides -> (K, C): sines, then cosines."""
-        angles = ops.matmul((places * 2.0 - 1.0) * (2.0 * math.pi), self.frequencies)
-        return ops.concat((ops.sin(angles), ops.cos(angles)), -1)
+        return encode_places(places, self.frequencies)
 
     def grid(self, rows: int, columns: int) -> ms.Tensor:
         """Positions of the embedding's cells, (1, rows * columns, C)."""
-        return self.encode(_centres(rows, columns)).expand_dims(0)
+        return grid_positions(self.frequencies, rows, columns)
 
     def tokens(self, places: ms.Tensor, kinds: ms.Tensor) -> ms.Tensor:
         """Tokens of points and corners.
