@@ -1,0 +1,199 @@
+"""Whole networks of RSPrompter: losses, gradients and predictions of a small one; ten steps of its training."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from golden.case import Case
+from golden.claim import Checks, claim
+from golden.compute import Apply, fill, loss_and_gradients
+from mindground.backbones.sam_prompts import grid_positions
+from mindground.engine.forward import Runner
+from mindground.models.rsprompter.builder import build_network
+from mindground.models.rsprompter.config import DecoderConfig, DetectorConfig, EncoderConfig, RsPrompterConfig
+from mindground.models.rsprompter.two_stage import TwoStage
+from mindground.models.rsprompter.weights import UPSTREAM_MAP
+from mindground.structures import Batch, Geometry
+
+ONE_RANK = SimpleNamespace(rank=0, size=1, reduces_on_device=False, all_gather_object=lambda value: [value])
+_TERMS = ("rpn_cls", "rpn_bbox", "cls", "bbox", "mask")
+
+
+def configuration(case: Case, *, train: bool) -> RsPrompterConfig:
+    """Our configuration of a case; `train` lets the encoder learn."""
+    settings = case.config
+    vision, roi, test = settings["sam"]["vision"], settings["roi"], settings["test_cfg"]
+    decoder, prompter = settings["sam"].get("decoder", {}), settings.get("prompter", {})
+    limits = settings["train_cfg"].get("rpn_proposal", test["rpn"])
+    encoder = EncoderConfig(
+        img_size=vision["image_size"], patch_size=vision["patch_size"], embed_dim=vision["hidden_size"],
+        depth=vision["num_hidden_layers"], num_heads=vision["num_attention_heads"], mlp_dim=vision["mlp_dim"],
+        window_size=vision["window_size"], global_blocks=list(vision["global_attn_indexes"]),
+        select_layers=list(settings["aggregator"]["select_layers"]), train=train,
+    )  # fmt: skip
+    detector = DetectorConfig(
+        aggregator=settings["aggregator"]["hidden_channels"], scales=list(settings["rpn"]["scales"]),
+        hidden=roi["fc_out"], mask_hidden=roi.get("mask_channels", 256), rpn_samples=1 << 20, rpn_share=1.0,
+        roi_samples=24, roi_share=1.0, train_before=limits["nms_pre"], train_proposals=limits["max_per_img"],
+        before=test["rpn"]["nms_pre"], proposals=test["rpn"]["max_per_img"], proposal_iou=test["rpn"]["iou"],
+        score_threshold=test["rcnn"]["score_thr"], nms_iou=test["rcnn"]["iou"],
+        detections=test["rcnn"]["max_per_img"],
+    )  # fmt: skip
+    part = DecoderConfig(
+        width=vision["output_channels"], num_heads=decoder.get("num_attention_heads", 4),
+        mlp_dim=decoder.get("mlp_dim", 48), iou_hidden=decoder.get("iou_head_hidden_dim", 32),
+        tokens=prompter.get("num_points", 5), chunk=4,
+    )  # fmt: skip
+    variant: Any = "anchor" if prompter else "samseg-maskrcnn"
+    return RsPrompterConfig(
+        variant=variant, classes=roi["num_classes"], max_objects=16, encoder=encoder, decoder=part, detector=detector
+    )
+
+
+def network(case: Case, *, train: bool) -> TwoStage:
+    """A network with a case's weights."""
+    net = build_network(configuration(case, train=train), img_size=case.config["input_size"][0])
+    fill(net, case, UPSTREAM_MAP)
+    return net
+
+
+def batch_of(case: Case, image: np.ndarray, meta: np.ndarray, counts: np.ndarray, *truth: np.ndarray) -> Batch:
+    """A batch of objects (boxes, labels, masks), joined over images, and how its images lie on the canvas."""
+    del case
+    room, size = 16, (image.shape[2], image.shape[3])
+    arrays: dict[str, np.ndarray] = {
+        "image": image,
+        "object_boxes": np.zeros((len(image), room, 4), np.float32),
+        "object_labels": np.zeros((len(image), room), np.int32),
+        "object_masks": np.zeros((len(image), room, size[0] * size[1] // 8), np.uint8),
+        "object_count": counts.astype(np.int32),
+        "seen_size": meta[:, :2].astype(np.float32),
+    }
+    start = 0
+    for index, count in enumerate(counts.tolist()):
+        boxes, labels, masks = (item[start : start + count] for item in truth)
+        arrays["object_boxes"][index, :count], arrays["object_labels"][index, :count] = boxes, labels
+        arrays["object_masks"][index, :count] = np.packbits(masks.reshape(count, -1) != 0, axis=1)
+        start += count
+    return Batch(arrays, [], [geometry_of(row, size) for row in meta], len(image))
+
+
+def geometry_of(meta: np.ndarray, canvas: tuple[int, int]) -> Geometry:
+    """The way back that a row img_h, img_w, ori_h, ori_w, scale_w, scale_h describes; the scale says the size."""
+    original = (int(meta[2]), int(meta[3]))
+    resized = (int(meta[2] * meta[5]), int(meta[3] * meta[4]))
+    return Geometry(original, resized, canvas, scale=(float(meta[4]), float(meta[5])))
+
+
+class Loss(nn.Cell):
+    """The total and the terms on arrays of a staged step."""
+
+    def __init__(self, net: TwoStage, *, terms: bool = False) -> None:
+        super().__init__()
+        self.net, self.terms = net, terms
+
+    def construct(self, image: ms.Tensor, *targets: ms.Tensor) -> Any:
+        found = self.net.loss(self.net(image), *targets)
+        return found if self.terms else found[0]
+
+
+def check_evaluation(case: Case, checks: Checks, net: TwoStage, image: np.ndarray, meta: np.ndarray,
+                     prefix: str = "", tolerance: float = 1e-4) -> None:  # fmt: skip
+    """Detections of the whole pipeline."""
+    net.set_train(False)
+    runner = Runner(net, graph=ms.get_context("mode") == ms.GRAPH_MODE)
+    size = (image.shape[2], image.shape[3])
+    found = net.infer(runner, {"image": image})
+    batch = Batch({"image": image}, [], [geometry_of(row, size) for row in meta], len(image))
+    for index, prediction in enumerate(net.decode(found, batch)):
+        rows = np.concatenate([prediction.boxes_xyxy, prediction.scores[:, None]], 1)
+        checks.output(f"{prefix}det.{index}", rows, case.outputs[f"{prefix}det.{index}"], tolerance)
+        assert prediction.labels is not None
+        checks.exact(f"{prefix}det_labels.{index}", prediction.labels - 1, case.outputs[f"{prefix}det_labels.{index}"])
+        masks, theirs = prediction.mask_arrays() != 0, case.outputs[f"{prefix}det_masks.{index}"]
+        if prefix:
+            checks.true(f"{prefix}masks", int((masks != theirs).sum()) <= 24, f"{(masks != theirs).sum()} pixels differ")
+        else:
+            checks.exact(f"det_masks.{index}", masks, theirs)
+
+
+def _check_maps(case: Case, checks: Checks, found: list[np.ndarray], prefix: str = "") -> None:
+    for level, value in enumerate(found):
+        name = f"{prefix}fpn.{level}"
+        if name in case.outputs:
+            step = (4, 2)[level] if level < 2 else 1
+            checks.output(name, value[:, ::4, ::step, ::step], case.outputs[name])
+
+
+class _Pyramid(nn.Cell):
+    def __init__(self, net: TwoStage) -> None:
+        super().__init__()
+        self.net = net
+
+    def construct(self, image: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        states, embedding = self.net.encode_image(image)
+        return (*self.net.pyramid(states), embedding)
+
+
+class _Second(nn.Cell):
+    """Logits and differences of boxes, and masks of boxes, in training."""
+
+    def __init__(self, net: TwoStage) -> None:
+        super().__init__()
+        self.net = net
+
+    def construct(self, image: ms.Tensor, *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        outputs = self.net(image)
+        rows = self.net.rows(outputs[2:6])
+        logits, deltas = self.net.box_head(self.net.align(rows, *targets[5:8]))
+        masks = self.net.masks_of(self.net.align(rows, *targets[13:16]), outputs[6], targets[16], targets[17])
+        return logits, deltas, masks, outputs[4]
+
+
+def _tensors(net: TwoStage, batch: Batch, extra: dict[str, np.ndarray]) -> list[ms.Tensor]:
+    return [ms.Tensor(batch.arrays["image"]), *(ms.Tensor(extra[name]) for name in net.target_names)]
+
+
+@claim(
+    model="rsprompter",
+    holds=("config.rpn", "config.roi", "config.aggregator", "input/proposals", "input/image", "output/det.0"),
+    lacks=("config.lora", "config.detector"),
+    whole=True,
+)
+def check_tiny(case: Case, mode: str, checks: Checks) -> None:
+    given = case.inputs
+    net = network(case, train=True)
+    net.set_train(False)
+    found = [value.asnumpy() for value in _Pyramid(net)(ms.Tensor(given["image"]))]
+    _check_maps(case, checks, found[:5])
+    if "image_embedding" in case.outputs:
+        checks.output("image_embedding", found[5], case.outputs["image_embedding"])
+        places = np.asarray(Apply(grid_positions, *found[5].shape[2:])(net.decoder.frequencies).asnumpy())
+        checks.output("image_pe", places.transpose(0, 2, 1).reshape(case.outputs["image_pe"].shape), case.outputs["image_pe"])
+    check_evaluation(case, checks, net, given["image"], given["img_meta_test"])
+    truth = (given["gt_boxes"], given["gt_labels"], given["gt_masks"])
+    batch = batch_of(case, given["image"], given["img_meta"], given["gt_count"], *truth)
+    extra = net.assigned(list(given["proposals"]), batch, ONE_RANK, np.random.default_rng(0))
+    arrays = _tensors(net, batch, extra)
+    net.set_train(True)
+    logits, deltas, masks, level = (value.asnumpy() for value in _Second(net)(*arrays))
+    checks.output("train_fpn.2", level[:, ::4], case.outputs["train_fpn.2"])
+    real = extra["roi_real"] > 0
+    checks.output("cls_score", logits[real], case.outputs["cls_score"])
+    checks.output("bbox_pred", deltas[real], case.outputs["bbox_pred"])
+    theirs = case.outputs["train_mask_logits"]
+    step = masks.shape[2] // theirs.shape[2]
+    checks.output("train_mask_logits", masks[extra["mask_real"] > 0][:, :, ::step, ::step], theirs)
+    cell = Loss(net, terms=True)
+    cell.set_train(True)
+    for name, value in zip(("total", *_TERMS), cell(*arrays), strict=True):
+        checks.loss(name, float(value.asnumpy()), case.losses[name])
+    scalar = Loss(net)
+    scalar.set_train(True)
+    _, gradients = loss_and_gradients(scalar, net, arrays)
+    checks.grad_norms(UPSTREAM_MAP.to_theirs(gradients), case.grad_norms)
