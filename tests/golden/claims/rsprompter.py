@@ -9,15 +9,21 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from golden.case import Case
+from golden.case import Case, draw
 from golden.claim import Checks, claim
 from golden.compute import Apply, fill, loss_and_gradients
 from mindground.backbones.sam_prompts import grid_positions
+from mindground.config import TrainConfig
+from mindground.config.schedule import Segment
 from mindground.engine.forward import Runner
+from mindground.engine.optim import optimizer_from_config
+from mindground.engine.schedules import lr_factor
+from mindground.engine.step import TrainStep
 from mindground.models.rsprompter.builder import build_network
 from mindground.models.rsprompter.config import DecoderConfig, DetectorConfig, EncoderConfig, RsPrompterConfig
 from mindground.models.rsprompter.two_stage import TwoStage
 from mindground.models.rsprompter.weights import UPSTREAM_MAP
+from mindground.nn.batch_norm import restored_buffers
 from mindground.structures import Batch, Geometry
 
 ONE_RANK = SimpleNamespace(rank=0, size=1, reduces_on_device=False, all_gather_object=lambda value: [value])
@@ -49,7 +55,8 @@ def configuration(case: Case, *, train: bool) -> RsPrompterConfig:
         mlp_dim=decoder.get("mlp_dim", 48), iou_hidden=decoder.get("iou_head_hidden_dim", 32),
         tokens=prompter.get("num_points", 5), chunk=4,
     )  # fmt: skip
-    variant: Any = "anchor" if prompter else "samseg-maskrcnn"
+    prompted = any(".point_emb." in name for name, *_ in case.meta["state_dict"])
+    variant: Any = "anchor" if prompted else "samseg-maskrcnn"
     return RsPrompterConfig(
         variant=variant, classes=roi["num_classes"], max_objects=16, encoder=encoder, decoder=part, detector=detector
     )
@@ -106,9 +113,13 @@ def check_evaluation(case: Case, checks: Checks, net: TwoStage, image: np.ndarra
                      prefix: str = "", tolerance: float = 1e-4) -> None:  # fmt: skip
     """Detections of the whole pipeline."""
     net.set_train(False)
-    runner = Runner(net, graph=ms.get_context("mode") == ms.GRAPH_MODE)
-    size = (image.shape[2], image.shape[3])
-    found = net.infer(runner, {"image": image})
+    runner, size = Runner(net, graph=ms.get_context("mode") == ms.GRAPH_MODE), (image.shape[2], image.shape[3])
+    arrays = {"image": image}
+    if (meta[:, :2] < size).any():
+        arrays["padding"] = np.ones((len(image), *size), np.uint8)
+        for index, row in enumerate(meta.astype(int)):
+            arrays["padding"][index, : row[0], : row[1]] = 0
+    found = net.infer(runner, arrays)
     batch = Batch({"image": image}, [], [geometry_of(row, size) for row in meta], len(image))
     for index, prediction in enumerate(net.decode(found, batch)):
         rows = np.concatenate([prediction.boxes_xyxy, prediction.scores[:, None]], 1)
@@ -117,7 +128,9 @@ def check_evaluation(case: Case, checks: Checks, net: TwoStage, image: np.ndarra
         checks.exact(f"{prefix}det_labels.{index}", prediction.labels - 1, case.outputs[f"{prefix}det_labels.{index}"])
         masks, theirs = prediction.mask_arrays() != 0, case.outputs[f"{prefix}det_masks.{index}"]
         if prefix:
-            checks.true(f"{prefix}masks", int((masks != theirs).sum()) <= 24, f"{(masks != theirs).sum()} pixels differ")
+            checks.true(
+                f"{prefix}masks", int((masks != theirs).sum()) <= 24, f"{(masks != theirs).sum()} pixels differ"
+            )
         else:
             checks.exact(f"det_masks.{index}", masks, theirs)
 
@@ -174,7 +187,9 @@ def check_tiny(case: Case, mode: str, checks: Checks) -> None:
     if "image_embedding" in case.outputs:
         checks.output("image_embedding", found[5], case.outputs["image_embedding"])
         places = np.asarray(Apply(grid_positions, *found[5].shape[2:])(net.decoder.frequencies).asnumpy())
-        checks.output("image_pe", places.transpose(0, 2, 1).reshape(case.outputs["image_pe"].shape), case.outputs["image_pe"])
+        checks.output(
+            "image_pe", places.transpose(0, 2, 1).reshape(case.outputs["image_pe"].shape), case.outputs["image_pe"]
+        )
     check_evaluation(case, checks, net, given["image"], given["img_meta_test"])
     truth = (given["gt_boxes"], given["gt_labels"], given["gt_masks"])
     batch = batch_of(case, given["image"], given["img_meta"], given["gt_count"], *truth)
@@ -197,3 +212,174 @@ def check_tiny(case: Case, mode: str, checks: Checks) -> None:
     scalar.set_train(True)
     _, gradients = loss_and_gradients(scalar, net, arrays)
     checks.grad_norms(UPSTREAM_MAP.to_theirs(gradients), case.grad_norms)
+
+
+# ---- ten steps of training ---------------------------------------------------------------------------------------
+
+_LOSS, _NORM, _CHANGE, _PROJECTION, _DECAY = 2e-5, 1e-4, 5e-3, 2e-2, 3e-2
+_MEDIAN_CHANGE, _MEDIAN_PROJECTION = 1e-4, 1e-3
+
+
+class _Training:
+    """A network with a case's weights, trained on its batches by the product's step, optimiser and schedule."""
+
+    def __init__(self, case: Case, mode: str) -> None:
+        self.case, self.net, recipe = case, network(case, train=False), case.config["train"]
+        optimizer, plan = recipe["optimizer"], recipe["schedule"]
+        self.steps = recipe["steps"]
+        self.train = TrainConfig(
+            optimizer="adamw", lr=optimizer["lr"], weight_decay=optimizer["weight_decay"], eps=optimizer["eps"],
+            beta1=optimizer["betas"][0], beta2=optimizer["betas"][1], clip_max_norm=recipe["clip_grad_norm"] or 0.0,
+        )  # fmt: skip
+        self.segments = [
+            Segment("linear", steps=plan["warmup_iters"] - 1, start=plan["warmup_start_factor"], beside=True),
+            Segment("constant", epochs=1),
+            Segment("cosine", epochs=plan["max_epochs"], end=plan["eta_min_factor"], by_epoch=True),
+        ]
+        self.per_epoch, self.total = plan["iters_per_epoch"], plan["iters_per_epoch"] * plan["max_epochs"]
+        self.before = self.values()
+        self.step = TrainStep(
+            self.net, optimizer_from_config(self.net, self.train), ONE_RANK, graph=mode == "graph",
+            clip_max_norm=self.train.clip_max_norm,
+        )  # fmt: skip
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; its image follows the case's rule."""
+        given = self.case.inputs
+        counts, ends = given["gt_count"][step], np.cumsum(given["gt_count"].sum(1))
+        stop = int(ends[step])
+        part = slice(stop - int(counts.sum()), stop)
+        truth = (given[f"gt_{name}"][part] for name in ("boxes", "labels", "masks"))
+        image = drawn_image(int(given["image_seed"][step]), given["img_meta"][step], self.case.config["input_size"][0])
+        return batch_of(self.case, image, given["img_meta"][step], counts, *truth)
+
+    def run(self, checks: Checks) -> None:
+        """All steps, with their losses and norms."""
+        case, rates, checksums = self.case, [], []
+        for step in range(self.steps):
+            batch = self.batch(step)
+            checksums.append(batch.arrays["image"][:, :, 5::41, 3::29])
+            factor = lr_factor(self.segments, step, self.per_epoch, self.total)
+            rates.append([factor * self.train.lr])
+            found = self.step([batch], factor, step)
+            self._compare(checks, step, found)
+        checks.output("lr", np.asarray(rates), case.outputs["lr"], 1e-6)
+        checks.output("image_check", np.stack(checksums), case.outputs["image_check"], 1e-6)
+
+    def _compare(self, checks: Checks, step: int, found: dict[str, float]) -> None:
+        losses = self.case.losses
+        total = float(losses["total"][step])
+        for name in ("total", *self.net.term_names):
+            theirs = float(losses[name][step])
+            error = abs(found[name] - theirs) / max(abs(theirs), 1e-3 * total)
+            checks.worst["loss"] = max(checks.worst["loss"], error)
+            checks.true(f"step {step}: {name}", error <= _LOSS, f"{found[name]:.8g}, reference {theirs:.8g}")
+        theirs = float(self.case.outputs["total_grad_norm"][step])
+        error = abs(found["grad_norm"] - theirs) / theirs
+        checks.worst["grad"] = max(checks.worst["grad"], error)
+        checks.true(f"step {step}: gradient norm", error <= _NORM, f"error {error:.1e}")
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Parameters and statistics under upstream's names, in float64."""
+        ours = {name: item.asnumpy().astype(np.float64) for name, item in self.net.parameters_and_names()}
+        return UPSTREAM_MAP.to_theirs(ours)
+
+
+def drawn_image(seed: int, meta: np.ndarray, side: int) -> np.ndarray:
+    """The images of a step by the rule of the case, 0 on padding."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    low = rng.standard_normal((len(meta), 3, side // 16, side // 16), dtype=np.float32)
+    high = rng.standard_normal((len(meta), 3, side, side), dtype=np.float32)
+    image = np.float32(0.8) * low.repeat(16, 2).repeat(16, 3) + np.float32(0.4) * high
+    for index, row in enumerate(meta.astype(int)):
+        image[index, :, row[0] :], image[index, :, :, row[1] :] = 0, 0
+    return image
+
+
+def _check_changes(case: Case, checks: Checks, run: _Training) -> None:
+    note, after = case.meta["note"], run.values()
+    still, uneven, decayed = {*note["frozen"], *note["unused"]}, {*note["zero_grad"]}, {*note["decay_only"]}
+    norms, projections, moved = [], [], []
+    for index, name in enumerate(note["param_names"]):
+        change = after[name] - run.before[name]
+        if name in still:
+            moved += [name] if change.any() else []
+            continue
+        if name in uneven:
+            continue
+        for start, stop in note["partial_zero_grad"].get(name, ()):
+            change.reshape(-1)[start:stop] = 0
+        theirs = float(case.outputs["delta_norm"][index])
+        error = abs(np.linalg.norm(change) - theirs) / theirs
+        allowed = _DECAY if name in decayed else _CHANGE
+        checks.true(f"change of {name}", error <= allowed, f"error {error:.1e}")
+        size = float(np.linalg.norm(after[name]))
+        checks.output(f"norm of {name}", size, case.outputs["param_norm"][index], 1e-5)
+        if name in decayed:
+            continue
+        norms.append(error)
+        for number in (0, 1):
+            direction = draw(f"{name}.direction{number}", change.shape, "weight", "").astype(np.float64)
+            scale = theirs * np.linalg.norm(direction) / np.sqrt(direction.size)
+            off = abs(float((change * direction).sum()) - float(case.outputs[f"delta_proj{number}"][index])) / scale
+            projections.append(off)
+            checks.true(f"projection {number} of {name}", off <= _PROJECTION, f"error {off:.1e}")
+    checks.worst["output"] = max(norms)
+    checks.true("frozen parameters stand still", not moved, f"{len(moved)} moved, first {moved[:3]}")
+    checks.true("median change", float(np.median(norms)) <= _MEDIAN_CHANGE, f"{np.median(norms):.1e}")
+    checks.true(
+        "median projection", float(np.median(projections)) <= _MEDIAN_PROJECTION, f"{np.median(projections):.1e}"
+    )
+    for kind, tolerance in (("mean", 2e-3), ("var", 1e-4)):
+        joined = np.concatenate([after[f"{name}.running_{kind}"] for name in note["bn_names"]])
+        checks.output(f"bn_running_{kind}", joined, case.outputs[f"bn_running_{kind}"], tolerance)
+
+
+def _check_after(case: Case, checks: Checks, run: _Training) -> None:
+    """The losses of the first batch after the training, and what the network answers."""
+    net, given = run.net, case.inputs
+    runner, batch = Runner(net, graph=ms.get_context("mode") == ms.GRAPH_MODE), run.batch(0)
+    with restored_buffers(net):
+        outputs = runner.scout(batch.arrays)
+        extra = net.assign(outputs, batch, ONE_RANK, np.random.default_rng(0))
+        cell = Loss(net, terms=True)
+        cell.set_train(True)
+        found = [float(value.asnumpy()) for value in cell(*_tensors(net, batch, extra))]
+    theirs = case.outputs["loss_after"]
+    for name, value, other in zip((*_TERMS, "total"), (*found[1:], found[0]), theirs.tolist(), strict=True):
+        error = abs(value - other) / max(abs(other), 1e-3 * float(theirs[-1]))
+        checks.true(f"{name} after the training", error <= 4 * _LOSS, f"error {error:.1e}")
+    side = case.config["input_size"][0]
+    image = drawn_image(int(given["eval_image_seed"]), given["eval_image_valid"], side)
+    net.set_train(False)
+    maps = [value.asnumpy() for value in _Pyramid(net)(ms.Tensor(image))]
+    for level, step in ((0, 4), (2, 1)):
+        name = f"eval.fpn.{level}"
+        checks.output(name, maps[level][:, ::4, ::step, ::step], case.outputs[name], _ANSWERS)
+    check_evaluation(case, checks, net, image, given["eval_img_meta"], "eval.", _ANSWERS)
+
+
+_ANSWERS = 2e-2
+_INNER = "an inner map of what eval.det.*, eval.fpn.* compare"
+
+
+@claim(
+    model="rsprompter",
+    kind="rsprompter_train",
+    holds=("config.rpn", "config.roi", "config.aggregator", "output/roi_pos"),
+    lacks=("config.lora", "config.detector"),
+    suite=(),
+    unread={
+        "output/eval.rpn_*": _INNER,
+        "output/eval.roi_*": _INNER,
+        "output/eval.det_mask_logits": _INNER,
+        "input/eval_proposals": "boxes of eval.roi_*",
+        "output/proposal*": "for finding the place of a disagreement",
+        "output/r*_pos": "for finding the place of a disagreement",
+    },
+)
+def check_ten_steps(case: Case, mode: str, checks: Checks) -> None:
+    run = _Training(case, mode)
+    run.run(checks)
+    _check_changes(case, checks, run)
+    _check_after(case, checks, run)

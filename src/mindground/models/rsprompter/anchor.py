@@ -35,6 +35,9 @@ class PromptedDecoder(nn.Cell):
         self.mask_decoder = mask_decoder
         self.frequencies = init.parameter(init.normal((2, width // 2), 1.0), "frequencies", requires_grad=False)
         self.no_mask = init.parameter(init.normal((1, width), 1.0), "no_mask")
+        # Nothing asks for the expected IoU, so weight decay alone would move its head.
+        for parameter in mask_decoder.iou_head.get_parameters():
+            parameter.requires_grad = False
 
     def construct(self, embedding: ms.Tensor, images: ms.Tensor, tokens: ms.Tensor) -> ms.Tensor:
         """Embedding (B, C, g, g), images (M,) int32, tokens (M, K, C) -> the first mask, logits (M, 1, 4g, 4g)."""

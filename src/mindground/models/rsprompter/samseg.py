@@ -30,6 +30,9 @@ class SamSegMaskRcnn(TwoStage):
     def __init__(self, *, hidden: int, **further: Any) -> None:
         super().__init__(**further)
         self.mask_head = FcnMaskHead(self.image_encoder.channels, hidden, self.classes)
+        # Nothing looks at the embedding, so weight decay alone would move the encoder's neck.
+        for parameter in self.image_encoder.neck.get_parameters():
+            parameter.requires_grad = False
 
     def masks_of(
         self, features: ms.Tensor, embedding: ms.Tensor, images: ms.Tensor, real: ms.Tensor | None = None

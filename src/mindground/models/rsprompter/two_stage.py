@@ -212,11 +212,11 @@ class TwoStage(GroundingModel):
 
     def infer(self, run: Run, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Detections of every image by falling score, in fixed shapes; see `decode.decode_instances`."""
-        outputs = run.network(arrays)
-        canvas, settings = (float(self.input_size),) * 2, self.settings
+        outputs, settings = run.network(arrays), self.settings
         limits = ProposalRules(settings.before, settings.proposal_iou, settings.proposals)
         batch = len(outputs["rpn_logits"])
-        proposals = proposals_of(outputs, self.grid, self.sizes, [canvas] * batch, limits)
+        clips = _seen(arrays.get("padding"), batch, self.input_size)
+        proposals = proposals_of(outputs, self.grid, self.sizes, clips, limits)
         found: dict[str, np.ndarray] = {
             "det_boxes": np.zeros((batch, settings.detections, 4), np.float32),
             "det_scores": np.zeros((batch, settings.detections), np.float32),
@@ -226,7 +226,7 @@ class TwoStage(GroundingModel):
         masks: list[np.ndarray] = []
         for image, boxes in enumerate(proposals):
             levels = [outputs[f"level{index}"][image : image + 1] for index in range(_LEVELS)]
-            best = self._detections(run, levels, boxes)
+            best = self._detections(run, levels, boxes, clips[image])
             count = len(best.boxes)
             found["det_boxes"][image, :count], found["det_scores"][image, :count] = best.boxes, best.scores
             found["det_labels"][image, :count], found["det_count"][image] = best.labels, count
@@ -234,15 +234,17 @@ class TwoStage(GroundingModel):
             masks.append(self._masks(run, levels, embedding, found["det_boxes"][image], best.labels))
         return {**found, "det_logits": np.stack(masks)}
 
-    def _detections(self, run: Run, levels: list[np.ndarray], boxes: np.ndarray) -> Detections:
-        """Detections of one image from its proposals (K, 4)."""
-        settings, side = self.settings, float(self.input_size)
+    def _detections(
+        self, run: Run, levels: list[np.ndarray], boxes: np.ndarray, clip: tuple[float, float]
+    ) -> Detections:
+        """Detections of one image from its proposals (K, 4), inside (height, width) `clip`."""
+        settings = self.settings
         filled = np.zeros((settings.proposals, 4), np.float32)
         filled[: len(boxes)] = boxes
         plan = self.plans("boxes", filled, np.zeros(len(filled), np.int64), 1, BOX_SIDE)
         logits, deltas = (value.asnumpy()[: len(boxes)] for value in run("find_boxes", *levels, *plan))
         return find_detections(
-            logits, deltas, boxes, (side, side), (1.0, 1.0), settings.score_threshold, settings.nms_iou,
+            logits, deltas, boxes, clip, (1.0, 1.0), settings.score_threshold, settings.nms_iou,
             settings.detections,
         )  # fmt: skip
 
@@ -283,3 +285,14 @@ class TwoStage(GroundingModel):
                 group = {"image_encoder": "encoder", "decoder": "decoder"}.get(name.split(".")[0], "detector")
                 members[group].append(parameter)
         return [ParameterGroup(name, tuple(found)) for name, found in members.items()]
+
+
+def _seen(padding: Any, batch: int, side: int) -> list[tuple[float, float]]:
+    """(height, width) up to which boxes can lie, by `padding` (B, S, S) of 1 where no image lies; None = everywhere."""
+    if padding is None:
+        return [(float(side), float(side))] * batch
+    found = []
+    for one in padding.asnumpy() if isinstance(padding, ms.Tensor) else np.asarray(padding):
+        rows, columns = np.flatnonzero((one == 0).any(1)), np.flatnonzero((one == 0).any(0))
+        found.append((float(rows[-1] + 1), float(columns[-1] + 1)) if len(rows) else (float(side), float(side)))
+    return found
