@@ -23,26 +23,30 @@ class _BoxNorm(BatchNorm2d):
     """BatchNorm over those boxes that are real; without any, the running statistics stay."""
 
     def construct(self, x: ms.Tensor, real: ms.Tensor | None = None) -> ms.Tensor:
-        """x (R, C, h, w), real (R,) float32 of 0 and 1, None = all -> the same shape as x."""
-        if real is None or not self.training or self.kind == "frozen":
-            return super().construct(x)
+        """x (R, C, h, w), real (R,) float32 of 0 and 1, None = all are real -> the same shape as x."""
+        if not self.training or self.kind == "frozen":
+            return self.by_running(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
+        if real is None:
+            real = ops.ones((x.shape[0],), ms.float32)
         weight = real.reshape((-1, 1, 1, 1))
-        count = self.all_reduce(real.sum() * float(x.shape[2] * x.shape[3]))
-        share = 1.0 / ops.maximum(count, ops.ones_like(count))
-        mean = self.all_reduce((x * weight).sum((0, 2, 3))) * share
+        count = self._joint(real.sum() * float(x.shape[2] * x.shape[3]))
+        one = ops.ones_like(count)
+        share = 1.0 / ops.maximum(count, one)
+        mean = self._joint((x * weight).sum((0, 2, 3))) * share
         centred = x - mean.reshape((1, -1, 1, 1))
-        variance = self.all_reduce((ops.square(centred) * weight).sum((0, 2, 3))) * share
-        self._follow_some(mean, variance, count)
+        variance = self._joint((ops.square(centred) * weight).sum((0, 2, 3))) * share
+        step = ops.minimum(count, one) * self.momentum
+        unbiased = ops.stop_gradient(variance) * (count / ops.maximum(count - 1.0, one))
+        ops.assign(self.moving_mean, self.moving_mean + (ops.stop_gradient(mean) - self.moving_mean) * step)
+        ops.assign(self.moving_variance, self.moving_variance + (unbiased - self.moving_variance) * step)
         scale = (self.gamma * ops.rsqrt(variance + self.eps)).reshape((1, -1, 1, 1))
         return centred * scale + self.beta.reshape((1, -1, 1, 1))
 
-    def _follow_some(self, mean: ms.Tensor, variance: ms.Tensor, count: ms.Tensor) -> None:
-        """Move the running statistics towards mean and biased variance (C) of `count` values, if there are any."""
-        step = ops.minimum(count, ops.ones_like(count)) * self.momentum
-        unbiased = count / ops.maximum(count - 1.0, ops.ones_like(count))
-        mean, variance = ops.stop_gradient(mean), ops.stop_gradient(variance) * unbiased
-        ops.assign(self.moving_mean, self.moving_mean + (mean - self.moving_mean) * step)
-        ops.assign(self.moving_variance, self.moving_variance + (variance - self.moving_variance) * step)
+    def _joint(self, values: ms.Tensor) -> ms.Tensor:
+        """The sum over all ranks where they share their statistics."""
+        if self.ranks > 1:
+            return self.all_reduce(values)
+        return values
 
 
 class RoiPrompter(nn.Cell):
@@ -60,21 +64,23 @@ class RoiPrompter(nn.Cell):
         super().__init__()
         self.tokens = tokens
         start = "kaiming_uniform"
-        self.point_emb = nn.SequentialCell(
-            Conv2d(channels, channels, 3, 2, 1),
-            _BoxNorm(channels),
-            nn.ReLU(),
-            nn.Flatten(),
-            Linear(channels * (side // 2) ** 2, channels, start=start),
-            nn.ReLU(),
-            Linear(channels, channels, start=start),
-            nn.ReLU(),
-            Linear(channels, channels * 2 * tokens, start=start),
+        self.point_emb = nn.CellList(
+            [
+                Conv2d(channels, channels, 3, 2, 1),
+                _BoxNorm(channels),
+                nn.ReLU(),
+                nn.Flatten(),
+                Linear(channels * (side // 2) ** 2, channels, start=start),
+                nn.ReLU(),
+                Linear(channels, channels, start=start),
+                nn.ReLU(),
+                Linear(channels, channels * 2 * tokens, start=start),
+            ]
         )
 
     def construct(self, features: ms.Tensor, real: ms.Tensor | None = None) -> ms.Tensor:
         """See the class; `real` (R,) float32 is 0 for boxes that only fill the shape, None = all are real."""
-        x = features
-        for index, layer in enumerate(self.point_emb):
-            x = layer(x, real) if index == 1 else layer(x)
+        x = self.point_emb[1](self.point_emb[0](features), real)
+        for index in range(2, len(self.point_emb)):
+            x = self.point_emb[index](x)
         return interleaved_tokens(x, self.tokens)
