@@ -2,6 +2,7 @@
 
     mindground predict --ckpt runs/quickstart/best.ckpt --image scene.jpg --text "the red ship" --out out/
     mindground predict --ckpt best.ckpt --image scene.tif --classes ship,harbour --masks png --prob geotiff
+    mindground predict --ckpt best.ckpt --image city.tif --tile 800 --overlap 0.3 --text "the northernmost ship"
 
 Keys of the configuration (--mask_threshold=0.5, --data.img_size=640) change the checkpoint's own.
 """
@@ -25,6 +26,7 @@ __all__ = ["main"]
 def _parser(prog: str | None) -> VerbParser:
     from mindground.cli.parser import VerbParser, add_overwrite, at_least, band_list, share
     from mindground.cli.prediction_forms import add_forms
+    from mindground.cli.scene_options import add_scenes
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -36,6 +38,7 @@ def _parser(prog: str | None) -> VerbParser:
         help="what to find; may be given several times (models that find every instance take none)",
     )
     add_forms(parser)
+    add_scenes(parser)
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
     add_overwrite(parser)
     parser.add_argument(
@@ -70,6 +73,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.cli.adjust import PREDICTION_KEYS, adjustment
     from mindground.cli.checkpoints import newest_checkpoint
     from mindground.cli.prediction_forms import forms_of, sentences_of
+    from mindground.cli.scene_options import is_scene, run_scenes
     from mindground.config import parse_command_line
 
     line = parse_command_line(argv, _parser(prog))
@@ -80,7 +84,9 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.inference.image_files import find_images, predict_files, summary
     from mindground.inference.predictor import Predictor
     from mindground.inference.results import ResultFile
+    from mindground.inference.scene import canvas_of
 
+    tiled = is_scene(options)
     sentences = sentences_of(options)  # what cannot be asked is told before a network is built, and
     images = find_images(options.image)  # so is a mistyped path
     checkpoint = options.ckpt or newest_checkpoint()
@@ -100,21 +106,26 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
             logging.getLogger("mindground").warning(
                 "%r: the vocabulary does not know %s; what they mean is not read", text, ", ".join(map(repr, words))
             )
-    results = predict_files(
-        partial(predictor, probability=True) if forms.probability else predictor,
-        images,
-        sentences,
-        options.out,
-        min_score=options.min_score or 0.0,
-        bands=options.bands or (predictor.config.data.bands if predictor.config else None),
-        model=predictor.name,
-        # A network that reads sentences answers them, whatever classes its training data had.
-        categories=None if predictor.asks_expression else predictor.categories,
-        # Without a threshold of the user, the task decides what of many detections a figure shows.
-        caption=partial(predictor.caption, min_score=options.min_score),
-        overwrite=options.overwrite,
-        inputs=[checkpoint],
-        forms=forms,
+    results = (
+        run_scenes(options, images, sentences, predictor, checkpoint)
+        if tiled
+        else predict_files(
+            partial(predictor, probability=True) if forms.probability else predictor,
+            images,
+            sentences,
+            options.out,
+            min_score=options.min_score or 0.0,
+            bands=options.bands or (predictor.config.data.bands if predictor.config else None),
+            model=predictor.name,
+            # A network that reads sentences answers them, whatever classes its training data had.
+            categories=None if predictor.asks_expression else predictor.categories,
+            # Without a threshold of the user, the task decides what of many detections a figure shows.
+            caption=partial(predictor.caption, min_score=options.min_score),
+            overwrite=options.overwrite,
+            inputs=[checkpoint],
+            forms=forms,
+            canvas=canvas_of(predictor) if predictor.config else None,
+        )
     )
     if options.json:
         print(json_text(results.document).encode("utf-8", "backslashreplace").decode())

@@ -125,9 +125,7 @@ def open_scene(path: str | Path, bands: Sequence[int] | None = None) -> Iterator
         yield scene
 
 
-def _opened(
-    name: str, path: str | Path, source: Any, header: TiffHeader | None, bands: Sequence[int] | None
-) -> Scene:
+def _opened(name: str, path: str | Path, source: Any, header: TiffHeader | None, bands: Sequence[int] | None) -> Scene:
     _check(name, source, header)
     if _block_bytes(source) <= _BLOCK_BYTES:
         return _windowed(name, source, header, bands)
@@ -145,12 +143,14 @@ def ground_sample_distance(place: Georeference | None, size: tuple[int, int]) ->
         return None
     a, b, _, d, e, f = place.transform
     try:
-        crs = rasters.optional("rasterio.crs").CRS.from_wkt(place.crs)
-        if crs.is_geographic:
+        with rasters.gdal_environment():
+            crs = rasters.optional("rasterio.crs").CRS.from_wkt(place.crs)
+            geographic, unit = bool(crs.is_geographic), _METRES_OF_A_DEGREE
+            if not geographic:
+                unit = float(crs.linear_units_factor[1])
+        if geographic:
             latitude = d * size[1] / 2 + e * size[0] / 2 + f
-            unit = _METRES_OF_A_DEGREE * math.sqrt(max(0.0, math.cos(math.radians(latitude))))
-        else:
-            unit = float(crs.linear_units_factor[1])
+            unit *= math.sqrt(max(0.0, math.cos(math.radians(latitude))))
     except Exception:  # errors of PROJ come in several classes, and a local system has no unit
         return None
     metres = math.sqrt(abs(a * e - b * d)) * unit
@@ -191,7 +191,9 @@ def _windowed(name: str, source: Any, header: TiffHeader | None, bands: Sequence
     low, high = 0.0, 255.0
     if reading.deep:
         _LOG.info("%s: the range of its values is being determined", name)
-        low, high = stretch_range(part for window in rasters.windows(source) for part in reading.present(source, window))
+        low, high = stretch_range(
+            part for window in rasters.windows(source) for part in reading.present(source, window)
+        )
     crs, problem = rasters.crs_of(source)
     a, b, c, d, e, f = (float(v) for v in tuple(source.transform)[:6])
     placed = bool(crs or problem) or (a, b, c, d, e, f) != (1, 0, 0, 0, 1, 0)

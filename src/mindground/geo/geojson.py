@@ -82,7 +82,9 @@ def _collection(
                 feature = placed(shape, to_degrees, digits)
                 lost += feature["geometry"] is None
                 named = {"part": part} if geometry == "both" else {}
-                features.append({"type": "Feature", **feature, "properties": properties | named | feature["properties"]})
+                features.append(
+                    {"type": "Feature", **feature, "properties": properties | named | feature["properties"]}
+                )
     if lost:
         _LOG.warning("%s: %d of %d features lie outside of the projection", name, lost, len(features))
     return {"type": "FeatureCollection", "features": features}

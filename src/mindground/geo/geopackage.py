@@ -134,9 +134,7 @@ def _layer(database: sqlite3.Connection, layer: Layer, system: int) -> None:
         "VALUES (?, 'features', ?, ?, ?, ?, ?, ?)",
         (layer.name, layer.name, *extent, system),
     )
-    database.execute(
-        "INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'GEOMETRY', ?, 0, 0)", (layer.name, system)
-    )
+    database.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geom', 'GEOMETRY', ?, 0, 0)", (layer.name, system))
     marks = ", ".join("?" * (1 + len(layer.columns)))
     names = "".join(f', "{column}"' for column in layer.columns)
     database.executemany(

@@ -1,7 +1,7 @@
 """One answer for a scene from the answers of its tiles: duplicates are dropped, and what a seam cuts is joined.
 
-An answer is *cut* where it touches an edge of its tile that is not an edge of the scene. Answers of different tiles with
-the same label are compared in the rectangle that both tiles show:
+An answer is *cut* where it touches an edge of its tile that is not an edge of the scene. Answers of different tiles
+with the same label are compared in the rectangle that both tiles show:
 
 1. of two whole answers that overlap by at least `SAME` (intersection over union), the better one stays;
 2. a cut answer that a whole answer of another tile covers is a part of it, and is dropped;

@@ -270,6 +270,12 @@ class Predictor:
         found = [prediction.at_least(min_score) for prediction in found]
         return found[0] if isinstance(text, str) else found
 
+    def scene(self, image: Any, text: str | Sequence[str] | None = None, **options: Any) -> Any:
+        """Find a sentence, or every instance, in an image of any size; see `inference.scene_call.answer_scene`."""
+        from mindground.inference.scene_call import answer_scene
+
+        return answer_scene(self, image, text, **options)
+
     @property
     def gives_scores(self) -> bool:
         """Whether predictions carry a confidence; without one `min_score` is refused."""

@@ -122,14 +122,20 @@ def ask_scene(
     answers = {number: _placed(entry, tiles[number], scene.size) for number, entry in known.items()}
     todo = [tile for tile in tiles if tile.number not in known]
     mine = todo[rank::ranks]
-    for done, tile in enumerate(mine):
-        entry = _ask_tile(ask, scene, tile, texts, min_score)
-        answers[tile.number] = _placed(entry, tile, scene.size)
-        if journal is not None:
-            journal.add(tile.number, entry)
-        if progress is not None:
-            progress(len(known) + (done + 1) * ranks, len(tiles))
-    found = _gathered(answers, {tile.number for tile in mine}, comm)
+    failure = ""
+    try:
+        for done, tile in enumerate(mine):
+            entry = _ask_tile(ask, scene, tile, texts, min_score)
+            answers[tile.number] = _placed(entry, tile, scene.size)
+            if journal is not None:
+                journal.add(tile.number, entry)
+            if progress is not None:
+                progress(len(known) + (done + 1) * ranks, len(tiles))
+    except ImageError as error:
+        if comm is None or comm.size == 1:
+            raise
+        failure = str(error)  # the others wait for this rank, so all of them are told
+    found = _gathered(answers, {tile.number for tile in mine}, failure, comm)
     asked: Sequence[str | None] = texts or [None]
     return [
         _answer(scene, merged([one for tile in found for one in found[tile][index]], tiles), text)
@@ -193,11 +199,14 @@ def _found(item: Mapping[str, Any], tile: Tile, size: tuple[int, int]) -> Found 
 
 
 def _gathered(
-    answers: dict[int, list[list[Found]]], mine: set[int], comm: Comm | None
+    answers: dict[int, list[list[Found]]], mine: set[int], failure: str, comm: Comm | None
 ) -> dict[int, list[list[Found]]]:
-    """The answers of all tiles, by their number."""
+    """The answers of all tiles, by their number. Raises ImageError on every rank where one of them has failed."""
     if comm is not None and comm.size > 1:
-        for part in comm.all_gather_object({number: answers[number] for number in mine}):
+        own = {number: answers[number] for number in mine if number in answers}
+        for problem, part in comm.all_gather_object((failure, own)):
+            if problem:
+                raise ImageError(problem)
             answers.update(part)
     return {number: answers[number] for number in sorted(answers)}
 

@@ -23,9 +23,9 @@ def choose(
     """The answers that a sentence means in the whole scene, and the words that decided.
 
     A side chooses the object whose box has its centre furthest in that direction, the middle the one nearest to the
-    middle of the scene, a size the largest or smallest, where the side that is named beside it first selects the objects
-    on that side of the middle. A sentence about all objects of a side selects these. Ties go to the surer answer. North
-    is where the georeference has it, and the top of a scene without one.
+    middle of the scene, a size the largest or smallest, where the side that is named beside it first selects the
+    objects on that side of the middle. A sentence about all objects of a side selects these. Ties go to the surer
+    answer. North is where the georeference has it, and the top of a scene without one.
 
     Args:
         found: merged answers, the surest first.

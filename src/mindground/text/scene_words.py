@@ -56,8 +56,12 @@ _HEADING: Final = re.compile(
     re.IGNORECASE,
 )
 # "right behind", "right next to": no side.
-_ADVERB: Final = re.compile(r" +(?:behind|next|beside|before|after|at|in|on|above|below|under|over|by)\b", re.IGNORECASE)
-_LARGE: Final = re.compile(rf"{_BEFORE}(?:largest|biggest|larger|bigger|greatest|hugest){_AFTER}|最大|较大", re.IGNORECASE)
+_ADVERB: Final = re.compile(
+    r" +(?:behind|next|beside|before|after|at|in|on|above|below|under|over|by)\b", re.IGNORECASE
+)
+_LARGE: Final = re.compile(
+    rf"{_BEFORE}(?:largest|biggest|larger|bigger|greatest|hugest){_AFTER}|最大|较大", re.IGNORECASE
+)
 _SMALL: Final = re.compile(rf"{_BEFORE}(?:smallest|smaller|tiniest|littlest){_AFTER}|最小|较小", re.IGNORECASE)
 _THAN: Final = re.compile(r"[^,;]{0,40}?\bthan\b", re.IGNORECASE)
 _RANK: Final = re.compile(
