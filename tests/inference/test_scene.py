@@ -163,13 +163,7 @@ def test_windows_are_what_the_whole_raster_is(tmp_path: Path) -> None:
     tiled = {"tiled": True, "blockxsize": 64, "blockysize": 64}
     cases = [
         write_tiff(tmp_path / "deep.tif", deep, nodata=0),
-        write_tiff(
-            tmp_path / "tiled.tif",
-            rng.integers(0, 255, (3, 150, 170), np.uint8),
-            tiled=True,
-            blockxsize=64,
-            blockysize=64,
-        ),
+        write_tiff(tmp_path / "tiled.tif", rng.integers(0, 255, (3, 150, 170), np.uint8), **tiled),
         write_tiff(tmp_path / "grey.tif", rng.random((1, 150, 170), np.float32)),
     ]
     for path in cases:

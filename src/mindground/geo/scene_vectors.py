@@ -138,7 +138,7 @@ def _parts(
                         "label": int(answer.labels[index]),
                         "image": image,
                         "model": model,
-                        "part": part,
+                        "part": part if geometry == "both" else "",
                         **edges,
                     },
                 )

@@ -142,7 +142,8 @@ def _task_image(data: Mapping[Any, Any], where: str) -> str:
 
 
 def _task_items(task: Mapping[str, Any], name: str, where: str, context: Context, notes: Notes) -> ImageItems:
-    image = ImageItems(name)
+    data = task["data"]
+    image = ImageItems(name, optional_size(data.get("height"), data.get("width"), where))
     answers = [("annotation", a) for a in task.get("annotations") or [] if not _flag(a, "was_cancelled")]
     if not answers:
         answers = [("prediction", p) for p in task.get("predictions") or []]
@@ -242,7 +243,7 @@ def _write_label_studio(path: Path, found: Annotations, context: Context, notes:
         if key == "predictions":
             scores = [item.score for item in image.items if item.score is not None]
             answer |= {"model_version": "mindground", **({"score": max(scores)} if scores else {})}
-        tasks.append({"id": number, "data": {"image": image.name}, key: [answer]})
+        tasks.append({"id": number, "data": {"image": image.name, "height": height, "width": width}, key: [answer]})
     return [write_json(path, tasks)]
 
 

@@ -31,6 +31,8 @@ __all__ = ["FORMATS"]
 _COLUMNS: dict[str, type] = {"image": str, "category": str, "text": str, "score": float}
 _KML = "{http://www.opengis.net/kml/2.2}"
 _DEGREES = "EPSG:4326"
+_RECTANGLE = 0.06
+"""Pixels by which the corners of a shape may miss those of its box: coordinates are kept to a fiftieth of a pixel."""
 
 
 @dataclass
@@ -117,7 +119,7 @@ def _item(shape: Any, values: Mapping[Any, Any], place: _Place, crs: str, where:
         box=box if isinstance(box, list) else None,
         outline=outline,
         category=str(_property(values, "category", "class", "label")),
-        sentence=_property(values, "text", "sentence", "expression", "name"),
+        sentence=_property(values, "text", "sentence", "expression"),
         score=_property(values, "score", "confidence") if _property(values, "score", "confidence") != "" else None,
     )
     boxed = values.get("part") == "box" or _is_box(outline, found.box)
@@ -131,7 +133,7 @@ def _is_box(outline: list[list[float]], box: tuple[float, ...]) -> bool:
     corners = np.reshape(outline[0], (4, 2))
     edges = np.asarray(box)
     near = [np.abs(corners - edges[list(pair)]).max(1).min() for pair in ((0, 1), (2, 1), (2, 3), (0, 3))]
-    return max(near) < 0.02
+    return max(near) < _RECTANGLE
 
 
 def _rings(shape: Any, where: str) -> list[np.ndarray]:

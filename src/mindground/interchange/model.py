@@ -1,4 +1,4 @@
-"""What travels between formats of annotations: images, and in each of them objects with a sentence, a class, a score."""
+"""What travels between formats of annotations: images, and in each objects with a class, a sentence, a score."""
 
 from __future__ import annotations
 

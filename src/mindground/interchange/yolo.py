@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from mindground.config.resolve import parse_yaml
 from mindground.data.formats.fields import RecordError, plain_text
 from mindground.data.formats.files import read_file, read_json
-from mindground.errors import DataError, shown
+from mindground.errors import ConfigError, DataError, shown
 from mindground.files.atomic import write_json, write_text
 from mindground.interchange.folders import files_in
 from mindground.interchange.images import image_of, safe_name, sized
@@ -104,13 +105,14 @@ def _names(top: Path, labels: Path) -> dict[int, str]:
 
 def _of_yaml(file: Path) -> dict[int, str]:
     try:
-        content = yaml.safe_load(read_file(file, most=_MOST_NAMES).decode("utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise DataError(f"{file}: is no YAML file that can be read ({shown(str(error))})") from error
+        content = parse_yaml(read_file(file, most=_MOST_NAMES))
+    except ConfigError as error:
+        raise DataError(f"{file}: {error}") from error
     names = content.get("names", {}) if isinstance(content, dict) else {}
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(type(number) is int for number in names):
+    plain = isinstance(names, dict) and all(type(name) in (str, int, float, bool) for name in names.values())
+    if not plain or not all(type(number) is int for number in names):
         raise DataError(f"{file}: 'names' is a list of names, or numbers with names, not {shown(names)}")
     return {number: plain_text(str(name), "a name", str(file)) for number, name in names.items()}
 
