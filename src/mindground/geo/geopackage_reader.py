@@ -62,6 +62,8 @@ def _layers(database: sqlite3.Connection, path: Path) -> Iterator[tuple[str, Any
         left[0] -= 1
         return left[0] < 0
 
+    if hasattr(database, "setlimit"):  # since Python 3.11
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BLOB)
     database.set_progress_handler(spent, _STEPS)
     for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON"):
         database.execute(f"PRAGMA {pragma}")
@@ -88,10 +90,13 @@ def _definition(database: sqlite3.Connection, path: Path, system: Any) -> str:
 def _features(
     database: sqlite3.Connection, path: Path, table: str, column: str, crs: str
 ) -> Iterator[tuple[str, Any, Mapping[str, Any], str]]:
-    cursor = database.execute(f'SELECT * FROM "{table}"')
-    names = [entry[0] for entry in cursor.description]
+    # Columns that are stored: a generated one is an expression, which the file's author chose.
+    listed = database.execute(f'PRAGMA table_xinfo("{table}")').fetchall()
+    names = [str(entry[1]) for entry in listed if entry[6] == 0 and _NAME.fullmatch(str(entry[1]))]
     if column not in names:
         raise DataError(f"{path}: the table {shown(table)} has no column {shown(column)}")
+    wanted = ", ".join(f'"{name}"' for name in names)
+    cursor = database.execute(f'SELECT {wanted} FROM "{table}"')
     for number, row in enumerate(cursor):
         values = dict(zip(names, row, strict=True))
         blob = values.pop(column)

@@ -21,6 +21,7 @@ import numpy as np
 from mindground.errors import CheckpointError, DataError, ImageError, one_line
 from mindground.files.images import read_image
 from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
+from mindground.inference.found import found_in
 from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction, ProbabilityMap
 from mindground.visualize.caption import plain_caption
@@ -247,10 +248,12 @@ class Predictor:
         if bands is None and isinstance(image, (str, Path)):
             bands = self._bands
         pixels = as_rgb(image, bgr=bgr, bands=bands)
+        source = image if isinstance(image, (str, Path)) else pixels
         if not self.asks_expression:
             if text is not None:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
-            return self._predict([self.transform.from_image(pixels)], {}, 1, probability)[0].at_least(min_score)
+            every = self._predict([self.transform.from_image(pixels)], {}, 1, probability)[0].at_least(min_score)
+            return found_in(every, source, bands)
         if text is None:
             raise DataError("this network finds what a sentence names; give a sentence")
         sentences = list(text) if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
@@ -267,7 +270,7 @@ class Predictor:
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
             prediction.extras["unknown_words"] = self.unknown_words(sentence)
-        found = [prediction.at_least(min_score) for prediction in found]
+        found = [found_in(prediction.at_least(min_score), source, bands) for prediction in found]
         return found[0] if isinstance(text, str) else found
 
     def scene(self, image: Any, text: str | Sequence[str] | None = None, **options: Any) -> Any:
