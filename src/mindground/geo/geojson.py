@@ -63,7 +63,7 @@ def _collection(
 ) -> dict[str, Any]:
     name = printable(image, 300) if image else "the raster"
     to_degrees = degrees_of(raster, name)
-    digits = coordinate_digits(to_degrees, raster.image.shape[:2])
+    digits = coordinate_digits(to_degrees, (raster.image.shape[0], raster.image.shape[1]))
     features: list[dict[str, Any]] = []
     lost = 0
     for prediction in predictions:

@@ -151,7 +151,7 @@ def _ask_tile(ask: Ask, scene: Scene, tile: Tile, texts: Sequence[str], min_scor
     """The answers of one tile, in its own pixels and ready for JSON."""
     pixels, valid = scene.read(*tile.box)
     if not valid.any():
-        return [[] for _ in texts or [None]]
+        return [[] for _ in range(max(1, len(texts)))]
     try:
         answer = ask(np.ascontiguousarray(pixels), list(texts) or None, min_score)
     except MemoryError as error:
