@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,12 @@ def cases() -> Iterator[Case]:
         yield either(f"text: {name}", "exchange_yolo", data)
         yield either(f"text: {name}", "exchange_yolo_seg", data)
         yield either(f"text: {name}", "exchange_sentences", data)
+    for name, data in {**_texts(), **_names()}.items():
+        yield either(f"names: {name}", "exchange_yolo_names", data)
+        yield either(f"lines: {name}", "exchange_journal", data)
+        yield either(f"scene: {name}", "exchange_scene", data)
+    for side in (65_000, 2**31 - 1):
+        yield either(f"scene: a header of {side} pixels a side", "exchange_scene", _header(side))
     for name, script in _databases().items():
         yield either(f"database: {name}", "exchange_gpkg", _database(script))
 
@@ -65,6 +72,31 @@ def _texts() -> dict[str, bytes]:
         "image upward": b"image,left,top,right,bottom\n../../../../etc/passwd,1,2,3,4\n",
         "100000 lines": b"0 0.5 0.5 0.1 0.1\n" * 100_000,
     }
+
+
+def _names() -> dict[str, bytes]:
+    laughs = b"a: &a [x,x,x,x,x,x,x,x,x]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        laughs += f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n".encode()
+    return {
+        "lists of lists of lists": laughs + b"names: *i\n",
+        "a million brackets": b"names: " + b"[" * 1_000_000,
+        "names of lists": b"names: [[1], {a: 1}]\n",
+        "numbers of text": b"names: {a: ship}\n",
+        "control characters": b'names: ["\\e[2J"]\n',
+        "key and a tile": b'{"mindground_tiles": 1, "key": "k"}\n' + b'{"tile": 0, "answers": ' + b"[" * 200_000,
+        "key and damage": b'{"mindground_tiles": 1, "key": "k"}\n{"tile": [], "answers": {}}\n',
+        "key and a mask": b'{"mindground_tiles": 1, "key": "k"}\n{"tile": 0, "answers": [[{"box": [1, 2, 3, 4], '
+        b'"score": 1, "label": 1, "mask": {"size": [20, 30], "counts": "oooo"}}]]}\n',
+    }
+
+
+def _header(side: int) -> bytes:
+    """A TIFF of one byte a pixel that claims a size and holds nothing."""
+    tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1)]
+    tags += [(322, 4, 1, 512), (323, 4, 1, 512), (324, 4, 1, 0), (325, 4, 1, 0)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
 
 
 _ENDLESS = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT i AS fid, i AS geom FROM r"
