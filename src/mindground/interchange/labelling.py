@@ -154,6 +154,9 @@ def _task_items(task: Mapping[str, Any], name: str, where: str, context: Context
         require(answer, ("result",), place)
         results = listing(answer, "result", place)
         sentences = _texts(results, place)
+        # The score of a prediction as a whole counts where none of its regions has one.
+        scored = any(isinstance(result, Mapping) and result.get("score") is not None for result in results)
+        overall = answer.get("score") if kind == "prediction" and not scored else None
         for number, result in enumerate(results):
             at = f"{place}, result {number}"
             require(result, ("value",), at)
@@ -168,7 +171,7 @@ def _task_items(task: Mapping[str, Any], name: str, where: str, context: Context
             words = {
                 "category": labels[0] if isinstance(labels, list) and labels else "",
                 "sentence": sentences.get(str(result.get("id")), ""),
-                "score": result.get("score", answer.get("score") if kind == "prediction" else None),
+                "score": result.get("score", overall),
             }
             image.items.append(_region(value, at, image.size, words))
     if image.size is None and (context.images is not None):

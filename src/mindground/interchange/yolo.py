@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from mindground.config.resolve import parse_yaml
-from mindground.data.formats.fields import RecordError, plain_text
+from mindground.data.formats.fields import RecordError, optional_size, plain_text
 from mindground.data.formats.files import read_file, read_json
 from mindground.errors import ConfigError, DataError, shown
 from mindground.files.atomic import write_json, write_text
@@ -131,6 +131,11 @@ def _sentences(top: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(entry, dict) or not isinstance(entry.get("sentences", []), list):
             raise RecordError(f"{where} has 'image' and 'sentences', a list; not {shown(entry)}")
         found[name] = {"sentences": [plain_text(text, "a sentence", where) for text in entry.get("sentences", [])]}
+        if entry.get("size") is not None:
+            sides = entry["size"]
+            if not isinstance(sides, list) or len(sides) != 2:
+                raise RecordError(f"{where}: 'size' is [height, width] in pixels, not {shown(sides)}")
+            found[name]["size"] = optional_size(sides[0], sides[1], where)
         if entry.get("image"):
             found[name]["image"] = plain_text(entry["image"], "'image'", where)
     return found
@@ -161,7 +166,11 @@ def _write(path: Path, found: Annotations, context: Context, notes: Notes, outli
             shown_values = " ".join(f"{value:.10f}".rstrip("0").rstrip(".") for value in numbers_of_line)
             lines.append(f"{numbers[item.category or 'object']} {shown_values}\n")
         files.append(write_text(path / "labels" / relative, "".join(lines)))
-        said[relative] = {"image": image.name, "sentences": [item.sentence for item in image.items]}
+        said[relative] = {
+            "image": image.name,
+            "size": [height, width],
+            "sentences": [item.sentence for item in image.items],
+        }
     files.append(write_text(path / "classes.txt", "".join(f"{name}\n" for name in names)))
     content = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
     files.append(write_text(path / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False)))
