@@ -200,9 +200,10 @@ def one_polygon(outline: Parts, size: tuple[int, int] | None, notes: Notes) -> l
     polygons = polygons_of(outline, size, notes)
     if not polygons:
         return None
-    ring = list(polygons[0])
+    start = polygons[0][:2]
+    ring = list(polygons[0]) if len(polygons) == 1 else [*polygons[0], *start]
     for part in polygons[1:]:
-        ring += [*part, *part[:2], *polygons[0][:2]]
+        ring += [*part, *part[:2], *start]
     return ring
 
 
