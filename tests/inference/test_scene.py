@@ -355,3 +355,37 @@ def test_ranks_share_tiles_and_agree(tmp_path: Path, run_python: Callable[..., A
         assert sorted(file.name for file in out.iterdir()) == ["predictions.json", "s.geojson", "s.gpkg", "s.png"]
     assert sum(asked[2]) == sum(asked[1]) and min(asked[2]) > 0
     assert len({(tmp_path / f"out{ranks}" / "predictions.json").read_bytes() for ranks in (1, 2)}) == 1
+
+
+class _Network:
+    """What `Predictor.scene` needs of a predictor."""
+
+    config = None
+    gives_scores = True
+    asks_expression = True
+
+    def __call__(self, *given: Any) -> Any:
+        return referring(*given)
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        return [word for word in sentence.split() if word == "船"]
+
+
+def test_a_scene_from_python(tmp_path: Path) -> None:
+    from mindground.errors import DataError
+    from mindground.inference.scene_call import answer_scene
+
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    pixels[20:40, 30:60] = pixels[150:170, 100:130] = (1, 220, 0)
+    network: Any = _Network()
+    one = answer_scene(network, pixels, "the topmost 船", tile=64)
+    assert isinstance(one, SceneAnswer) and one.boxes_xyxy.tolist() == [[30, 20, 60, 40]]
+    assert one.extras == {"candidates": 2, "unknown_words": ["船"]}
+    path = write_tiff(tmp_path / "s.tif", pixels.transpose(2, 0, 1))
+    both = answer_scene(network, path, ["the ship", "the bottommost ship"], gsd=0.2)
+    assert isinstance(both, list) and [len(answer) for answer in both] == [2, 1]
+    assert answer_scene(network, pixels, []) == []
+    with pytest.raises(DataError, match="give a sentence"):
+        answer_scene(network, pixels)
+    with pytest.raises(DataError, match="the sentence is empty"):
+        answer_scene(network, pixels, " ")

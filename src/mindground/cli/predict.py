@@ -85,6 +85,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.inference.predictor import Predictor
     from mindground.inference.results import ResultFile
     from mindground.inference.scene import canvas_of
+    from mindground.runtime.distributed import current_comm
 
     tiled = is_scene(options)
     sentences = sentences_of(options)  # what cannot be asked is told before a network is built, and
@@ -127,6 +128,8 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
             canvas=canvas_of(predictor) if predictor.config else None,
         )
     )
+    if (comm := current_comm()) is not None and not comm.is_main:
+        return  # the first rank tells what all of them found
     if options.json:
         print(json_text(results.document).encode("utf-8", "backslashreplace").decode())
     else:
