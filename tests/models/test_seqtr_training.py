@@ -33,7 +33,7 @@ def trained(folder: Path, *words: str, tiny: Sequence[str] = TINY) -> Path:
 
 
 def test_averages_of_parameters_and_statistics_go_on_within_an_epoch(tmp_path: Path) -> None:
-    """Stopped after the first of many steps of an epoch: the last checkpoint is that of the unbroken run, to the bit."""
+    """Stopped after the first of many steps of an epoch: the last checkpoint is that of the unbroken run."""
     whole = trained(tmp_path / "whole", "--train.max_steps=2")
     trained(tmp_path / "broken", "--train.max_steps=1")
     stopped = read_checkpoint(tmp_path / "broken" / whole.name / "last.ckpt").state
