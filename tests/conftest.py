@@ -21,7 +21,11 @@ MPIRUN = Path(sys.executable).with_name("mpirun")
 
 def clean_environment() -> dict[str, str]:
     """This environment without what a launcher left in it, with `src` importable and mpirun allowed."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM_", "PMIX_", "PMI_", "RANK_"))}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("OMPI_COMM_", "PMIX_", "PMI_", "RANK_", "MS_", "SLURM_"))
+    }
     return kept | {
         "PYTHONPATH": str(ROOT / "src"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindground.errors import DeviceError
-from mindground.runtime import distributed, launcher
-from mindground.runtime.distributed import SingleComm, agree, gather_objects
-from mindground.runtime.launcher import launched_local_rank, launched_rank, launched_size
+from mindground.runtime import distributed
+from mindground.runtime.distributed import SingleComm, agree
 
 HEAD = """
 import sys, threading, time
@@ -38,7 +36,15 @@ def test_two_ranks_sum_gather_and_agree(run_python, tmp_path: Path) -> None:
         assert np.array_equal(big, np.arange(300_000, dtype=np.float32) * 1.5)
         assert comm.all_gather_object({"rank": comm.rank}) == [{"rank": 0}, {"rank": 1}]
         assert comm.broadcast_object(["from", comm.rank]) == ["from", 0]
-        assert not comm.reduces_on_device and comm.reducer([]) is None
+        array = np.full((3, 2), float(comm.rank))
+        comm.broadcast_array_(array)
+        assert not array.any() and not comm.reduces_on_device and not comm.needs_watch
+        try:
+            comm.graph_all_reduce()
+        except distributed.DeviceError as error:
+            assert "inside the compiled step" in str(error)
+        else:
+            raise AssertionError("collectives inside a graph on a CPU")
         assert distributed.get_comm() is comm is distributed.current_comm()
         distributed.agree(comm, "same on both")
         try:
@@ -121,53 +127,6 @@ def test_single_comm() -> None:
         comm.all_reduce_mean_(np.zeros(3))
     with pytest.raises(ValueError, match="contiguous"):
         comm.all_reduce_mean_(np.zeros((4, 4), np.float32)[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({}, (1, 0, 0)),
-        (
-            {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
-            (8, 5, 1),
-        ),
-        ({"PMI_SIZE": "4", "PMI_RANK": "2", "MPI_LOCALRANKID": "0"}, (4, 2, 0)),
-        ({"RANK_SIZE": "8", "RANK_ID": "7", "DEVICE_ID": "3"}, (8, 7, 3)),
-        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (1, 0, 0)),
-    ],
-)
-def test_launchers(variables: dict[str, str], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    for names in launcher._LAUNCHERS:
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert (launched_size(), launched_rank(), launched_local_rank()) == expected
-
-
-@pytest.mark.parametrize(("size", "rank"), [("2", "2"), ("0", "0"), ("two", "0")])
-def test_impossible_launcher_values(size: str, rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", size)
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
-    with pytest.raises(DeviceError, match="OMPI_COMM_WORLD"):
-        launched_size()
-
-
-def test_objects_of_any_length_through_equal_arrays() -> None:
-    # Two ranks in turn: what the second collective of each would have delivered, put together by hand.
-    values = ["short", {"long": list(range(100))}]
-    sent: list[list[np.ndarray]] = [[], []]
-    for rank, value in enumerate(values):
-
-        def record(array: np.ndarray, rank: int = rank) -> np.ndarray:
-            sent[rank].append(array)
-            return np.stack([array, array]) if array.size > 1 else np.asarray([[array[0]], [1000]], np.int32)
-
-        gather_objects(value, record)
-    arrays = np.stack([sent[0][1], sent[1][1]])
-    lengths = np.stack([sent[0][0], sent[1][0]])
-    replies = iter([lengths, arrays[:, : int(lengths.max())]])
-    assert gather_objects(values[0], lambda array: next(replies)) == values
 
 
 def test_get_comm_without_a_launcher() -> None:

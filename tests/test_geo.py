@@ -115,6 +115,29 @@ def test_geojson_is_within_half_a_pixel(tmp_path: Path) -> None:
     assert json.loads(path.read_text("utf-8"))["type"] == "FeatureCollection"
 
 
+def test_a_contour_of_vertices_is_the_polygon_itself(tmp_path: Path) -> None:
+    """No pixel edges: the vertices that the network wrote, and how sure it was of each of their tokens."""
+    place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.zeros((3, 60, 80), np.uint8)))
+    triangle = np.asarray([[10.25, 10.5], [60.75, 20.0], [30.0, 50.5]])
+    likely = {"contour": np.asarray([0.5, 0.25, 0.125], np.float32)}
+    one = found((60, 80), (10, 10, 60, 50))
+    one.extras |= {"polygon": triangle, "token_probabilities": likely}
+    bow = found((60, 80), (10, 10, 60, 50))
+    bow.extras["polygon"] = np.asarray([[10, 10], [40, 40], [40, 10], [10, 40]])
+    line = found((60, 80), (10, 10, 60, 50))
+    line.extras["polygon"] = triangle[:2]
+    first, second, third = geo.to_geojson([one, bow, line], place)["features"]
+    ring = np.asarray(first["geometry"]["coordinates"][0])[:-1]
+    # Two metres a pixel, from the corner of `make_geotiff`.
+    metres = [500000 + 2 * triangle[:, 0], 5000000 - 2 * triangle[:, 1]]
+    degrees = np.stack(pytest.importorskip("rasterio.warp").transform("EPSG:32633", "EPSG:4326", *metres), -1)
+    np.testing.assert_allclose(sorted(ring.tolist()), sorted(degrees.tolist()), atol=1e-9)
+    assert first["properties"]["token_probabilities"] == {"contour": [0.5, 0.25, 0.125]}
+    # Lines that cross leave valid parts, and two vertices leave the mask's own outline.
+    assert second["geometry"]["type"] in ("Polygon", "MultiPolygon")
+    assert len(third["geometry"]["coordinates"][0]) == 5 and "token_probabilities" not in third["properties"]
+
+
 def test_box_without_mask_and_empty_mask(tmp_path: Path) -> None:
     place = geo.read_geotiff(make_geotiff(tmp_path / "a.tif", np.full((3, 60, 80), 7, np.uint8)))
     box = Prediction((60, 80), [[1, 2, 30, 40]], [0.5])

@@ -27,7 +27,19 @@ FLOORS = (
         "data",
         "models",
     ),
-    *("losses", "backbones", "nn", "weights", "config", "text", "runtime", "files", "structures", "errors"),
+    *(
+        "detection",
+        "losses",
+        "backbones",
+        "nn",
+        "weights",
+        "config",
+        "text",
+        "runtime",
+        "files",
+        "structures",
+        "errors",
+    ),
 )
 # These never import MindSpore, directly or through others.
 WITHOUT_MINDSPORE = ("config", "data", "structures", "files", "text")

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mindground.engine.checkpoint import load_checkpoint
+    from mindground.inference.grounded import GroundedPredictor
     from mindground.inference.predictor import Predictor
     from mindground.models import build_model, list_models
 
-__all__ = ["Predictor", "build_model", "list_models", "load_checkpoint"]
+__all__ = ["GroundedPredictor", "Predictor", "build_model", "list_models", "load_checkpoint"]
 __version__ = "0.1.0"
 
 # MindSpore takes more than a second to import; names are resolved when they are first used.
 _HOMES = {
+    "GroundedPredictor": "mindground.inference.grounded",
     "Predictor": "mindground.inference.predictor",
     "build_model": "mindground.models",
     "list_models": "mindground.models",

@@ -15,6 +15,7 @@ __all__ = [
     "load_checkpoint",
     "read_checkpoint",
     "read_dior",
+    "read_embedding",
     "read_feature",
     "read_format",
     "read_image",
@@ -24,6 +25,7 @@ __all__ = [
     "read_raster",
     "read_refer",
     "read_refer_masks",
+    "read_vectors",
     "read_vocabulary",
     "read_weights",
     "read_yaml",
@@ -61,6 +63,14 @@ def read_feature(folder: Path) -> None:
     from mindground.engine.features import DiskStore
 
     DiskStore(folder / "f").get("abc")
+
+
+def read_embedding(folder: Path) -> None:
+    """An encoded image, and what a session does with it first."""
+    from mindground.inference.embedding_file import read_embedding
+
+    found = read_embedding(folder / "a.safetensors")
+    assert found.values.sum() is not None and found.size[0] > 0 and found.network and found.image is not None
 
 
 def use(dataset: Any) -> None:
@@ -118,12 +128,12 @@ def read_pairs(folder: Path) -> None:
 
 
 def read_dior(folder: Path) -> None:
-    """DIOR-RSVG: inspected, and both divisions used."""
+    """DIOR-RSVG: inspected, and all divisions used."""
     from mindground.data.formats.registry import find_format
 
     item = find_format("dior_rsvg")
     item.inspect(str(folder), ["train", "val"])
-    for division in ("official", "image_disjoint"):
+    for division in ("official", "image_disjoint", "msam_image"):
         use(item.read(str(folder), "train", split_by=division))
 
 
@@ -172,6 +182,17 @@ def read_vocabulary(kind: str, file: str) -> Callable[[Path], None]:
         from mindground.text import build_tokenizer
 
         build_tokenizer(kind, str(folder / file))(["the red ship \u8239"], 8)
+
+    return call
+
+
+def read_vectors(file: str) -> Callable[[Path], None]:
+    """Vectors of a few words."""
+
+    def call(folder: Path) -> None:
+        from mindground.files.word_vectors import read_word_vectors
+
+        read_word_vectors(folder / file, ["PAD", "the", "ship", "\u8239"], 2)
 
     return call
 

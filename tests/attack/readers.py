@@ -101,6 +101,7 @@ _ENTRIES = (
     Reader(
         "features", "f/ab/abc.npz", calls.read_feature, seeds.features, "zip", imports=("engine.features",), heavy=True
     ),
+    Reader("embedding", "a.safetensors", calls.read_embedding, seeds.embeddings, "safetensors"),
     Reader("run_log", "log.jsonl", calls.read_log, seeds.run_log, "lines", imports=("engine.logs",), heavy=True),
     Reader(
         "measured",
@@ -221,6 +222,23 @@ _ENTRIES = (
         beside=seeds.dior_files,
     ),
     Reader(
+        "seqtr",
+        "annotations/refcoco-unc/instances.json",
+        calls.read_format("seqtr"),
+        _json(seeds.SEQTR),
+        "json",
+        beside=lambda: seeds.image_files("images/"),
+        formats=("seqtr",),
+    ),
+    Reader(
+        "seqtr_check",
+        "annotations/refcoco-unc/instances.json",
+        calls.check("seqtr"),
+        _json(seeds.SEQTR),
+        "json",
+        beside=lambda: seeds.image_files("images/"),
+    ),
+    Reader(
         "phrase_list",
         "output_phrase_train.txt",
         calls.read_format("refsegrs"),
@@ -271,6 +289,23 @@ _ENTRIES = (
         seeds.bpe,
         "gzip",
         share=0.02,
+    ),
+    Reader(
+        "token_table",
+        "token_to_ix.pkl",
+        calls.read_vocabulary("words", "token_to_ix.pkl"),
+        _pickled(seeds.TOKENS),
+        "pickle",
+    ),
+    Reader("word_vectors", "vectors.txt", calls.read_vectors("vectors.txt"), seeds.word_vectors, "text"),
+    Reader("word_vectors_gzip", "vectors.txt.gz", calls.read_vectors("vectors.txt.gz"), seeds.packed_vectors, "gzip"),
+    Reader(
+        "word_archive",
+        "word_emb.npz",
+        calls.read_vectors("word_emb.npz"),
+        seeds.word_archive,
+        "zip",
+        beside=seeds.token_table,
     ),
     Reader("image", "x.img", calls.read_image, seeds.images, "bytes"),
     Reader(

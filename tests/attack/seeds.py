@@ -17,7 +17,7 @@ import numpy as np
 from attack import opcodes as op
 from attack.containers import npy_of, npz_of, parameter, safetensors, small_png
 
-__all__ = ["CACHE", "DESCRIPTION", "INSTANCES", "PAIRS", "RECORDS", "REFS", "XML"]
+__all__ = ["CACHE", "DESCRIPTION", "INSTANCES", "PAIRS", "RECORDS", "REFS", "SEQTR", "TOKENS", "XML"]
 
 INSTANCES: dict[str, Any] = {
     "images": [
@@ -114,6 +114,32 @@ CACHE: dict[str, Any] = {
     },
     "index": {"category": {"1": "ship"}, "image": {"1": "a.png"}},
 }
+SEQTR: dict[str, Any] = {
+    "train": [
+        {
+            "bbox": [1, 2, 10, 8],
+            "image": "a.png",
+            "image_id": 1,
+            "height": 20,
+            "width": 30,
+            "expressions": ["the red ship", "ship"],
+            "category_id": 1,
+            "mask": [[1, 2, 11, 2, 11, 10]],
+            "data_source": "coco",
+        },
+        {
+            "bbox": [3, 2.5, 9, 8],
+            "image": "b.png",
+            "height": 20,
+            "width": 30,
+            "expressions": ["the plane"],
+            "mask": {"size": [20, 30], "counts": [10, 20, 570]},
+        },
+    ],
+    "val": [],
+    "box_format": "xywh",
+}
+TOKENS = {word: place for place, word in enumerate(["PAD", "UNK", "CLS", "the", "ship"])}
 XML = b"""<annotation><folder>x</folder><filename>00001.jpg</filename>
 <size><width>30</width><height>20</height><depth>3</depth></size>
 <object><name>ship</name><pose>Unspecified</pose>
@@ -180,6 +206,19 @@ def tensors() -> list[bytes]:
         "c": {"dtype": "I64", "shape": [], "data_offsets": [20, 28]},
     }
     return [safetensors(header, b"\1" * 28)]
+
+
+def embedding(values: bytes = bytes(4 * 32), entry: Any = None, more: Any = None, **metadata: Any) -> bytes:
+    """An encoded image; `entry` and `more` change its tensor and add others, `metadata` what it says of itself."""
+    said = {"format": "mindground-image-embedding", "version": "1", "network": "0123456789abcdef", "size": "[20, 30]"}
+    tensor = {"dtype": "F32", "shape": [1, 8, 2, 2], "data_offsets": [0, 128], **(entry or {})}
+    header = {"__metadata__": {**said, "image": "a.png", **metadata}, "image_embedding": tensor, **(more or {})}
+    return safetensors(header, values)
+
+
+def embeddings() -> list[bytes]:
+    half = {"dtype": "F16", "shape": [1, 4, 2, 2], "data_offsets": [0, 32]}
+    return [embedding(), embedding(bytes(32), half)]
 
 
 def mindspore_ckpt() -> list[bytes]:
@@ -276,6 +315,24 @@ def yaml() -> list[bytes]:
         b"  mean: [0.1, 0.2, 0.3]\n  root: /data\ntrain:\n  lr_base: 1.0e-3\n  drop_epochs: [1, 2]\n  max_epochs: 3\n",
         b"family: clipvg\ndata: {dataset: unc, root: x, img_size: 64}\ntrain: {batch_size: 4, warmup_steps: 2}\n",
     ]
+
+
+def word_vectors() -> list[bytes]:
+    lines = b"the 0.5 -1\nship 1e-1 2\nat name@domain.com 7 7\n"
+    return [lines, b"3 2\r\n" + lines.replace(b"\n", b"\r\n")]
+
+
+def packed_vectors() -> list[bytes]:
+    return [gzip.compress(data, mtime=0) for data in word_vectors()]
+
+
+def word_archive() -> list[bytes]:
+    table = np.arange(2.0 * len(TOKENS), dtype=np.float32).reshape(-1, 2)
+    return [npz_of(word_emb=table), npz_of(word_emb=table.astype(np.float64), compressed=True)]
+
+
+def token_table() -> dict[str, bytes]:
+    return {"token_to_ix.pkl": pickle.dumps(TOKENS)}
 
 
 def _saved(kind: str, mode: str = "RGB", **more: Any) -> bytes:

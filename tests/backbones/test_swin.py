@@ -9,10 +9,16 @@ from mindspore import nn
 
 from mindground.backbones.swin import SWIN_SIZES, Swin, relative_index, shift_mask
 from mindground.backbones.swin_weights import MICROSOFT_MAP, fit_bias_table
+from mindground.models.rmsin.config import SWIN_PRESETS
 from mindground.weights.load import load_into, parameter_arrays, parameter_shapes
 
 # Parameters of the dense backbone: those of the published classifiers without head and norm, with four norms of maps.
 _MILLIONS = {"tiny": 27.5, "small": 48.8, "base": 86.7, "large": 195.0}
+
+
+def test_configurations_name_the_same_sizes() -> None:
+    """They are read without MindSpore, so RMSIN's configuration keeps a list of its own."""
+    assert SWIN_PRESETS == SWIN_SIZES
 
 
 @pytest.mark.parametrize("window", [7, 12])

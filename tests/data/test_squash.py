@@ -101,5 +101,11 @@ def test_a_wrong_part_is_refused() -> None:
     from mindground.config import load_config
     from mindground.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="black_box_part"):
-        load_config(overrides=["--data.transform.name=squash", "--data.transform.black_box_part=2"])
+    for wrong in ("2", "-0.1"):
+        with pytest.raises(ConfigError, match="black_box_part"):
+            load_config(overrides=["--data.transform.name=squash", f"--data.transform.black_box_part={wrong}"])
+    with pytest.raises(ConfigError, match="flip_prob"):
+        load_config(overrides=["--data.transform.name=squash", "--data.transform.flip_prob=2"])
+    # All objects, always.
+    always = ["--data.transform.black_box_part=1", "--data.transform.vertical_flip_prob=1"]
+    assert load_config(overrides=["--data.transform.name=squash", *always]).data.transform.black_box_part == 1

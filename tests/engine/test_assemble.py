@@ -74,8 +74,8 @@ def test_the_task_follows_from_data_and_model(tmp_path: Path) -> None:
         task_for("instances", asks, "data.dataset='coco'")
     with pytest.raises(ConfigError, match="finds every instance without one"):
         task_for("referring", detects)
-    with pytest.raises(ConfigError, match="asks for a prompt"):
-        task_for("instances", ModelInterface("prompt", ("mask",)))
+    prompted = task_for("instances", ModelInterface("prompt", ("mask",)))
+    assert prompted.metric_names(settings)[0] == "iou_box" and not prompted.has_classes
 
 
 def test_sentences_need_a_vocabulary(tmp_path: Path) -> None:

@@ -14,10 +14,14 @@ from engine.test_pretrained import small
 from mindground.config import Config, apply_overrides
 from mindground.data import build_dataset
 from mindground.engine.assemble import fill_vocabulary
-from mindground.engine.checkpoint import save_checkpoint
+from mindground.engine.checkpoint import read_checkpoint, save_checkpoint, stored_config
+from mindground.engine.scoring import score
+from mindground.engine.vocabulary import vocabulary_of
+from mindground.errors import ConfigError
 from mindground.files.text import read_lines
 from mindground.models import build_model
 from mindground.text import build_tokenizer
+from mindground.weights.load import parameter_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +37,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab, sentences)
     fill_vocabulary(config.model, tokenizer.vocab_size)
     return save_checkpoint(folder / "a.ckpt", build_model(config), config, tokenizer, {"step": 3})
+
+
+def test_averages_are_scored_apart(checkpoint: Path, tmp_path: Path) -> None:
+    """The averages of a last checkpoint give what they give as the weights of a checkpoint of their own."""
+    contents = read_checkpoint(checkpoint)
+    config = apply_overrides(stored_config(contents), ["--device.mode_name=PYNATIVE"])
+    tokenizer, models = vocabulary_of(contents), [build_model(config) for _ in range(2)]
+    averages = parameter_arrays(models[1])
+    extra = {f"ema/{name}": value for name, value in averages.items()}
+    last = save_checkpoint(tmp_path / "last.ckpt", models[0], config, tokenizer, {"step": 3}, extra=extra)
+    plain = save_checkpoint(tmp_path / "plain.ckpt", models[0], config, tokenizer, {"step": 3})
+    best = save_checkpoint(tmp_path / "best.ckpt", models[0], config, tokenizer, {"step": 3}, weights=averages)
+    numbers = {
+        name: {key: value for key, value in score(path, weights=weights).items() if isinstance(value, float)}
+        for name, path, weights in (("plain", plain, "all"), ("best", best, "all"), ("averaged", last, "averaged"))
+    }
+    both = score(last)
+    assert numbers["plain"] != numbers["best"] == numbers["averaged"]
+    assert {key: value for key, value in both.items() if isinstance(value, float)} == numbers["plain"]
+    apart = {key: value for key, value in both["averaged"].items() if isinstance(value, float)}
+    assert apart == numbers["best"] and "averaged" not in score(last, weights="plain")
+    with pytest.raises(ConfigError, match="holds no averages"):
+        score(best, weights="averaged")
 
 
 def test_two_ranks_count_like_one(checkpoint: Path, run_python: Callable, tmp_path: Path) -> None:

@@ -127,6 +127,39 @@ def test_canvas_protocol() -> None:
     assert scores["canvas_overall_iou"] == pytest.approx(8 / 16)
 
 
+def test_upstream_figures_of_seqtr_stand_beside_ours() -> None:
+    """Batches of two and of one, and a referent of two polygons, whose mask counts as a crowd there."""
+    box, whole, part = [0, 0, 10, 10], area(0, 0, 10, 10), area(0, 0, 10, 5)
+    two = [[0.0, 0.0, 10.0, 0.0, 10.0, 5.0, 0.0, 5.0], [0.0, 5.0, 10.0, 5.0, 10.0, 10.0, 0.0, 10.0]]
+    many = Sample("x.png", "b", "i", "a ship", [box], (two,), size=SIZE)
+    samples = [sample("a", box, whole), many, sample("c", box, whole)]
+    answers = [
+        found(box, whole, canvas_iou_counts=(100, 100), canvas_area=100),
+        found([0, 0, 10, 4], part, canvas_iou_counts=(50, 100), canvas_area=50),
+        found([0, 0, 10, 4], part, canvas_iou_counts=(50, 100), canvas_area=50),
+    ]
+
+    def metrics(*ranges: slice) -> ReferringMetrics:
+        made = ReferringMetrics(protocol="seqtr")
+        for span in ranges:
+            made.update(answers[span], batch(samples[span]))
+        return made
+
+    scores = metrics(slice(0, 2), slice(2, 3)).compute()
+    assert scores["prec@0.5"] == pytest.approx(1 / 3) and scores["upstream_prec@0.5"] == pytest.approx((0.5 + 0) / 2)
+    assert scores["canvas_mean_iou"] == pytest.approx((1 + 0.5 + 0.5) / 3)
+    assert scores["upstream_mean_iou"] == pytest.approx(((1 + 1) / 2 + 0.5) / 2)
+    assert scores["canvas_prec@0.6"] == pytest.approx(1 / 3)
+    assert scores["upstream_mask_prec@0.6"] == pytest.approx((1 + 0) / 2)
+    # Two ranks: each has batches of its own.
+    first, second = metrics(slice(0, 2)), metrics(slice(2, 3))
+    first.merge([first.state(), second.state()])
+    assert first.compute() == pytest.approx(scores)
+    plain = ReferringMetrics()
+    plain.update(answers, batch(samples))
+    assert not any(name.startswith("upstream") for name in plain.compute())
+
+
 def test_rows_that_fill_the_shape_do_not_count() -> None:
     metrics = ReferringMetrics()
     right, wrong = sample("a", [0, 0, 10, 10]), sample("a", [10, 0, 20, 10])

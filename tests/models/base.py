@@ -90,6 +90,23 @@ _MSAM = (
     "--data.tokenizer=wordpiece",
 )
 
+_SAM = (
+    "--model.encoder.img_size=64",
+    "--model.encoder.embed_dim=32",
+    "--model.encoder.depth=2",
+    "--model.encoder.num_heads=2",
+    "--model.encoder.mlp_dim=64",
+    "--model.encoder.window_size=3",
+    "--model.encoder.global_blocks=[1]",
+    "--model.decoder.width=32",
+    "--model.decoder.num_heads=2",
+    "--model.decoder.mlp_dim=64",
+    "--model.decoder.iou_hidden=32",
+    "--model.prompts.objects=2",
+    "--model.prompts.rounds=2",
+    "--train.lr=2e-3",
+)
+
 CASES = (
     FamilyCase(
         "vglaw",
@@ -128,6 +145,7 @@ CASES = (
     FamilyCase("seqtr", _SEQTR, exports=("seqtr",), slow=True),
     FamilyCase("seqtr", (*_SEQTR, "--model.task=contour"), name="contour", exports=("seqtr",), slow=True),
     FamilyCase("seqtr", _MSAM, name="msam", exports=("seqtr",), slow=True),
+    FamilyCase("sam", _SAM, exports=("sam", "sam-hf"), falls_to=0.9, slow=True),
     # The families of tests/families keep the contracts that the two above do not use.
     FamilyCase("test_detector", ("--model.width=8",), falls_to=0.9),
     FamilyCase("test_generator", ("--model.width=16",), falls_to=0.9),

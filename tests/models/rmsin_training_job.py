@@ -6,6 +6,7 @@ Notes how far the ranks' BatchNorm statistics are apart before and after they ar
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def main(folder: Path) -> None:
         "eval.batch_size": 2, "device.threads": 1,
     }  # fmt: skip
     config = load_config(None, ["--family=rmsin", *(f"--{key}={value}" for key, value in words.items())])
+    logging.basicConfig(level=logging.INFO)
     comm, notes = get_comm(), []
 
     def apart(trainer: Any) -> float:

@@ -92,8 +92,18 @@ def test_a_frozen_text_encoder_can_be_kept() -> None:
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ConfigError, match="fusion_heads"):
         build_network(_config(fusion_heads=[3, 1, 1, 1]), img_size=64)
-    with pytest.raises(ConfigError, match="class_weights"):
-        _config(class_weights=[1.0])
+    for weights in ([1.0], [-0.1, 1.0], [0.0, 0.0]):
+        with pytest.raises(ConfigError, match="class_weights"):
+            _config(class_weights=weights)
+
+
+def test_a_loss_that_teaches_nothing_is_refused() -> None:
+    for name in ("cross_entropy_coef", "dice_coef"):
+        with pytest.raises(ConfigError, match=f"model.{name}=-1"):
+            _config(**{name: -1.0})
+    with pytest.raises(ConfigError, match="both 0"):
+        _config(variant="lavt", cross_entropy_coef=0.0)
+    assert _config(variant="lavt", cross_entropy_coef=0.0, dice_coef=1.0).coefficients() == (0.0, 1.0)
 
 
 def test_losses_by_hand() -> None:

@@ -52,6 +52,8 @@ IGNORED = {
     "--ddp_trained_weights": "`module.`",
     "--local_rank 0": "launcher",
     "--master_port 12345": "mpirun",
+    "--master_addr 127.0.0.1": "mpirun",
+    "--use_env": "mpirun",
 }
 REFUSED = {
     "--model lavt": "--model.variant=lavt",

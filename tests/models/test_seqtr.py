@@ -17,6 +17,7 @@ from mindground.engine.forward import Runner
 from mindground.errors import ConfigError, WeightsError
 from mindground.files.darknet import VALUES
 from mindground.files.weights import read_weights
+from mindground.inference.forms import Forms, written
 from mindground.models.seqtr.builder import build_network
 from mindground.models.seqtr.config import (
     BertConfig,
@@ -35,7 +36,7 @@ from mindground.models.seqtr.generate import choose
 from mindground.models.seqtr.losses import place_weights
 from mindground.models.seqtr.sequences import Layout, sequence_of, shuffled_points
 from mindground.models.seqtr.targets import shuffled_batch
-from mindground.structures import Batch, Geometry, Sample
+from mindground.structures import Batch, Geometry, Prediction, Sample
 from mindground.weights.load import parameter_shapes
 
 BATCH, SIDE, WORDS = 2, 64, 6
@@ -274,6 +275,16 @@ def test_a_contour_is_drawn_in_original_pixels_with_a_score() -> None:
     assert found.scores[0] == pytest.approx(0.5**4)
     assert int(found.mask_arrays().sum()) == 80 * 40
     np.testing.assert_allclose(found.extras["polygon"][2], [80, 40], atol=1e-4)
+    for forms in (Forms(), Forms(masks=("polygon",))):
+        (record,) = forms.records(found, 1)
+        assert record["contour"] == [[0, 0, 80, 0, 80, 40, 0, 40]]
+        assert record["token_probabilities"] == {"contour": [0.5] * 9, "box": [0.5] * 4}
+        assert record["token_scores"] == {"contour": round(0.5**9, 6), "box": 0.0625} and record["score"] == 0.0625
+    # The polygon that was written, not the outline of its pixels.
+    assert record["segmentation"] == record["contour"] and isinstance(
+        Forms().records(found, 1)[0]["segmentation"], dict
+    )
+    assert written(Prediction((4, 4), [[0, 0, 1, 1]], [1.0])) == {}
 
 
 def test_vertices_lie_on_the_outline() -> None:

@@ -120,7 +120,7 @@ def test_small_draws_are_stretches_of_the_table() -> None:
 def test_large_draws_are_fractions_of_sums() -> None:
     model = Two(0.4).set_train(True)
     StepNoise(model, seed=7).renew(1)
-    table = module._TABLE.asnumpy().astype(np.float64)
+    table = module.step_table().asnumpy().astype(np.float64)
     first, second = table[: 1 << 19], table[1 << 19 : (1 << 20) - 1]
     places = np.arange(1_500_000)
     a = first[(places + model.first.start) % len(first)]

@@ -124,6 +124,7 @@ def test_no_python_and_no_venv_module_say_what_to_install(checkout: Path, tmp_pa
         ("vglaw", "refclef", 8),
         ("clipvg", "dior_rsvg", 8),
         ("rmsin", "rrsisd", 4),
+        ("seqtr", "dior_rsvg_msam", 1),
     ],
 )
 def test_training_scripts(family: str, name: str, ranks: int, checkout: Path) -> None:

@@ -98,11 +98,13 @@ def test_the_control_takes_all_of_another_image_at_the_right_size() -> None:
 
 
 def test_a_model_without_a_task_is_refused_by_what_it_asks() -> None:
-    prompted = ModelInterface("prompt", ("mask",))
-    with pytest.raises(ConfigError, match="asks for a prompt has no task yet"):
-        task_of(prompted)
-    with pytest.raises(ConfigError, match="harbour holds instances samples, and this family asks for a prompt"):
-        task_for("instances", prompted, "harbour")
+    unknown = ModelInterface("melody", ("mask",))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="asks for a melody has no task yet"):
+        task_of(unknown)
+    with pytest.raises(ConfigError, match="harbour holds instances samples, and this family asks for a melody"):
+        task_for("instances", unknown, "harbour")
+    with pytest.raises(ConfigError, match="harbour holds referring samples, and this family draws its prompts"):
+        task_for("referring", ModelInterface("prompt", ("mask",)), "harbour")
 
 
 def test_a_box_alone_has_no_score() -> None:

@@ -69,6 +69,7 @@ class _DarknetMap(WeightMap):
                 ):
                     raise WeightsError(self._cut(values.size, module))
                 result.missing |= {name + leaf: _MISSING for leaf in _LEAVES}
+                result.unfilled.append(name + _LEAVES[-1])
                 continue
             if at + whole > values.size:
                 raise WeightsError(self._cut(values.size, module))

@@ -38,9 +38,8 @@ __all__ = [
     "shift_mask",
 ]
 
-# The four published sizes: width of the first stage, blocks and heads of every stage.
 _LARGEST_WINDOW = 64
-
+# The four published sizes: width of the first stage, blocks and heads of every stage.
 SWIN_SIZES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
     "small": (96, (2, 2, 18, 2), (3, 6, 12, 24)),

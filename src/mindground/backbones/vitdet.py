@@ -26,7 +26,16 @@ from mindground.nn.resize import bicubic_matrix, linear_matrix, resize_positions
 from mindground.nn.window import merge_windows, split_windows
 from mindground.weights.maps import WeightMap
 
-__all__ = ["DETECTRON2_MAP", "MAE_MAP", "VITDET_MAP", "ViTDet", "fit_relative_table", "layer_decay_rate"]
+__all__ = [
+    "DETECTRON2_MAP",
+    "MAE_MAP",
+    "VITDET_MAP",
+    "ViTDet",
+    "ViTDetBlock",
+    "bicubic_constant",
+    "fit_relative_table",
+    "layer_decay_rate",
+]
 
 
 @lru_cache(maxsize=64)
@@ -55,7 +64,7 @@ def _indicator_constant(rows: int, columns: int) -> ms.Tensor:
 
 
 @ops.constexpr
-def _bicubic_constant(source: int, target: int) -> ms.Tensor:
+def bicubic_constant(source: int, target: int) -> ms.Tensor:
     return _build_bicubic(source, target)
 
 
@@ -63,7 +72,14 @@ class _GridSelfAttention(nn.Cell):
     """Attention among the positions of a grid (a window or the whole map)."""
 
     def __init__(
-        self, width: int, heads: int, table_grid: tuple[int, int], use_rel_pos: bool, resize: str, qkv: nn.Cell
+        self,
+        width: int,
+        heads: int,
+        table_grid: tuple[int, int],
+        use_rel_pos: bool,
+        resize: str,
+        qkv: nn.Cell,
+        most_logits: int = 0,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -75,7 +91,7 @@ class _GridSelfAttention(nn.Cell):
         if use_rel_pos:
             self.rel_pos_h = init.parameter(init.constant((2 * table_grid[0] - 1, self.head_width)), "rel_pos_h")
             self.rel_pos_w = init.parameter(init.constant((2 * table_grid[1] - 1, self.head_width)), "rel_pos_w")
-            self.core = GridAttention(self.head_width**-0.5)
+            self.core = GridAttention(self.head_width**-0.5, most_logits)
         else:
             self.core = attention_core(self.head_width**-0.5)
 
@@ -101,7 +117,11 @@ class _GridSelfAttention(nn.Cell):
 
 
 class ViTDetBlock(nn.Cell):
-    """Pre-norm transformer block; `window_size` 0 attends to the whole map."""
+    """Pre-norm transformer block; `window_size` 0 attends to the whole map.
+
+    Args:
+        most_logits: see `nn.attention.GridAttention`.
+    """
 
     def __init__(
         self,
@@ -115,12 +135,13 @@ class ViTDetBlock(nn.Cell):
         use_rel_pos: bool,
         rel_pos_resize: str,
         qkv: nn.Cell,
+        most_logits: int = 0,
     ) -> None:
         super().__init__()
         self.window_size = window_size
         self.norm1 = LayerNorm(width, norm_eps)
         table_grid = (window_size, window_size) if window_size else grid
-        self.attn = _GridSelfAttention(width, heads, table_grid, use_rel_pos, rel_pos_resize, qkv)
+        self.attn = _GridSelfAttention(width, heads, table_grid, use_rel_pos, rel_pos_resize, qkv, most_logits)
         self.drop_path = DropPath(drop_path)
         self.norm2 = LayerNorm(width, norm_eps)
         self.mlp = Mlp(width, hidden)
@@ -200,7 +221,7 @@ class ViTDet(nn.Cell):
         table = self.pos_embed[0, 1:].reshape((side, side, self.embed_dim))
         if (rows, columns) == (side, side):
             return table
-        return resize_positions(table, _bicubic_constant(side, rows), _bicubic_constant(side, columns))
+        return resize_positions(table, bicubic_constant(side, rows), bicubic_constant(side, columns))
 
     def tokens(self, image: ms.Tensor) -> ms.Tensor:
         """(B, 3, H, W) -> patches with their positions (B, H / patch, W / patch, C), the input of the first block."""

@@ -1,6 +1,7 @@
 """Report on this machine: packages, device, MPI, fonts, and a calculation that is checked.
 
     mindground doctor
+    mpirun -n 8 mindground doctor --distributed      the ranks of a job, as they would train
 
 Exit code 0: all that training, evaluation and prediction need is here; 1: something is missing. Optional parts are
 reported and do not count.
@@ -18,9 +19,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mindground.cli.parser import VerbParser
-from mindground.errors import MindGroundError
+from mindground.errors import ConfigError, MindGroundError
 from mindground.runtime import device
 from mindground.runtime.launcher import find_mpirun, launched_size, mpirun_environment
+from mindground.runtime.versions import MATCHING, version_of
 
 __all__ = ["OPTIONAL", "REQUIRED", "Finding", "main"]
 
@@ -67,7 +69,7 @@ class Finding:
 
     Attributes:
         name: of the part.
-        state: ok, missing (something needs it), or absent (optional).
+        state: ok, missing (something needs it), absent (optional), or note (works, and may not be what is meant).
         detail: version, or what to do.
     """
 
@@ -84,6 +86,8 @@ def _packages() -> list[Finding]:
         except importlib.metadata.PackageNotFoundError:
             if name in OPTIONAL:
                 found.append(Finding(name, "absent", f"not installed; for {OPTIONAL[name]}"))
+            elif name == "mindformers" and version_of("mindspore") not in MATCHING:
+                found.append(Finding(name, "absent", f"none belongs to mindspore {version_of('mindspore')}"))
             elif name in _ELSEWHERE and _ELSEWHERE[name]():
                 found.append(Finding(name, "ok", "not installed by pip; what it brings is here"))
             else:
@@ -150,6 +154,35 @@ def _circumstances() -> dict[str, Any]:
     return {"mindground": __version__, "cpus": len(cpus), **{name: described[name] for name in kept}}
 
 
+def _distributed(options: Any) -> int:
+    """The report of the first rank; the exit code is the same on all."""
+    from mindground.cli.doctor_ranks import look_at_ranks
+    from mindground.runtime.distributed import current_comm
+
+    if not 1 <= options.megabytes <= 10_000:
+        raise ConfigError(f"--megabytes={options.megabytes}: choose a number from 1 to 10000")
+    found, ranks = look_at_ranks(options.device_target, options.megabytes)
+    findings = [Finding(*one) for one in found]
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    comm = current_comm()
+    if comm is None or comm.is_main:
+        if options.json:
+            print(json.dumps({"findings": [asdict(one) for one in findings], "ranks": ranks, "missing": missing}))
+        else:
+            for one in ranks:
+                print(f"rank {one['rank']:<4} {one['host']}  {one['device']}  mindspore {one['mindspore']}")
+            print()
+            _print(findings)
+            print(f"\ndo not train yet: {', '.join(missing)}" if missing else "\nthese ranks can train")
+    return 1 if missing else 0
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        print(f"{finding.state:<8} {finding.name:<{width}}  {finding.detail}")
+
+
 def main(argv: Sequence[str], prog: str | None = None) -> int:
     """Look at everything, print it; 1 when something is missing."""
     parser = VerbParser(prog, __doc__)
@@ -157,8 +190,17 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
         "--device_target", default="auto", choices=("auto", "Ascend", "GPU", "CPU"), help="device of the calculation"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="look at the ranks of this job: machines, devices, versions against the supported ones, clocks, and the "
+        "speed of an all-reduce; start it with the launcher of the training",
+    )
+    parser.add_argument("--megabytes", type=int, default=100, help="of the all-reduce (default: 100)")
     options = parser.parse_args(argv)
     device.prepare()
+    if options.distributed:
+        return _distributed(options)
     findings = [*_packages(), _compute(options.device_target), _mpi(), *_fonts()]
     circumstances = _circumstances()
     missing = [finding.name for finding in findings if finding.state == "missing"]
@@ -169,8 +211,6 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
         shown = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
         print(f"{name:<12}{shown}")
     print()
-    width = max(len(finding.name) for finding in findings)
-    for finding in findings:
-        print(f"{finding.state:<8} {finding.name:<{width}}  {finding.detail}")
+    _print(findings)
     print(f"\nmissing: {', '.join(missing)}" if missing else "\nall that is needed is here")
     return 1 if missing else 0

@@ -35,6 +35,13 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
         action="store_true",
         help="also evaluate the control: exchanged sentences, or objects of another image",
     )
+    parser.add_argument(
+        "--weights",
+        choices=("all", "plain", "averaged"),
+        default="all",
+        help="of a last.ckpt of a run with averages (train.ema_decay): score the weights of the last step, their "
+        "averages, or both (default)",
+    )
     parser.add_argument("--with-constant", action="store_true", help="also say what the best fixed box reaches")
     add_overwrite(parser)
     line = parse_command_line(argv, parser)
@@ -53,5 +60,6 @@ def main(argv: Sequence[str], prog: str | None = None) -> int:
         records=options.records,
         with_shuffled=options.with_shuffled,
         with_constant=options.with_constant,
+        weights=options.weights,
     )
     return 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from mindground.errors import MindGroundError
+from mindground.errors import MindGroundError, one_line
 
 __all__ = ["EXIT_USER_ERROR", "run_command"]
 
@@ -47,8 +48,9 @@ def run_command(
     except MindGroundError as error:
         if debug:
             traceback.print_exc()
-        _say(f"{label or type(error).__name__}: {error}")
-        return _leave(EXIT_USER_ERROR)
+        told = f"{label or type(error).__name__}: {error}"
+        _say(f"{_where()}{told}")
+        return _leave(EXIT_USER_ERROR, told)
     except ModuleNotFoundError as error:
         if debug or (error.name or "mindground").split(".")[0] == "mindground":
             traceback.print_exc()
@@ -72,23 +74,52 @@ def run_command(
     except Exception as error:
         stopped_by = getattr(error, "code", None)
         if isinstance(stopped_by, int) and stopped_by > 128:
-            _say(str(error))
+            if _rank() == 0:
+                _say(str(error))
             return stopped_by
+        if _where():
+            _say(f"{_where()}failed")
         traceback.print_exc()
-        return _leave(1)
+        return _leave(1, f"{type(error).__name__}: {one_line(error)}")
 
 
-def _leave(code: int) -> int:
+def _leave(code: int, why: str = "") -> int:
     """A rank that fails alone must take the others with it: an exception would leave them waiting for ever."""
     if "mindground.runtime.distributed" in sys.modules:
         from mindground.runtime.distributed import current_comm
+        from mindground.runtime.watch import note_failure
 
         comm = current_comm()
         if comm is not None and comm.size > 1:
+            note_failure(why or f"it ended with code {code}")
             sys.stdout.flush()
             sys.stderr.flush()
             comm.abort(code)
     return code
+
+
+def _rank() -> int:
+    """The rank of this process as far as it is known: of MindSpore's collectives, else of the launcher."""
+    from mindground.runtime.collectives import started_rank
+    from mindground.runtime.launcher import UNKNOWN, launched_rank
+
+    started = started_rank()
+    if started is not None:
+        return started[0]
+    try:
+        return launched_rank()
+    except MindGroundError:
+        return UNKNOWN  # told where the ranks are needed
+
+
+def _where() -> str:
+    """`rank 3 on host: ` where ranks communicate, so that a message says which machine it is about; else empty."""
+    if "mindground.runtime.distributed" not in sys.modules:
+        return ""
+    from mindground.runtime.distributed import current_comm
+
+    comm = current_comm()
+    return f"rank {comm.rank} on {platform.node()}: " if comm is not None and comm.size > 1 else ""
 
 
 def _reader_has_left() -> bool:
@@ -112,10 +143,20 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
+class _OneRank(logging.Filter):
+    """Reports of the first rank alone, warnings of all with their rank, which msrun may give late."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show a record; one of another rank gets its rank in front."""
+        rank = _rank()
+        record.rank = "" if rank == 0 else "[a rank] " if rank < 0 else f"[rank {rank}] "
+        return rank == 0 or record.levelno >= logging.WARNING
+
+
 def _start_logging(debug: bool) -> None:
-    rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("RANK_ID", "0")))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if rank == 0 else f"[rank {rank}] %(message)s"))
+    handler.setFormatter(logging.Formatter("%(rank)s%(message)s"))
+    handler.addFilter(_OneRank())
     _LOG.handlers[:] = [handler]
     _LOG.propagate = False
-    _LOG.setLevel(logging.DEBUG if debug else logging.INFO if rank == 0 else logging.WARNING)
+    _LOG.setLevel(logging.DEBUG if debug else logging.INFO)

@@ -64,6 +64,9 @@ def is_scene(options: Any) -> bool:
         return False
     if options.tile is not None and options.gsd is not None:
         raise ConfigError("--gsd decides how large a tile is; leave --tile out")
+    for name, value in (("--ground", options.ground), ("--points", options.points), ("--boxes", options.boxes)):
+        if value:
+            raise ConfigError(f"{name} is not possible with tiles: a prompt is about one image; leave one of them out")
     for name, value in (("--masks", options.masks), ("--prob", options.prob), ("--min-area", options.min_area)):
         if value:
             raise ConfigError(

@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
             "make-referring": Verb("referring expressions from COCO instances", "data.make_referring"),
             "make-template-source": Verb("pseudo labels from detections and templates", "data.make_template_source"),
             "make-dior-rsvg": Verb("a set in the layout of DIOR-RSVG", "data.make_dior_rsvg"),
+            "convert-whu": Verb("the WHU building set as COCO instances", "data.convert_whu"),
             "export-jsonl": Verb("any data set as JSON lines", "data.export_jsonl"),
             "convert": Verb("annotations of one tool or format as those of another", "data.convert"),
             "preprocess": Verb("a RefCOCO-family set as one cache file", "data.preprocess"),

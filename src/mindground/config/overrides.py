@@ -2,7 +2,8 @@
 
 Accepted forms: `--train.batch_size=4`, `--train.batch_size 4`, `--batch_size 4`, `--drop_epochs 10 15`,
 `--eval_splits=[val,testA]`, `--train.lr_factors.visual=0.1`, `--train.lr_factors='{visual: 0.1}'`, `-b 4` for a
-family's flag of one letter, and bare `--use_mask` for a switch. `--config FILE` names a YAML file.
+family's flag of one letter, bare `--use_mask` for a switch, and `--cfg-options key=value key=value` as some upstreams
+write it. `--config FILE` names a YAML file.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ _NAME = re.compile(r"--([A-Za-z_][\w.+-]*)(?:=(.*))?", re.DOTALL)
 _LETTER = re.compile(r"-([A-Za-z])")
 # A list of whole numbers as some upstreams write it: `--mha 1-2-2-4`.
 _DASHES = re.compile(r"\d+(-\d+)+")
+# Options of upstreams after which `key=value` stands without dashes, once or several times.
+_ASSIGNING = ("cfg-options", "cfg_options")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+|[A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -98,9 +101,17 @@ def split_arguments(argv: Sequence[str], parser: argparse.ArgumentParser | None 
     # Where a word without dashes goes: to the last override, or to the parser. An override given with
     # `=` is complete.
     to: list[str] | None = rest
-    for word in argv:
+    for position, word in enumerate(argv):
         match = _NAME.fullmatch(word)
-        if match and f"--{match[1]}" in options:
+        if match and match[1] in _ASSIGNING and word[2:] not in options:
+            given = match[2] if match[2] is not None else next(iter(argv[position + 1 :]), "")
+            assigned = _ASSIGNMENT.fullmatch(given)
+            if not assigned:
+                raise ConfigError(f"--{match[1]} is followed by key=value, not by {given[:80]!r}")
+            if match[2] is not None:
+                overrides.append((assigned[1], [assigned[2]]))
+            to = None
+        elif match and f"--{match[1]}" in options:
             rest.append(word)
             to = rest
         elif match:

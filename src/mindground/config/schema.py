@@ -22,6 +22,7 @@ __all__ = [
     "DeviceConfig",
     "EvalConfig",
     "ReferConfig",
+    "SeqtrFilesConfig",
     "SyntheticConfig",
     "TrainConfig",
     "TransformConfig",
@@ -55,6 +56,17 @@ class ReferConfig:
 
 
 @dataclass
+class SeqtrFilesConfig:
+    """`instances.json` of SeqTR and MSAM (data.dataset=seqtr)."""
+
+    # How boxes are written: xywh (SeqTR) or xyxy (MSAM). Empty = as the file says in box_format, else as the published
+    # set of that name is written; a set of your own must say it.
+    box: Literal["", "xywh", "xyxy"] = key("", affects="numbers")
+    # Folder of the images of a source (coco, saiaprtc12, flickr, vg, rsvgd); others lie below data.image_root.
+    image_roots: dict[str, str] = key({}, affects="place")
+
+
+@dataclass
 class TransformConfig:
     """Stands for the section of the recipe that is called `name`; the recipe's own keys stand beside it."""
 
@@ -77,7 +89,8 @@ class DataConfig:
 
     # docs/data.md describes the data sets.
     dataset: str = key("synthetic", affects="numbers", choices=registry.dataset_names)
-    # Whose division into splits: unc, google, umd or berkeley; official or image_disjoint (dior_rsvg).
+    # Whose division into splits: unc, google, umd or berkeley; official, image_disjoint or msam_image (dior_rsvg);
+    # refcoco-unc and the other folders of SeqTR (seqtr).
     # Empty = the usual one of the data set.
     splitBy: str = key("", affects="numbers")  # noqa: N815 - the name that users of the refer family type
     # Folder that holds the annotations (docs/data.md): <root>/<dataset>/ for the refer family and the lists of pairs,
@@ -94,9 +107,12 @@ class DataConfig:
     img_size: int = key(448, affects="numbers")
     # Tokens of a sentence, its start and end included; longer ones are cut.
     max_len: int = key(40, affects="numbers")
-    # Path of a vocab.txt (wordpiece, words) or BPE file (clip_bpe); empty = built from the training sentences. A
-    # checkpoint holds the whole vocabulary.
+    # Path of a vocab.txt (wordpiece, words), of a token_to_ix.pkl (words) or of a BPE file (clip_bpe); empty = built
+    # from sentences. A checkpoint holds the whole vocabulary.
     vocab: str = key("", affects="place")
+    # Whose sentences such a vocabulary is built from: those of the training split, or of train_split and then of
+    # eval_splits (as SeqTR, whose word vectors are fixed).
+    vocab_from: Literal["train", "all"] = key("train", affects="numbers", training_only=True)
     tokenizer: Literal["wordpiece", "clip_bpe", "words"] = key("wordpiece", affects="numbers")
     # Of RGB in 0..1.
     mean: list[float] = key([0.485, 0.456, 0.406], affects="numbers")
@@ -117,6 +133,7 @@ class DataConfig:
     # Of several sentences about one object, training and its evaluations use: all; or one, drawn for every epoch.
     sentences: Literal["all", "one"] = key("all", affects="numbers", training_only=True)
     refer: ReferConfig = field(default_factory=ReferConfig)
+    seqtr: SeqtrFilesConfig = field(default_factory=SeqtrFilesConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
@@ -195,6 +212,9 @@ class TrainConfig:
     pretrained: dict[str, str] = key({}, affects="start")
     # True = such a file may fill only some of its part; the rest keeps its random weights, and the log names it.
     partial: bool = key(False, affects="start")
+    # Parts that no file but their own fills, by the names that the family gives them (docs/models/): what a fine-tuning
+    # on other data starts anew. seqtr: words (and with them the vocabulary), positions, tasks.
+    fresh: list[str] = key([], affects="start")
     # True = encoders that a family wants pretrained may start from random weights; otherwise that is an error.
     random_encoders: bool = key(False, affects="start")
     # Keep the features of frozen encoders: "" = no, "memory", or a folder, which later runs use as well.
@@ -225,8 +245,9 @@ class EvalConfig:
     # Probability above which a pixel belongs to the mask.
     mask_threshold: float = key(0.35, affects="report")
     # How masks count. vglaw: mask_prec@t takes IoU > t; empty against empty is 1 at the network's size. lavt (RMSIN,
-    # too): shares take IoU >= t, empty against empty is 0, and shares at the network's size are told.
-    mask_protocol: Literal["vglaw", "lavt"] = key("vglaw", affects="report")
+    # too): shares take IoU >= t, empty against empty is 0, and shares at the network's size are told. seqtr: as lavt,
+    # and upstream's means of batches beside them, with several polygons counted as a crowd.
+    mask_protocol: Literal["vglaw", "lavt", "seqtr"] = key("vglaw", affects="report")
     # Of several sentences about one object, a checkpoint is scored on all, or on one that train.seed draws.
     # Evaluations during a training go by data.sentences.
     sentences: Literal["all", "one"] = key("all", affects="report")

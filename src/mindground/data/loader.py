@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from mindground.data.sentences import ObjectDraw
+from mindground.data.transforms.base import NothingLeft
 from mindground.errors import ConfigError, DataError, MindGroundError
 from mindground.structures import Batch, Example, Sample
 
@@ -22,6 +23,8 @@ __all__ = ["Loader", "collate", "eval_shard", "shard", "train_shard"]
 
 # Batches under way ahead of the one in use: enough to hide a slow image, few enough for memory.
 _PREFETCH = 3
+# Samples that are tried in the place of one whose objects augmentation hides.
+_REDRAWS = 100
 
 
 def shard(order: np.ndarray, rank: int, world: int) -> np.ndarray:
@@ -190,7 +193,7 @@ class Loader:
         sample = self.dataset[int(index)]
         rng = np.random.default_rng([self.seed, self.variant(n), int(index)])
         try:
-            example = self.transform(sample, rng)
+            sample, example = self._transformed(sample, rng)
             if self.encode_targets is not None:
                 example.arrays.update(self.encode_targets(example, rng))
             example.masks = None  # it holds on to the whole image
@@ -202,6 +205,18 @@ class Loader:
                 f"sample {sample.sample_id!r} of {sample.image_path} cannot be prepared: "
                 f"{type(error).__name__}: {error}; run tools/data_check.py"
             ) from error
+
+    def _transformed(self, sample: Sample, rng: np.random.Generator) -> tuple[Sample, Example]:
+        """A sample, or another one where augmentation hides all its objects, and its example."""
+        for _ in range(_REDRAWS):
+            try:
+                return sample, self.transform(sample, rng)
+            except NothingLeft:
+                sample = self.dataset[int(rng.integers(len(self.dataset)))]
+        raise DataError(
+            f"augmentation hid all objects of {_REDRAWS} samples in turn, of {sample.image_path} at last; lower "
+            "data.transform.jitter_max"
+        )
 
     def completed(self, n: int, number: int, batch: Batch) -> Batch:
         """A batch with the arrays of `encode_batch`; `number` is its place in epoch `n`."""

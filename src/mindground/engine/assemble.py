@@ -24,6 +24,7 @@ from mindground.engine.vocabulary import choose_vocabulary, digest_of_sentences
 from mindground.errors import ConfigError
 from mindground.models import build_model, model_interface
 from mindground.models.base import GroundingModel
+from mindground.runtime.agreement import agree_on_files
 from mindground.tasks import MetricSettings, Task, task_for
 from mindground.weights.load import parameter_shapes
 
@@ -153,6 +154,7 @@ def _resumed(config: Config, comm: Any) -> Description | None:
     """What the checkpoint says that this run continues, or None for a fresh start."""
     source = resume_path(config.train, RunFolder.of(config.train)) if comm.rank == 0 else None
     source = comm.broadcast_object(str(source) if source else None)
+    agree_on_files(comm, [source] if source else [])
     return read_description(source) if source else None
 
 
@@ -179,6 +181,17 @@ def _further_splits(config: Config) -> dict[str, Dataset]:
     for dataset in found.values():
         dataset.require_referents()
     return found
+
+
+def _vocabulary_sentences(data: DataConfig, training: Dataset, scored: Dataset | None) -> list[str]:
+    """Sentences that a vocabulary is built from: those of the training, or of all splits, each split once."""
+    sentences = training.sentences()
+    if data.vocab_from == "all" and not data.vocab:
+        for name in dict.fromkeys(eval_splits(data)):
+            if name != data.train_split:
+                known = scored is not None and scored.split == name
+                sentences += (scored if known and scored is not None else build_dataset(data, name)).sentences()
+    return sentences
 
 
 def _tell_counts(name: str, loader: Loader, eval_loader: Loader | None, eval_name: str, joint_batch: int) -> None:
@@ -216,7 +229,7 @@ def assemble(config: Config, comm: Any) -> RunParts:
     thresholds = MetricSettings.of(config.eval)
     vocabulary = None
     if task.asks_expression:
-        vocabulary = choose_vocabulary(config, training.sentences(), _resumed(config, comm))
+        vocabulary = choose_vocabulary(config, _vocabulary_sentences(data, training, scored), _resumed(config, comm))
         fill_vocabulary(config.model, vocabulary.tokenizer.vocab_size, grows=bool(vocabulary.source))
     tokenizer = vocabulary.tokenizer if vocabulary is not None else None
     if scored is not None and task.has_classes:
@@ -249,8 +262,10 @@ def assemble(config: Config, comm: Any) -> RunParts:
             config.train.pretrained,
             partial=config.train.partial,
             random_parts=config.train.random_encoders,
+            fresh=config.train.fresh,
             config=config,
             built_vocabulary=vocabulary is not None and vocabulary.built,
+            tokenizer=tokenizer,
         ),
         eval_name=eval_name,
         data_fingerprint=training.fingerprint,

@@ -27,7 +27,15 @@ from mindground.models.base import GroundingModel
 from mindground.structures import Batch, Example
 from mindground.weights.load import parameter_arrays
 
-__all__ = ["DiskStore", "FeatureLoader", "FeatureStore", "MemoryStore", "frozen_encoders", "open_stores"]
+__all__ = [
+    "DiskStore",
+    "FeatureLoader",
+    "FeatureStore",
+    "MemoryStore",
+    "encoder_hash",
+    "frozen_encoders",
+    "open_stores",
+]
 
 
 class FeatureStore(Protocol):
@@ -142,13 +150,18 @@ def open_stores(
         return {name: MemoryStore() for name in frozen}
     kept = dtype if precision == "float32" else f"{dtype}-{precision}"
     return {
-        name: DiskStore(Path(place) / f"{family}-{name}-{_encoder_hash(model, name, settings)}-{kept}")
+        name: DiskStore(Path(place) / f"{family}-{name}-{encoder_hash(model, name, settings)}-{kept}")
         for name in frozen
     }
 
 
-def _encoder_hash(model: GroundingModel, name: str, settings: Mapping[str, Any]) -> str:
-    """Changes with the encoder's weights and with anything that says how they are used."""
+def encoder_hash(model: GroundingModel, name: str, settings: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that change with the encoder's weights and with anything that says how they are used.
+
+    Args:
+        name: of the encoder, see `GroundingModel.encoders`.
+        settings: the `model` section.
+    """
     prefixes = model.encoders[name].parameter_prefixes
     weights = {key: value for key, value in parameter_arrays(model).items() if key.startswith(prefixes)}
     own = json.dumps(model.encoder_settings(name, settings), sort_keys=True, default=str)

@@ -78,6 +78,7 @@ def _train(stored: TrainConfig, path: Path) -> TrainConfig:
         warmup_steps=0,
         pretrained={"model": str(path)},
         partial=False,
+        fresh=[],
         resume="",
         output_dir=usual.output_dir,
         experiment_name=f"{name}_finetuned",

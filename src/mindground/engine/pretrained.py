@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy as np
 from mindground.config import value_of
 from mindground.config.beside import check_keys, said_by
 from mindground.engine.checkpoint import check_finite, read_checkpoint
+from mindground.engine.word_table import leave_out, load_word_vectors
 from mindground.errors import ConfigError, WeightsError, shown
 from mindground.files.model_folder import beside, find_model, weights_file
 from mindground.files.weights import read_weights
@@ -28,6 +29,8 @@ from mindground.weights.words import word_tables
 if TYPE_CHECKING:
     from mindground.config import Config
     from mindground.files.weights import WeightFile
+    from mindground.models.interface import FreshPart
+    from mindground.text import Tokenizer
     from mindground.weights.maps import WeightMap
     from mindground.weights.report import LoadReport
 
@@ -45,8 +48,10 @@ def load_pretrained(
     *,
     partial: bool = False,
     random_parts: bool = False,
+    fresh: Sequence[str] = (),
     config: Config | None = None,
     built_vocabulary: bool = False,
+    tokenizer: Tokenizer | None = None,
 ) -> list[LoadReport]:
     """Load what `train.pretrained` names.
 
@@ -56,9 +61,11 @@ def load_pretrained(
             holds.
         partial: a file may leave some of its part as it is; the report names what.
         random_parts: parts that the family wants pretrained may start from random weights.
+        fresh: names of the family's `fresh_parts` that a file for `model` does not fill.
         config: the whole, where files shall be compared with it in what no shape verifies.
         built_vocabulary: the vocabulary was built from the training sentences, so no word table of others belongs to
             it.
+        tokenizer: its entries are the rows of a table of word vectors.
 
     Raises:
         WeightsError: a file that no map of the family explains, that fits only in part, or that says about itself
@@ -66,12 +73,15 @@ def load_pretrained(
         ConfigError: an unknown part, or one that the family wants pretrained, or freezes, and that got nothing.
     """
     parts = type(model).pretrained_parts
-    unknown = [name for name, path in pretrained.items() if path and name not in ("model", *parts)]
+    files = {name: path for name, path in pretrained.items() if path}
+    unknown = [name for name in files if name not in ("model", *parts)]
     if unknown:
         raise ConfigError(
             f"train.pretrained.{unknown[0]} is no part of {type(model).__name__}; its parts are "
             f"{', '.join(('model', *parts))}"
         )
+    left_out = _fresh_parts(type(model), fresh)
+    tables = {name: files.pop(name) for name in list(files) if name in parts and parts[name].word_vectors}
     reports = [
         load_file(
             model,
@@ -79,23 +89,53 @@ def load_pretrained(
             config,
             prefix="" if name == "model" else parts[name].prefix,
             partial=partial,
+            fresh=left_out if name == "model" else (),
             built_vocabulary=built_vocabulary,
         )
-        for name, path in pretrained.items()
-        if path
+        for name, path in files.items()
     ]
+    # Last, so that they replace the table of a file for the whole network.
+    reports += [load_word_vectors(model, path, parts[name].prefix, tokenizer) for name, path in tables.items()]
+    if not random_parts:
+        _refuse_random(model, reports)
+    return reports
+
+
+def _fresh_parts(model: type[GroundingModel], names: Sequence[str]) -> tuple[FreshPart, ...]:
+    """Raises ConfigError for a name that the family does not give."""
+    for name in names:
+        if name not in model.fresh_parts:
+            known = ", ".join(model.fresh_parts) or "none"
+            raise ConfigError(f"train.fresh names {shown(name)}; the parts of {model.__name__} are {known}")
+    return tuple(model.fresh_parts[name] for name in names)
+
+
+def _refuse_random(model: GroundingModel, reports: Sequence[LoadReport]) -> None:
+    """Raises where a part that the family wants pretrained, or that does not learn, has random weights.
+
+    Raises:
+        ConfigError: a part got nothing.
+        WeightsError: a file ends before a layer that the training does not change.
+    """
     loaded = {name for report in reports for name in report.loaded}
     fixed = {name for name, parameter in model.parameters_and_names() if not parameter.requires_grad}
-    for part in parts.values():
+    for report in reports:
+        stuck = [name for name in report.unfilled if name in fixed - loaded]
+        if stuck:
+            raise WeightsError(
+                f"{report.source}: {report.expected_missing[stuck[0]]}, and {len(stuck)} of them do not learn "
+                f"({stuck[0]}); take the whole file, let these layers learn, or keep them random with "
+                "--train.random_encoders=true"
+            )
+    for part in type(model).pretrained_parts.values():
         names = [name for name in parameter_shapes(model) if name.startswith(part.prefix)]
         # What neither a file fills nor the training changes would stay random.
         wanted = part.required or not fixed.isdisjoint(names)
-        if wanted and names and not loaded.intersection(names) and not random_parts:
+        if wanted and names and not loaded.intersection(names):
             raise ConfigError(
                 f"{part.prefix.rstrip('.')} has no weights: give {part.hint}, or train it from random weights with "
                 "--train.random_encoders=true"
             )
-    return reports
 
 
 def load_file(
@@ -105,6 +145,7 @@ def load_file(
     *,
     prefix: str = "",
     partial: bool = False,
+    fresh: Sequence[FreshPart] = (),
     built_vocabulary: bool = False,
 ) -> LoadReport:
     """Load one file into the part of the model that it is for; the report goes to the log.
@@ -112,6 +153,7 @@ def load_file(
     Args:
         prefix: of the parameters that it may fill; a file for something else is refused.
         partial: it may leave parameters of its part as they are.
+        fresh: parts that it does not fill, whatever it holds of them.
         built_vocabulary: see `load_pretrained`.
     """
     path = weights_file(path)
@@ -119,12 +161,7 @@ def load_file(
     if config is not None and "mindground" not in weights.metadata:
         _check_unseen(weights, config, type(model).weight_maps())
     if "mindground" in weights.metadata:
-        contents = read_checkpoint(path)
-        check_finite(contents)
-        tensors = {name: array for name, array in contents.part("model").items() if name.startswith(prefix)}
-        if not prefix and config is not None and not config.data.use_mask:
-            tensors = _without_mask_head(model, tensors, path)
-        adapted, source = _with_new_rows(model, tensors), str(path)
+        adapted, source = _of_checkpoint(model, path, config, prefix, fresh), str(path)
     else:
         maps = type(model).weight_maps()
         if _IMPORTED in weights.metadata:
@@ -135,6 +172,7 @@ def load_file(
         notes += [f"prefix {taken_off!r} taken off"] if taken_off else []
         source = f"{path} as {name}" + (f" ({', '.join(notes)})" if notes else "")
         _check_beside(weights, config, maps[name])
+        leave_out(model, adapted, fresh)
         if built_vocabulary and word_tables(adapted.tensors):
             raise WeightsError(
                 f"{path} holds a word table, and data.vocab is empty: its rows belong to the vocabulary that it was "
@@ -153,10 +191,25 @@ def load_file(
         allowed = (rf"(?!(?:{'|'.join(map(re.escape, tops))})(?:\.|$)).*",)
         if "mindground" in weights.metadata and not prefix:
             allowed = ()
+        allowed = (*allowed, *(part.pattern for part in fresh))
     report = load_into(model, adapted, allow_missing=allowed, source=source)
     report.missing = [name for name in report.missing if name.split(".", 1)[0] in tops]
     _LOG.info("weights of %s\n%s", path, report.table())
     return report
+
+
+def _of_checkpoint(
+    model: GroundingModel, path: str, config: Config | None, prefix: str, fresh: Sequence[FreshPart]
+) -> Adapted:
+    """What one of our checkpoints holds below a prefix, without parts that the model lacks or starts anew."""
+    contents = read_checkpoint(path)
+    check_finite(contents)
+    tensors = {name: array for name, array in contents.part("model").items() if name.startswith(prefix)}
+    if not prefix and config is not None and not config.data.use_mask:
+        tensors = _without_mask_head(model, tensors, path)
+    adapted = Adapted(tensors=tensors)
+    leave_out(model, adapted, fresh)
+    return _with_new_rows(model, adapted)
 
 
 def _without_mask_head(model: GroundingModel, tensors: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
@@ -169,11 +222,11 @@ def _without_mask_head(model: GroundingModel, tensors: Mapping[str, np.ndarray],
     return kept
 
 
-def _with_new_rows(model: GroundingModel, tensors: Mapping[str, np.ndarray]) -> Adapted:
+def _with_new_rows(model: GroundingModel, adapted: Adapted) -> Adapted:
     """A checkpoint's tensors; a word table gets the initial values of the model in the rows that it lacks."""
-    adapted, parameters = Adapted(tensors=dict(tensors)), dict(model.parameters_and_names())
-    for name in word_tables(tensors):
-        array = tensors[name]
+    parameters = dict(model.parameters_and_names())
+    for name in word_tables(adapted.tensors):
+        array = adapted.tensors[name]
         fresh = parameters[name].asnumpy() if name in parameters else array
         if array.ndim == fresh.ndim == 2 and array.shape[1] == fresh.shape[1] and len(array) < len(fresh):
             adapted.tensors[name] = np.concatenate([array, fresh[len(array) :].astype(array.dtype)])

@@ -89,6 +89,11 @@ class RunFolder:
         """The file that a running training holds: beside the folder, which may be moved aside or deleted."""
         return self.path.with_name(f".{self.path.name}.lock")
 
+    @property
+    def ranks(self) -> Path:
+        """The folder through which the ranks of a running training watch each other."""
+        return self.path.with_name(f".{self.path.name}.ranks")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Inside the block no other process trains in this folder. The lock ends with the process, however it ends.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from mindground.data import Dataset, build_dataset, eval_splits
 from mindground.data.transforms import TransformParams, build_transform
 from mindground.engine.assemble import make_loader
 from mindground.engine.checkpoint import Loaded, load_checkpoint, read_checkpoint
+from mindground.engine.ema import other_weights
 from mindground.engine.evaluator import evaluate
 from mindground.engine.forward import Runner
 from mindground.engine.run_folder import check_same_categories, check_same_data
-from mindground.errors import ConfigError
+from mindground.errors import ConfigError, printable
 from mindground.files.atomic import write_json
 from mindground.files.images import read_image
 from mindground.models import model_interface
@@ -40,6 +41,7 @@ class _Scoring:
     loaded: Loaded
     runner: Runner
     comm: Any
+    averages: Mapping[str, np.ndarray]
 
 
 def score(
@@ -51,6 +53,7 @@ def score(
     records: str = "",
     with_shuffled: bool = False,
     with_constant: bool = False,
+    weights: Literal["all", "plain", "averaged"] = "all",
 ) -> dict[str, Any]:
     """Metrics of a checkpoint.
 
@@ -62,6 +65,8 @@ def score(
         records: file for one prediction per sample, in the form of the task (JSON lines, COCO results).
         with_shuffled: score a second time with questions and answers taken apart and add it as `shuffled`.
         with_constant: add as `constant_box` what the best fixed box reaches on the split.
+        weights: of a checkpoint that holds the weights of the last step and their averages (last.ckpt of a run with
+            train.ema_decay), which to score: one of them, or both, the averages as `averaged`.
 
     Returns:
         For one split its metrics, `protocol` and, if asked for, `shuffled`; for several the same by split, with the
@@ -70,7 +75,34 @@ def score(
     Raises:
         MindGroundError: checkpoint, data set, split or override that cannot be used.
     """
-    scoring, info = _prepared(checkpoint, adjust, [*(splits or []), with_shuffled])
+    scoring, info = _prepared(checkpoint, adjust, [*(splits or []), with_shuffled, weights])
+    if weights == "averaged":
+        with other_weights(scoring.loaded.model, _averages(scoring, checkpoint)):
+            return _score(scoring, info, checkpoint, splits, out, records, with_shuffled, with_constant, False)
+    both = weights == "all" and bool(scoring.averages)
+    return _score(scoring, info, checkpoint, splits, out, records, with_shuffled, with_constant, both)
+
+
+def _averages(scoring: _Scoring, checkpoint: str | Path) -> Mapping[str, np.ndarray]:
+    if not scoring.averages:
+        raise ConfigError(
+            f"{printable(checkpoint, 300)} holds no averages beside its weights (a best.ckpt of a run with "
+            "train.ema_decay holds the averages alone); leave --weights out"
+        )
+    return scoring.averages
+
+
+def _score(
+    scoring: _Scoring,
+    info: DeviceInfo,
+    checkpoint: str | Path,
+    splits: Sequence[str] | None,
+    out: str,
+    records: str,
+    with_shuffled: bool,
+    with_constant: bool,
+    both: bool,
+) -> dict[str, Any]:
     config, comm = scoring.config, scoring.comm
     results: dict[str, dict[str, Any]] = {}
     lines: list[dict[str, Any]] = []
@@ -87,6 +119,10 @@ def score(
         lines += found
         results[split]["protocol"] |= {"device": info.target, "checkpoint": str(checkpoint)}
         results[split] |= _controls(scoring, dataset, with_shuffled, with_constant)
+        if both:
+            with other_weights(scoring.loaded.model, scoring.averages):
+                averaged, _ = _score_split(scoring, dataset, config.eval.shuffle_expressions, ", averaged weights")
+            results[split]["averaged"] = {key: value for key, value in averaged.items() if key != "protocol"}
     first = next(iter(results.values()))
     result = first if len(results) == 1 else {**first, "splits": results}
     if comm.rank == 0:
@@ -116,7 +152,7 @@ def _prepared(
     distributed.agree(comm, f"{contents.path} {fingerprint(config)} {list(wishes)}", "task")
     loaded = load_checkpoint(contents, lambda _: config)
     runner = Runner(loaded.model, graph=config.device.mode_name == "GRAPH", precision=config.device.precision)
-    return _Scoring(config, loaded, runner, comm), info
+    return _Scoring(config, loaded, runner, comm, contents.part("ema")), info
 
 
 def _controls(scoring: _Scoring, dataset: Dataset, with_shuffled: bool, with_constant: bool) -> dict[str, Any]:
@@ -134,7 +170,9 @@ def _task(config: Config, dataset: Dataset) -> Task:
     return task_for(dataset.kind, model_interface(config), f"data.dataset={config.data.dataset!r}")
 
 
-def _score_split(scoring: _Scoring, dataset: Dataset, controlled: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _score_split(
+    scoring: _Scoring, dataset: Dataset, controlled: bool, note: str = ""
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     config, loaded, split = scoring.config, scoring.loaded, dataset.split
     task = _task(config, dataset)
     if not config.eval.allow_other_data:
@@ -148,7 +186,7 @@ def _score_split(scoring: _Scoring, dataset: Dataset, controlled: bool) -> tuple
     loader = make_loader(
         config, dataset, task, loaded.model, loaded.tokenizer, scoring.comm, training=False, sentences=drawn
     )
-    title = f"{split}, {task.control}" if controlled else split
+    title = (f"{split}, {task.control}" if controlled else split) + note
     meter = task.metrics(MetricSettings.of(config.eval))
     metrics, records = evaluate(scoring.runner, loader, scoring.comm, meter, task.record, title=title)
     protocol = {
@@ -203,11 +241,12 @@ def _by_area(split: str, classes: dict[str, dict[str, float]], names: Sequence[s
 
 
 def _table(split: str, values: dict[str, Any], task: Task, settings: MetricSettings) -> str:
-    shuffled = values.get("shuffled", {})
+    shuffled, averaged = values.get("shuffled", {}), values.get("averaged", {})
     names = [name for name in values if isinstance(values[name], float) and name != "count"]
     lines = [", ".join(f"{key} {value}" for key, value in values["protocol"].items())]
     for name in names:
-        beside = f"   {task.control} {shuffled[name]:.4f}" if name in shuffled else ""
+        beside = f"   averaged weights {averaged[name]:.4f}" if name in averaged else ""
+        beside += f"   {task.control} {shuffled[name]:.4f}" if name in shuffled else ""
         fixed = values.get("constant_box", {})
         beside += f"   best constant box {fixed[name]:.4f}" if name in fixed else ""
         lines.append(f"  {split:>8}  {name:<18} {values[name]:.4f}{beside}")

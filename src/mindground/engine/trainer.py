@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mindspore as ms
 import numpy as np
 
+from mindground.engine.agreement import check_same_job, check_same_parts, same_parameters
 from mindground.engine.assemble import RunParts, assemble
 from mindground.engine.checkpoint import Contents, check_finite, read_checkpoint, save_checkpoint
 from mindground.engine.ema import averaged_weights
@@ -48,15 +48,18 @@ def train(config: Config, comm: Any | None = None) -> Path:
         MindGroundError: bad configuration, data, weights or checkpoint; a loss that is not finite.
         RunInterrupted: SIGTERM or Ctrl-C; the position was saved.
     """
-    from mindground.config import fingerprint
     from mindground.runtime import device, distributed
+    from mindground.runtime.watch import watched
 
     info = device.apply(**vars(config.device))
     comm = comm or distributed.get_comm()
-    distributed.agree(comm, fingerprint(config))
-    device.seed_everything(config.train.seed)
-    _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
-    return Trainer(config, comm, assemble(config, comm)).run()
+    with watched(comm, RunFolder.of(config.train).ranks, orderly=(RunInterrupted,)):
+        check_same_job(config, comm)
+        device.seed_everything(config.train.seed)
+        _LOG.info("device %s, %s mode, %s, %d rank(s)", info.target, config.device.mode_name, info.precision, comm.size)
+        parts = assemble(config, comm)
+        check_same_parts(parts, comm)
+        return Trainer(config, comm, parts).run()
 
 
 class Trainer:
@@ -200,12 +203,7 @@ class Trainer:
 
     def _same_start_everywhere(self) -> None:
         """All ranks take the parameters of the first, whatever their own initialisation was."""
-        if self.comm.size == 1:
-            return
-        for _, parameter in self.parts.model.parameters_and_names():
-            value = self.comm.broadcast_object(parameter.asnumpy() if self.leads else None)
-            if not self.leads:
-                parameter.set_data(ms.Tensor(value, parameter.dtype))
+        same_parameters(self.parts.model, self.comm)
 
     def _name_what_is_left_out(self) -> None:
         """Batches that do not fill a step at an epoch's end; epochs are shuffled, so they are others every time."""

@@ -48,11 +48,12 @@ def choose_vocabulary(config: Config, sentences: Sequence[str], resumed: Descrip
 
     A continued run takes that of its checkpoint as it is. A run that starts from a checkpoint of ours takes that of
     the checkpoint; if it was built from sentences, entries for the words of the new ones are appended. Otherwise
-    `data.vocab` names a file, or the vocabulary is built from the sentences.
+    `data.vocab` names a file, or the vocabulary is built from the sentences, as where `train.fresh` leaves the word
+    table of the checkpoint out.
 
     Args:
         config: resolved.
-        sentences: of the training split.
+        sentences: of the training split, or of all splits (`data.vocab_from`).
         resumed: what the checkpoint says that is continued, or None.
 
     Raises:
@@ -86,7 +87,10 @@ def _starts(config: Config) -> list[tuple[Description, str]]:
     """Checkpoints of ours among `train.pretrained` that fill the word table."""
     from mindground.models import family_module
 
-    parts = getattr(family_module(config.family), "PRETRAINED_PARTS", {})
+    family = family_module(config.family)
+    parts, fresh = getattr(family, "PRETRAINED_PARTS", {}), getattr(family, "FRESH_PARTS", {})
+    if any(fresh[name].vocabulary for name in config.train.fresh if name in fresh):
+        return []
     found = []
     for part, path in config.train.pretrained.items():
         if not path or not is_checkpoint(path):

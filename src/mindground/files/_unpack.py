@@ -14,13 +14,10 @@ from mindground.files._budget import Budget
 from mindground.files._globals import Global, Instance, NumpyArray
 from mindground.files._tensors import StorageRef, TensorRef, as_array
 
-__all__ = ["unpack"]
+__all__ = ["is_average", "unpack"]
 
-# Averages come last: where a file holds both, the weights themselves are read.
-_WRAPPERS = tuple(
-    "model state_dict model_state_dict model_state net network module weights blobs params "
-    "model_ema ema_state_dict state_dict_ema model_ema_state_dict ema_model ema params_ema".split()
-)
+_WRAPPERS = tuple("model state_dict model_state_dict model_state net network module weights blobs params".split())
+_AVERAGES = tuple("model_ema ema_state_dict state_dict_ema model_ema_state_dict ema_model ema params_ema".split())
 # State dicts that some programs keep beside that of the network; their tensors come under this name.
 _BESIDE = ("bert_model",)
 _DATA_PARALLEL = "module."
@@ -33,12 +30,13 @@ _LONGEST_NAME = 4096
 
 
 def unpack(
-    top: Any, path: Path, budget: Budget, *, scripted: bool = False
+    top: Any, path: Path, budget: Budget, *, scripted: bool = False, averages: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Tensors of a state dict, unwrapped from `{"model": ...}` and similar, and the rest as plain metadata.
 
-    A second state dict beside it (`bert_model` of LAVT) is read as a part of the network of that name. Other tensors
-    (optimiser moments) are not read; the metadata count them under `left_out`.
+    Where a file holds weights and their averages, the weights are read, or with `averages` these. A second state dict
+    beside it (`bert_model` of LAVT) is read as a part of the network of that name. Other tensors (optimiser moments)
+    are not read; the metadata count them under `left_out`.
 
     Raises:
         WeightsError: no tensors anywhere, or the object is not a dictionary.
@@ -59,7 +57,7 @@ def unpack(
     wrapped_by: list[str] = []
     beside: dict[str, Any] = {}
     while isinstance(state, dict):
-        inner = _wrapper(state)
+        inner = _wrapper(state, averages)
         if inner is None:
             break
         if len(wrapped_by) == _MOST_WRAPPERS:
@@ -91,12 +89,17 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, (TensorRef, NumpyArray))
 
 
-def _wrapper(state: dict[Any, Any]) -> str | None:
+def is_average(unwrapped: str) -> bool:
+    """Whether tensors that were found under these keys are averages."""
+    return any(part in _AVERAGES for part in unwrapped.split("."))
+
+
+def _wrapper(state: dict[Any, Any], averages: bool) -> str | None:
     """The key of the actual state dict; None where the tensors are at this level.
 
     State dicts are flat, so a dictionary called `model` is one, even next to a single tensor such as an accuracy.
     """
-    for key in _WRAPPERS:
+    for key in (*_AVERAGES, *_WRAPPERS) if averages else (*_WRAPPERS, *_AVERAGES):
         value = state.get(key)
         if isinstance(value, dict) and _holds_tensors(value):
             return key

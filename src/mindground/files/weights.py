@@ -19,7 +19,7 @@ from mindground.files._shards import check_whole, is_index, read_sharded
 from mindground.files._simple import read_npz, read_safetensors, safetensors_header
 from mindground.files._torch_legacy import is_legacy, nested_reader, read_torch_legacy
 from mindground.files._torch_zip import open_archive, read_torch_zip
-from mindground.files._unpack import unpack
+from mindground.files._unpack import is_average, unpack
 from mindground.files.darknet import read_darknet, starts_like_darknet
 
 __all__ = ["WeightFile", "read_weights"]
@@ -50,23 +50,30 @@ class WeightFile:
     path: Path = Path()
 
 
-def read_weights(path: str | Path) -> WeightFile:
+def read_weights(path: str | Path, *, averages: bool = False) -> WeightFile:
     """Read a weight file; the content decides the format, never the name.
 
     An index of a sharded file (`model.safetensors.index.json`) gives the tensors of all files that it names, which have
     to be beside it.
 
+    Args:
+        path: the file.
+        averages: of a file that holds weights and their averages (EMA), the averages.
+
     Raises:
         UnsafeFileError: it would run code (the message names it); nothing was run.
         WeightsError: it is missing, empty, cut off, damaged, of an unknown format, one of several files of a model, or
-            asks for far more memory than its size explains.
+            asks for far more memory than its size explains; or it holds no averages, and they are asked for.
     """
     path = Path(path)
     check_whole(path)
-    return _read_file(path, sharded=True)
+    found = _read_file(path, sharded=True, averages=averages)
+    if averages and not is_average(found.metadata.get("unwrapped", "")):
+        raise WeightsError(f"{path} holds no averaged weights (ema_state_dict or the like); leave --averages out")
+    return found
 
 
-def _read_file(path: Path, *, sharded: bool = False) -> WeightFile:
+def _read_file(path: Path, *, sharded: bool = False, averages: bool = False) -> WeightFile:
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -75,7 +82,7 @@ def _read_file(path: Path, *, sharded: bool = False) -> WeightFile:
             head = stream.read(4096)
         if not head:
             raise WeightsError(f"{path}: the file is empty; download it again")
-        found = _read(path, head, size, sharded)
+        found = _read(path, head, size, sharded, averages)
     except MindGroundError:
         raise
     except OSError as error:
@@ -86,15 +93,15 @@ def _read_file(path: Path, *, sharded: bool = False) -> WeightFile:
     return found
 
 
-def _read(path: Path, head: bytes, size: int, sharded: bool) -> WeightFile:
+def _read(path: Path, head: bytes, size: int, sharded: bool, averages: bool) -> WeightFile:
     if head[:4] == b"PK\x03\x04" or head[:4] == b"PK\x05\x06":
-        return _read_zip(path, size)
+        return _read_zip(path, size, averages)
     header = safetensors_header(path)
     if header is not None:
         tensors, metadata = read_safetensors(path, *header)
         return WeightFile(tensors, metadata, "safetensors", path)
     if _starts_like_pickle(head):
-        return _read_pickle(path, size)
+        return _read_pickle(path, size, averages)
     if starts_like_ckpt(head):
         tensors, metadata = read_mindspore_ckpt(path)
         return WeightFile(tensors, metadata, "mindspore-ckpt", path)
@@ -131,19 +138,19 @@ def _guess(head: bytes) -> str:
     return f"unknown format (starts with {head[:8]!r}), cut off or not a file of weights; known are: {known}"
 
 
-def _read_zip(path: Path, size: int) -> WeightFile:
+def _read_zip(path: Path, size: int, averages: bool) -> WeightFile:
     with open_archive(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         if names and all(name.endswith(".npy") for name in names):
             return WeightFile(read_npz(path, archive), {}, "npz", path)
         budget = Budget(path, size)
         top, inert, scripted = read_torch_zip(path, archive, budget)
-        tensors, metadata = unpack(top, path, budget, scripted=scripted)
+        tensors, metadata = unpack(top, path, budget, scripted=scripted, averages=averages)
     kind = "torchscript" if scripted else "torch-zip"
     return WeightFile(tensors, _with_inert(metadata, inert), kind, path)
 
 
-def _read_pickle(path: Path, size: int) -> WeightFile:
+def _read_pickle(path: Path, size: int, averages: bool) -> WeightFile:
     budget = Budget(path, size)
     with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         legacy = is_legacy(mapped[:32], path)
@@ -152,7 +159,7 @@ def _read_pickle(path: Path, size: int) -> WeightFile:
         else:
             machine = Machine(mapped, path, budget, nested=nested_reader(path, budget))
             top, inert = machine.load(), machine.inert
-    tensors, metadata = unpack(top, path, budget)
+    tensors, metadata = unpack(top, path, budget, averages=averages)
     return WeightFile(tensors, _with_inert(metadata, inert), "torch-legacy" if legacy else "pickle", path)
 
 

@@ -36,8 +36,9 @@ def to_geojson(
 ) -> dict[str, Any]:
     """Predictions of one raster as a GeoJSON FeatureCollection in EPSG:4326.
 
-    A mask becomes a (multi)polygon along pixel edges, simplified by at most `tolerance_pixels`; a box
-    without a mask becomes a rectangle. A feature outside of what its projection covers has no geometry (null, as
+    A contour that a network wrote as vertices (`extras["polygon"]`) is the polygon itself, with the probabilities of
+    its tokens. Any other mask becomes a (multi)polygon along pixel edges, simplified by at most `tolerance_pixels`; a
+    box without a mask becomes a rectangle. A feature outside of what its projection covers has no geometry (null, as
     GeoJSON has it), and a warning says how many these are.
 
     Args:
@@ -69,6 +70,7 @@ def _collection(
     for prediction in predictions:
         masks = prediction.mask_arrays()
         for index, box in enumerate(prediction.boxes_xyxy):
+            written = _written_outline(prediction)
             properties = {
                 "text": prediction.expression or "",
                 "score": round(float(prediction.scores[index]), 6),
@@ -77,7 +79,14 @@ def _collection(
                 "model": model,
                 "box_pixels": [round(float(v), 3) for v in box],
             }
-            outline = _outline(masks[index], tolerance_pixels) if len(masks) else None
+            parts = prediction.extras.get("token_probabilities")
+            if parts:
+                properties["token_probabilities"] = {
+                    name: np.round(np.asarray(part, np.float64), 6).tolist() for name, part in parts.items()
+                }
+            outline = written
+            if outline is None and len(masks):
+                outline = _outline(masks[index], tolerance_pixels)
             for part, shape in feature_parts(outline, box, geometry):
                 feature = placed(shape, to_degrees, digits)
                 lost += feature["geometry"] is None
@@ -161,6 +170,16 @@ def placed(outline: Any, to_degrees: Callable[[np.ndarray], np.ndarray], digits:
     area = round(ground_area(shape), 3)
     short = shapely.transform(shape, lambda corners: np.round(corners, digits))
     return {"geometry": geometry.mapping(short), "properties": {"area_m2": area}}
+
+
+def _written_outline(prediction: Prediction) -> Any:
+    """The polygon of vertices that a network wrote, made valid; None where there is none or it encloses nothing."""
+    points = np.asarray(prediction.extras.get("polygon", ()), np.float64).reshape(-1, 2)
+    if len(points) < 3:
+        return None
+    outline = optional("shapely.geometry").Polygon(points)
+    outline = outline if outline.is_valid else outline.buffer(0)
+    return None if outline.is_empty else outline
 
 
 def _outline(mask: np.ndarray, tolerance: float) -> Any:

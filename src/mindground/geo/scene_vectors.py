@@ -13,7 +13,7 @@ from mindground.files.rasters import gdal_environment, optional
 from mindground.files.scenes import Georeference
 from mindground.geo.geojson import coordinate_digits, degrees_of, feature_parts, placed
 from mindground.geo.geopackage import Layer
-from mindground.structures.regions import Region
+from mindground.structures.pixel_runs import Region
 
 __all__ = ["VectorAnswer", "region_outline", "scene_geojson", "scene_layer"]
 

@@ -18,7 +18,7 @@ from mindground.geo.geotiff import write_geotiff
 from mindground.structures import Prediction, decode_segmentation, mask_parts, mask_polygons
 from mindground.visualize.drawing import Palette
 
-__all__ = ["CLASS_TEMPLATE", "MASK_FORMS", "MIN_AREA", "PROBABILITY_FORMS", "Forms"]
+__all__ = ["CLASS_TEMPLATE", "MASK_FORMS", "MIN_AREA", "PROBABILITY_FORMS", "Forms", "written"]
 
 _LOG = logging.getLogger("mindground")
 
@@ -90,16 +90,17 @@ class Forms:
     def records(self, found: Prediction, image_id: int) -> list[dict[str, Any]]:
         """`Prediction.to_coco` with `segmentation` in the form that is asked for.
 
-        What polygons cannot say (an empty mask, or one of very many corners) stays as run lengths.
+        What polygons cannot say (an empty mask, or one of very many corners) stays as run lengths. A network that
+        writes its answer token by token adds what it wrote, see `written`.
         """
-        records = found.to_coco(image_id)
+        records = [{**record, **written(found)} for record in found.to_coco(image_id)]
         if not found.masks or "rle" in self.masks:
             return records
         for record, segmentation in zip(records, found.masks, strict=True):
             if "polygon" not in self.masks:
                 del record["segmentation"]
                 continue
-            polygons = mask_polygons(decode_segmentation(segmentation, found.size))
+            polygons = record.get("contour") or mask_polygons(decode_segmentation(segmentation, found.size))
             if polygons is not None:
                 record["segmentation"] = polygons
             elif record["area"]:
@@ -122,6 +123,24 @@ class Forms:
             entry["mask_score"] = round(float(max(found.mask_scores, default=0.0)), 6)
         entry["parts"] = [{"bbox": _xywh(part.box_xyxy), "area": part.area} for part in parts[:_PARTS]]
         return entry
+
+
+def written(found: Prediction) -> dict[str, Any]:
+    """What a network wrote token by token: nothing for other networks.
+
+    `contour`, the polygon before it became a mask, as COCO has polygons (empty below three vertices); of every part
+    (box, contour) `token_probabilities` and, under `token_scores`, their product.
+    """
+    entry: dict[str, Any] = {}
+    if "polygon" in found.extras:
+        points = np.asarray(found.extras["polygon"], np.float64)
+        entry["contour"] = [np.round(points, 2).reshape(-1).tolist()] if len(points) >= 3 else []
+    parts = found.extras.get("token_probabilities")
+    if parts:
+        values = {name: np.asarray(part, np.float64) for name, part in parts.items()}
+        entry["token_probabilities"] = {name: np.round(part, 6).tolist() for name, part in values.items()}
+        entry["token_scores"] = {name: round(float(part.prod()), 6) for name, part in values.items()}
+    return entry
 
 
 def united_mask(found: Prediction) -> np.ndarray:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mindground.inference.tiles import Tile
-from mindground.structures.regions import Region, united
+from mindground.structures.pixel_runs import Region, united
 
 __all__ = ["JOIN", "SAME", "Found", "merged"]
 

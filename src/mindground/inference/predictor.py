@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 
-from mindground.errors import CheckpointError, DataError, ImageError, one_line
-from mindground.files.images import read_image
-from mindground.files.pixels import array_to_rgb8, check_size, to_rgb8
+from mindground.errors import CheckpointError, DataError, ImageError, printable
+from mindground.inference.embedding_file import EMBEDDING_SUFFIX, network_key, read_embedding
 from mindground.inference.found import found_in
+from mindground.inference.images import as_rgb
 from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction, ProbabilityMap
 from mindground.visualize.caption import plain_caption
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from mindground.config import Config
     from mindground.models.base import GroundingModel
     from mindground.tasks import Task
@@ -152,7 +151,7 @@ class Predictor:
         contents = read_checkpoint(path)  # before the device is selected, so that a wrong file is reported at once
         config = stored_config(contents)
         config = adjust(config) if adjust is not None else config
-        devices.apply(device, mode_name=mode, precision=precision)
+        devices.apply(device, mode_name=mode, precision=precision, joins=False)
         loaded = load_checkpoint(contents, lambda _: config)
         task = task_of(model_interface(config))
         if task.asks_expression and loaded.tokenizer is None:
@@ -250,6 +249,11 @@ class Predictor:
         pixels = as_rgb(image, bgr=bgr, bands=bands)
         source = image if isinstance(image, (str, Path)) else pixels
         if not self.asks_expression:
+            if self.asks_prompt:
+                raise DataError(
+                    "this network answers points and boxes: with predictor.open(image) as session, call "
+                    "session(points=[(x, y)]), session(box=(left, top, right, bottom)) or session.everything()"
+                )
             if text is not None:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
             every = self._predict([self.transform.from_image(pixels)], {}, 1, probability)[0].at_least(min_score)
@@ -278,6 +282,44 @@ class Predictor:
         from mindground.inference.scene_call import answer_scene
 
         return answer_scene(self, image, text, **options)
+
+    def open(self, image: Any, *, bgr: bool = False, bands: Sequence[int] | None = None) -> Any:
+        """A session of prompts about one image, which is encoded once; for networks that answer points and boxes.
+
+        Args:
+            image, bgr, bands: see `__call__`. The path of a file that `mindground predict --embed` has written gives a
+                session at once, which has no pixels.
+
+        Raises:
+            ImageError: not an image, or one without these bands.
+            DataError: the network answers no prompts, or an embedding is damaged or belongs to another network.
+        """
+        if isinstance(image, (str, Path)) and Path(image).suffix == EMBEDDING_SUFFIX:
+            if bgr or bands is not None:
+                raise ImageError(f"{printable(image, 300)} is an encoded image; bgr and bands mean nothing for it")
+            kept = read_embedding(image, self.network_key)
+            return self.model.open_session(self._runner, self.transform, None, kept.values, kept.size)
+        if bands is None and isinstance(image, (str, Path)):
+            bands = self._bands
+        return self.model.open_session(self._runner, self.transform, as_rgb(image, bgr=bgr, bands=bands))
+
+    @property
+    def asks_prompt(self) -> bool:
+        """Whether the network answers points and boxes, and `open` gives a session."""
+        from mindground.models.base import GroundingModel
+
+        return type(self.model).open_session is not GroundingModel.open_session
+
+    @cached_property
+    def network_key(self) -> str:
+        """16 hexadecimal digits of the image encoder and of how images are prepared; files of encoded images hold it.
+
+        Raises:
+            DataError: the network answers no prompts.
+        """
+        if not self.asks_prompt:
+            raise DataError("this network answers no points or boxes, and keeps no encoded images")
+        return network_key(self.model, self.config)
 
     @property
     def gives_scores(self) -> bool:
@@ -358,41 +400,3 @@ def check_sentence(sentence: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"the sentence {ascii(stripped[:60])} is no valid Unicode; write it as UTF-8") from error
     return stripped
-
-
-def as_rgb(image: Any, *, bgr: bool = False, bands: Sequence[int] | None = None) -> np.ndarray:
-    """A path, a Pillow image or an array -> (H, W, 3) uint8 RGB; the input is not changed.
-
-    Args:
-        image: a path as `files.images.read_image`, a Pillow image, or an array as `files.pixels.array_to_rgb8`.
-        bgr: the array's channels are blue, green, red.
-        bands: of a file or an array, the numbers from 1 of those that are red, green and blue.
-
-    Raises:
-        ImageError: not an image, an array of another shape, or `bgr` or `bands` where they mean nothing.
-    """
-    if isinstance(image, (str, Path)):
-        if bgr:
-            raise ImageError("bgr=True is for arrays; the colours of a file are known, or given as bands")
-        return read_image(image, bands=bands)
-    if not isinstance(image, np.ndarray) and hasattr(image, "getexif"):
-        if bgr or bands is not None:
-            raise ImageError("a Pillow image knows its colours; leave bgr and bands out, or hand over an array")
-        return _from_pillow(image)
-    return array_to_rgb8(image, bgr=bgr, bands=bands)
-
-
-def _from_pillow(image: Image.Image) -> np.ndarray:
-    """A Pillow image, rotated by its EXIF orientation, as (H, W, 3) uint8 RGB."""
-    from PIL import ImageOps
-
-    check_size("the image", *image.size, deep=image.mode.startswith("I") or image.mode == "F")
-    try:
-        upright = ImageOps.exif_transpose(image)
-        deep = upright.mode.startswith("I") or upright.mode == "F"
-        if not deep:
-            has_alpha = upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info
-            upright = upright.convert("RGBA" if has_alpha else "RGB")
-        return to_rgb8(np.asarray(upright))
-    except Exception as error:  # a lazily opened file: plugins of Pillow raise what they like
-        raise ImageError(f"the image cannot be decoded: {one_line(error)}; check that its file is complete") from error

@@ -22,7 +22,7 @@ from mindground.inference.scene_choice import choose
 from mindground.inference.tiles import Tile, Tiling
 from mindground.structures import Prediction, decode_segmentation, encode_mask
 from mindground.structures.outlines import MAX_PIXELS
-from mindground.structures.regions import Region
+from mindground.structures.pixel_runs import Region
 
 if TYPE_CHECKING:
     from mindground.runtime.distributed import Comm

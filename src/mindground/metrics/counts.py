@@ -18,6 +18,7 @@ __all__ = [
     "mask_counts",
     "mask_iou",
     "mean_of_batches",
+    "mean_of_groups",
     "overall_iou",
     "share_above",
     "share_at_least",
@@ -72,10 +73,15 @@ def mean_of_batches(values: np.ndarray, size: int) -> float:
 
     The last batch, which may be short, weighs as much as the others.
     """
+    return mean_of_groups(values, np.arange(np.size(values)) // size)
+
+
+def mean_of_groups(values: np.ndarray, groups: np.ndarray) -> float:
+    """Mean of the means of the values that share a number of `groups`; NaN without values."""
     values = np.asarray(values, np.float64)
     if values.size == 0:
         return float("nan")
-    return float(np.mean([values[start : start + size].mean() for start in range(0, values.size, size)]))
+    return float(np.mean([values[groups == number].mean() for number in np.unique(groups)]))
 
 
 def overall_iou(intersection: np.ndarray, union: np.ndarray) -> float:

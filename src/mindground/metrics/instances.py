@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from mindground.metrics.coco import CocoScores, coco_scores
 from mindground.metrics.counts import first_of_each
 from mindground.structures import Batch, Prediction, Sample, encode_mask, mask_box, xyxy_to_xywh
 
@@ -33,10 +30,12 @@ class InstanceMetrics:
 
     Args:
         forms: what the model answers with, `box`, `mask` or both.
+        box_areas: an object's size class follows from the area of its box, and crowds do not count, as where a
+            published evaluation takes its truth from loaded samples. Otherwise areas are those of masks.
     """
 
-    def __init__(self, forms: Sequence[str] = ("box", "mask")) -> None:
-        self.forms = tuple(forms)
+    def __init__(self, forms: Sequence[str] = ("box", "mask"), box_areas: bool = False) -> None:
+        self.forms, self.box_areas = tuple(forms), box_areas
         self._images: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -53,7 +52,9 @@ class InstanceMetrics:
         for index in range(batch.count):
             size = batch.geometries[index].original_size
             truth, found = _truth(batch.samples[index], size), _found(predictions[index])
-            ignored = _ignored(batch.samples[index], size)
+            ignored = [] if self.box_areas else _ignored(batch.samples[index], size)
+            if self.box_areas:
+                truth = [{**entry, "area": entry["bbox"][2] * entry["bbox"][3]} for entry in truth]
             name = batch.samples[index].sample_id
             self._images.append({"sample_id": name, "size": size, "truth": truth, "ignored": ignored, "found": found})
 
@@ -93,37 +94,18 @@ class InstanceMetrics:
         """Empty: COCO's size classes are among the scores already."""
         return {}
 
+    def detailed(self, kind: str, limits: tuple[int, int, int] = (1, 10, 100)) -> CocoScores:
+        """All of COCO's numbers, average precision of every class, and curves.
+
+        Args:
+            kind: `bbox` or `segm`.
+            limits: see `coco_scores`.
+        """
+        return coco_scores(self._images, kind, limits)
+
     def _average_precision(self, kind: str, prefix: str) -> dict[str, float]:
-        images, annotations, results = [], [], []
-        for number, image in enumerate(self._images, 1):
-            images.append({"id": number, "height": image["size"][0], "width": image["size"][1]})
-            annotations += [{**entry, "image_id": number} for entry in (*image["truth"], *image["ignored"])]
-            results += [{**entry, "image_id": number} for entry in image["found"]]
-        for number, entry in enumerate(annotations, 1):
-            entry["id"] = number
-        if kind == "segm":
-            results = [
-                {key: entry[key] for key in entry if key != "bbox"} for entry in results if "segmentation" in entry
-            ]
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables
-            categories = [{"id": label} for label in sorted({entry["category_id"] for entry in annotations})]
-            coco = COCO()
-            coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
-            coco.createIndex()
-            scorer = COCOeval(coco, coco.loadRes(results) if results else _no_results(coco), kind)
-            scorer.evaluate()
-            scorer.accumulate()
-            scorer.summarize()
-        pairs = zip(_NAMES, scorer.stats[: len(_NAMES)], strict=True)
+        pairs = zip(_NAMES, self.detailed(kind).stats[: len(_NAMES)], strict=True)
         return {f"{prefix}_{name}": float(value) for name, value in pairs if value >= 0}
-
-
-def _no_results(truth: COCO) -> COCO:
-    """Detections of the same images, none at all; `loadRes` refuses an empty list."""
-    nothing = COCO()
-    nothing.dataset = {**truth.dataset, "annotations": []}
-    nothing.createIndex()
-    return nothing
 
 
 def _truth(sample: Sample, size: tuple[int, int]) -> list[dict[str, Any]]:

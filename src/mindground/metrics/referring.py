@@ -10,10 +10,13 @@
 | `overall_iou` | sum of mask intersections / sum of mask unions, pixels at original resolution |
 | `mask_prec@t` | fraction of sentences whose mask IoU is > t, t = 0.5, 0.55 ... 0.95 |
 | `canvas_mean_iou`, `canvas_overall_iou` | the same at the network's resolution (papers); empty against empty is 1 |
-| `canvas_prec@t` | fraction whose canvas IoU is >= t, t = 0.5, 0.6 ... 0.9; with `protocol="lavt"` only |
+| `canvas_prec@t` | fraction whose canvas IoU is >= t, t = 0.5, 0.6 ... 0.9; with `protocol` "lavt" and "seqtr" only |
 
 `protocol="lavt"` counts masks as LAVT's and RMSIN's code does: `mask_prec@t` and `canvas_prec@t` take >= t, and empty
-against empty is 0 at the network's resolution, too.
+against empty is 0 at the network's resolution, too. `protocol="seqtr"` does the same, and gives what SeqTR's and MSAM's
+code would have said beside it: `upstream_prec@t`, `upstream_mean_iou` and `upstream_mask_prec@t` are means of the
+batches' means, so that a short last batch weighs as much as the others; and where the outline of a referent has several
+polygons, the share of the predicted mask that lies in it stands for the IoU, which is more (COCO's rule for crowds).
 
 A sentence without a predicted box or mask scores 0. A name is omitted where it has no meaning: mask
 scores where the data has no masks or the model gives none.
@@ -42,6 +45,7 @@ from mindground.metrics.counts import (
     first_of_each,
     mask_counts,
     mask_iou,
+    mean_of_groups,
     overall_iou,
     share_above,
     share_at_least,
@@ -55,7 +59,7 @@ __all__ = ["CANVAS_THRESHOLDS", "ReferringMetrics", "is_better"]
 CANVAS_THRESHOLDS: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
 _NUMBERS = (
     *("box_intersection", "box_union", "box_area"),
-    *("intersection", "union", "canvas_intersection", "canvas_union"),
+    *("intersection", "union", "canvas_intersection", "canvas_union", "canvas_area", "polygons", "batch"),
 )
 _WORDS = tuple(f"says_{word}" for word in LEGACY_DIRECTIONS)
 _FLAGS = ("has_box", "has_mask", "gives_mask", *_WORDS)
@@ -78,7 +82,7 @@ class ReferringMetrics:
         mask_threshold: probability from which a pixel belongs to a mask. Models apply it when they
             decode; this class only stores it for the protocol.
         box_thresholds: further thresholds of `prec@t`.
-        protocol: how masks count, "vglaw" or "lavt"; see the module's description.
+        protocol: how masks count, "vglaw", "lavt" or "seqtr"; see the module's description.
 
     Raises:
         ValueError: an unknown protocol.
@@ -91,13 +95,14 @@ class ReferringMetrics:
         box_thresholds: Sequence[float] = (),
         protocol: str = "vglaw",
     ) -> None:
-        if protocol not in ("vglaw", "lavt"):
-            raise ValueError(f"protocol={protocol!r}; choose vglaw or lavt")
+        if protocol not in ("vglaw", "lavt", "seqtr"):
+            raise ValueError(f"protocol={protocol!r}; choose vglaw, lavt or seqtr")
         self.protocol = protocol
         self.iou_threshold, self.mask_threshold = iou_threshold, mask_threshold
         self.thresholds = (iou_threshold, *box_thresholds)
         self._ids: list[str] = []
         self._numbers: list[list[float]] = []
+        self._batches = 0
         self._flags: list[list[bool]] = []
 
     def __len__(self) -> int:
@@ -113,6 +118,7 @@ class ReferringMetrics:
             raise ValueError(f"{len(predictions)} predictions for {batch.count} samples: {batch.sample_ids()}")
         for index in range(batch.count):
             self._add(predictions[index], batch, index)
+        self._batches += 1
 
     def _add(self, prediction: Prediction, batch: Batch, index: int) -> None:
         sample, size = batch.samples[index], batch.geometries[index].original_size
@@ -124,7 +130,8 @@ class ReferringMetrics:
         words = directions(sample.expression or "")
         intersection, union, has_mask = _mask_numbers(prediction, best, sample, size)
         self._ids.append(sample.sample_id)
-        self._numbers.append([*box, intersection, union, *_canvas_numbers(prediction, batch, index)])
+        canvas = (*_canvas_numbers(prediction, batch, index), *_upstream_numbers(prediction, sample))
+        self._numbers.append([*box, intersection, union, *canvas, float(self._batches)])
         self._flags.append([has_box, has_mask, bool(prediction.masks), *(word in words for word in LEGACY_DIRECTIONS)])
 
     def state(self) -> dict[str, np.ndarray]:
@@ -143,9 +150,13 @@ class ReferringMetrics:
         """
         ids = [str(name) for state in states for name in state["sample_id"]]
         numbers = [list(e) for state in states for e in zip(*(state[n].tolist() for n in _NUMBERS), strict=True)]
+        ranks = [rank for rank, state in enumerate(states) for _ in state["sample_id"]]
+        scored = [entry[:-1] for entry in numbers]  # without the number of the batch
         flags = [list(e) for state in states for e in zip(*(state[n].tolist() for n in _FLAGS), strict=True)]
-        keep = first_of_each(ids, numbers)
-        self._ids, self._numbers = [ids[i] for i in keep], [numbers[i] for i in keep]
+        keep = first_of_each(ids, scored)
+        # Every rank counts its own batches.
+        joint = [[*scored[i], numbers[i][-1] * len(states) + ranks[i]] for i in keep]
+        self._ids, self._numbers = [ids[i] for i in keep], joint
         self._flags = [flags[i] for i in keep]
 
     def compute(self) -> dict[str, float]:
@@ -160,7 +171,7 @@ class ReferringMetrics:
         known = ~np.isnan(state["canvas_union"])
         if known.any():
             scores |= _canvas_scores(state["canvas_intersection"][known], state["canvas_union"][known], self.protocol)
-        return scores
+        return scores | (_upstream_scores(state, self.iou_threshold) if self.protocol == "seqtr" else {})
 
     def breakdown(self) -> dict[str, dict[str, dict[str, float]]]:
         """Box scores by area and by word of place: {`by_area` or `by_word`: {class: scores and `count`}}.
@@ -221,7 +232,7 @@ def _box_numbers(prediction: Prediction, best: int | None, sample: Sample) -> li
 def _mask_scores(intersection: np.ndarray, union: np.ndarray, protocol: str) -> dict[str, float]:
     ious = mask_iou(intersection, union)
     scores = {"mean_iou": float(ious.mean()), "overall_iou": overall_iou(intersection, union)}
-    if protocol == "lavt":
+    if protocol != "vglaw":
         shares = [share_at_least(ious, threshold) for threshold in MASK_THRESHOLDS]
     else:
         shares = [float(share) for share in share_above(ious)]
@@ -230,11 +241,35 @@ def _mask_scores(intersection: np.ndarray, union: np.ndarray, protocol: str) -> 
 
 
 def _canvas_scores(intersection: np.ndarray, union: np.ndarray, protocol: str) -> dict[str, float]:
-    ious = canvas_iou(intersection, union, empty=0.0 if protocol == "lavt" else 1.0)
+    ious = canvas_iou(intersection, union, empty=1.0 if protocol == "vglaw" else 0.0)
     scores = {"canvas_mean_iou": float(ious.mean()), "canvas_overall_iou": overall_iou(intersection, union)}
-    if protocol == "lavt":
+    if protocol != "vglaw":
         scores |= {f"canvas_prec@{threshold:g}": share_at_least(ious, threshold) for threshold in CANVAS_THRESHOLDS}
     return scores
+
+
+def _upstream_scores(state: Mapping[str, np.ndarray], threshold: float) -> dict[str, float]:
+    """What SeqTR's code reports: means of batches, at the network's resolution, several polygons as a crowd."""
+    scores: dict[str, float] = {}
+    known = state["has_box"]
+    if known.any():
+        hits = mask_iou(state["box_intersection"][known], state["box_union"][known]) >= threshold
+        scores[f"upstream_prec@{threshold:g}"] = mean_of_groups(hits, state["batch"][known])
+    known = ~np.isnan(state["canvas_union"]) & ~np.isnan(state["canvas_area"])
+    if known.any():
+        several = state["polygons"][known] > 1
+        over = np.where(several, state["canvas_area"][known], state["canvas_union"][known])
+        ious, batches = mask_iou(state["canvas_intersection"][known], over), state["batch"][known]
+        scores["upstream_mean_iou"] = mean_of_groups(ious, batches)
+        for limit in CANVAS_THRESHOLDS:
+            scores[f"upstream_mask_prec@{limit:g}"] = mean_of_groups(ious >= limit, batches)
+    return scores
+
+
+def _upstream_numbers(prediction: Prediction, sample: Sample) -> tuple[float, float]:
+    """Pixels of the predicted mask at the network's resolution (NaN where unknown); polygons of the truth."""
+    area = float(prediction.extras.get("canvas_area", math.nan))
+    return area, float(sum(len(outline) for outline in sample.segmentations if isinstance(outline, list)))
 
 
 def _mask_numbers(

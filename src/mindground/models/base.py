@@ -13,8 +13,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from mindground.errors import DataError
 from mindground.models import weight_maps_in
-from mindground.models.interface import PretrainedPart
+from mindground.models.interface import FreshPart, PretrainedPart
 from mindground.structures import Batch, Example, Prediction
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class GroundingModel(nn.Cell):
         mask_logits: name of the output (B, 1, h, w) that says for every pixel of the canvas how sure it belongs to
             the one mask of an answer, as log of the odds; empty where a network has none.
         pretrained_parts: part -> what fills it; the family's `PRETRAINED_PARTS`.
+        fresh_parts: name in `train.fresh` -> what it leaves out of the file; the family's `FRESH_PARTS`.
     """
 
     input_names: ClassVar[tuple[str, ...]] = ()
@@ -99,6 +101,7 @@ class GroundingModel(nn.Cell):
     scout_names: ClassVar[tuple[str, ...]] = ()
     mask_logits: str = ""
     pretrained_parts: ClassVar[Mapping[str, PretrainedPart]] = {}
+    fresh_parts: ClassVar[Mapping[str, FreshPart]] = {}
 
     # ---- inside compiled graphs ----------------------------------------------------------------------------------
 
@@ -156,6 +159,27 @@ class GroundingModel(nn.Cell):
     def decode(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> list[Prediction]:
         """Outputs of `infer` by name -> one prediction per real sample, in original pixels."""
         raise TypeError(f"{type(self).__name__} does not define decode")
+
+    def open_session(
+        self,
+        run: Run,
+        transform: Any,
+        image: np.ndarray | None,
+        embedding: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Any:
+        """A session that asks prompts about an image (H, W, 3) uint8 RGB, which is encoded once.
+
+        Args:
+            transform: makes the network's input from an image.
+            image: None where only its embedding is there.
+            embedding: what the network's encoder `image` gave for it earlier; None = it is computed now.
+            size: (height, width) of an image that is not there, in pixels.
+
+        Raises:
+            DataError: the network answers no prompts.
+        """
+        raise DataError("this network answers no points or boxes: it has no session; call the predictor itself")
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Groups that cover every trainable parameter once; a group of which nothing learns stays, empty."""

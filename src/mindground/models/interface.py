@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ModelInterface", "PretrainedPart"]
+__all__ = ["FreshPart", "ModelInterface", "PretrainedPart"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,26 @@ class PretrainedPart:
         prefix: of its parameters.
         hint: how to give weights; shown when `required` ones are missing.
         required: random weights are refused unless `train.random_encoders` asks for them.
+        word_vectors: its file holds a vector a word (`files.word_vectors`), and the part is a word table that takes the
+            rows of its vocabulary; a word without a vector gets zeros.
     """
 
     prefix: str
     hint: str
     required: bool = True
+    word_vectors: bool = False
+
+
+@dataclass(frozen=True)
+class FreshPart:
+    """A part that `train.fresh` leaves out of the file for `train.pretrained.model`.
+
+    Attributes:
+        pattern: regular expression of its parameters' names.
+        always: False = only what the file holds in another size; the file may lack it, too.
+        vocabulary: it is the word table, so that the file's vocabulary is not taken either.
+    """
+
+    pattern: str
+    always: bool = True
+    vocabulary: bool = False

@@ -234,11 +234,17 @@ class GridAttention(nn.Cell):
 
     construct takes q, k, v, then rel_h (G, N, rows), rel_w (G, N, columns) and the constant
     `indicator` (rows * columns, rows + columns) of `grid_indicator`.
+
+    Args:
+        scale: factor of q k^T.
+        most_logits: numbers of a tensor of logits; where all groups together have more, they are computed in parts,
+            one after the other, first by groups and then by queries. 0 = all at once.
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, most_logits: int = 0) -> None:
         super().__init__()
         self.core = _FastGridCore(scale) if fast_cpu_kernels() else _NativeGridCore(scale)
+        self.most_logits = most_logits
 
     def construct(
         self,
@@ -250,7 +256,45 @@ class GridAttention(nn.Cell):
         indicator: ms.Tensor,
     ) -> ms.Tensor:
         """See the class for the arguments; returns (G, N, dv)."""
-        return self.core(q, k, v, rel_h, rel_w, indicator)
+        groups, queries, keys = q.shape[0], q.shape[1], k.shape[1]
+        if self.most_logits == 0 or groups * queries * keys <= self.most_logits:
+            return self.core(q, k, v, rel_h, rel_w, indicator)
+        sizes = _parts(groups, max(1, self.most_logits // (queries * keys)))
+        q_parts, k_parts, v_parts = ops.split(q, sizes, 0), ops.split(k, sizes, 0), ops.split(v, sizes, 0)
+        h_parts, w_parts = ops.split(rel_h, sizes, 0), ops.split(rel_w, sizes, 0)
+        found, last = (), q
+        for index in range(len(sizes)):
+            # Not before the part in front of it is done: otherwise the logits of several exist at the same time.
+            part = ops.depend(q_parts[index], last)
+            last = self._by_queries(part, k_parts[index], v_parts[index], h_parts[index], w_parts[index], indicator)
+            found = found + (last,)
+        return ops.concat(found, 0)
+
+    def _by_queries(
+        self,
+        q: ms.Tensor,
+        k: ms.Tensor,
+        v: ms.Tensor,
+        rel_h: ms.Tensor,
+        rel_w: ms.Tensor,
+        indicator: ms.Tensor,
+    ) -> ms.Tensor:
+        groups, queries, keys = q.shape[0], q.shape[1], k.shape[1]
+        if groups * queries * keys <= self.most_logits:
+            return self.core(q, k, v, rel_h, rel_w, indicator)
+        sizes = _parts(queries, max(1, self.most_logits // (groups * keys)))
+        q_parts, h_parts, w_parts = ops.split(q, sizes, 1), ops.split(rel_h, sizes, 1), ops.split(rel_w, sizes, 1)
+        found, last = (), q
+        for index in range(len(sizes)):
+            part = ops.depend(q_parts[index], last)
+            last = self.core(part, k, v, h_parts[index], w_parts[index], indicator)
+            found = found + (last,)
+        return ops.concat(found, 1)
+
+
+def _parts(count: int, most: int) -> list[int]:
+    """Sizes of at most `most` that sum up to `count`."""
+    return [most] * (count // most) + ([count % most] if count % most else [])
 
 
 def split_heads(x: ms.Tensor, heads: int) -> ms.Tensor:

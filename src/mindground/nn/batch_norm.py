@@ -199,7 +199,7 @@ def set_batch_norm(model: nn.Cell, kind: str, comm: Any | None = None) -> None:
     for name, cell in cells.items():
         if isinstance(cell, BatchNorm2d):
             cell.kind, cell.ranks = kind, ranks
-            cell.all_reduce = ops.AllReduce() if ranks > 1 else _identity
+            cell.all_reduce = comm.graph_all_reduce() if comm is not None and ranks > 1 else _identity
         elif ranks > 1 and not isinstance(cell, nn.SyncBatchNorm):
             raise ConfigError(
                 f"train.batch_norm=sync: {name} is MindSpore's own {type(cell).__name__}; build it as "

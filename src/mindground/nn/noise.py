@@ -13,12 +13,13 @@ pairwise independent. Every dropout has its own offsets s and t.
 from __future__ import annotations
 
 import zlib
+from functools import cache
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-__all__ = ["Dropout", "StepNoise"]
+__all__ = ["Dropout", "StepNoise", "step_table"]
 
 # Numbers in the table: 4 MiB, renewed in about 3 ms.
 TABLE_SIZE = 1 << 20
@@ -27,11 +28,16 @@ _LARGE = 1 << 19
 # Lengths of the two parts: consecutive integers have no common divisor.
 _FIRST_PART, _SECOND_PART = 1 << 19, (1 << 19) - 1
 
-# One table per process. The Cells do not register it, so that it never enters a checkpoint. Before the first step it
-# holds fixed uniform numbers, so that a Cell that is used without a trainer drops the right fraction.
-_TABLE = ms.Parameter(
-    ms.Tensor(np.random.default_rng(0).random(TABLE_SIZE, dtype=np.float32)), name="step_noise", requires_grad=False
-)
+
+@cache
+def step_table() -> ms.Parameter:
+    """The table of this process, made when the first dropout is: no tensor may exist before a device is selected.
+
+    The Cells do not register it, so that it never enters a checkpoint. Before the first step it holds fixed uniform
+    numbers, so that a Cell that is used without a trainer drops the right fraction.
+    """
+    numbers = np.random.default_rng(0).random(TABLE_SIZE, dtype=np.float32)
+    return ms.Parameter(ms.Tensor(numbers), name="step_noise", requires_grad=False)
 
 
 class Dropout(nn.Cell):
@@ -47,7 +53,7 @@ class Dropout(nn.Cell):
             raise ValueError(f"dropout rate {p}; choose a value from 0 up to, not including, 1")
         self.rate = float(p)
         self.start, self.second_start = 0, 0
-        object.__setattr__(self, "table", _TABLE)
+        object.__setattr__(self, "table", step_table())
 
     def set_offsets(self, name: str) -> None:
         """Choose the part of the table from the dropout's name, equally in every process."""
@@ -107,4 +113,4 @@ class StepNoise:
         key = np.random.SeedSequence([self._seed, int(step), int(micro), int(rank)])
         values = np.random.Generator(np.random.Philox(key)).random(TABLE_SIZE, dtype=np.float32)
         # `set_data` does not reach a graph that is compiled already; `assign` does, in both modes.
-        ops.assign(_TABLE, ms.Tensor(values))
+        ops.assign(step_table(), ms.Tensor(values))

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindground.errors import DeviceError
-from mindground.runtime.launcher import launched_local_rank, launched_local_size, launched_size
+from mindground.errors import DeviceError, one_line
+from mindground.runtime.collectives import check_launch, serve_as_scheduler, start_collectives
+from mindground.runtime.launcher import Launch, find_launch, launched_local_rank, launched_local_size, launched_size
 
 __all__ = [
     "DeviceInfo",
@@ -161,8 +162,11 @@ def _set_cpu() -> None:
             raise
 
 
-def _activate(target: str, device_id: int) -> None:
-    """Select `target` and check it with a computation: MindSpore may stay on the CPU without an error."""
+def _activate(target: str, device_id: int, launch: Launch | None = None) -> None:
+    """Select `target`, start the collectives of a launch on it, then check it with the first computation.
+
+    MindSpore may stay on the CPU without an error.
+    """
     import mindspore as ms
 
     try:
@@ -176,11 +180,12 @@ def _activate(target: str, device_id: int) -> None:
                     f"{count} ranks here"
                 )
             ms.set_device(target, device_id)
+            if launch is not None and launch.size > 1:
+                start_collectives(launch)
         current = ms.get_context("device_target")
         total = float((ms.Tensor([1.0, 2.0], ms.float32) * 2.0).sum().asnumpy())
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DeviceError(f"{target} cannot be used: {reason}; see the README's notes on {target}") from error
+        raise DeviceError(f"{target} cannot be used: {one_line(error)}; see the README's notes on {target}") from error
     if current != target or total != 6.0:
         raise DeviceError(f"asked for {target}, but MindSpore computes on {current} (2 + 4 gave {total})")
 
@@ -226,6 +231,16 @@ def _bind(cpus: list[int]) -> None:
             return
 
 
+def _joined(asked: str, launch: Launch) -> str:
+    """The device on which this rank can meet the others; ends the process where it is msrun's scheduler."""
+    # The scheduler's own machine may have no card; msrun starts it beside ranks that have one (it sets RANK_ID).
+    target = asked if launch.scheduler and "RANK_ID" not in os.environ else _select(asked)
+    check_launch(target, launch)
+    if launch.scheduler:
+        serve_as_scheduler(launch)
+    return target
+
+
 def apply(
     device_target: str = "auto",
     *,
@@ -233,11 +248,12 @@ def apply(
     precision: str = "float32",
     threads: int = 0,
     run_distribute: bool = True,
+    joins: bool = True,
 ) -> DeviceInfo:
-    """Select device, mode, precision and threads.
+    """Select device, mode, precision and threads, and on accelerators start the collectives of several ranks.
 
-    `auto` takes the first of Ascend, GPU, CPU that is available. On accelerators every rank takes the device
-    of its local rank; a single process takes DEVICE_ID, by default the first.
+    Call it before any tensor is made. `auto` takes the first of Ascend, GPU, CPU that is available. On accelerators
+    every rank takes the device of its local rank; a single process takes DEVICE_ID, by default the first.
 
     Args:
         device_target: auto, Ascend, GPU or CPU.
@@ -246,31 +262,34 @@ def apply(
         threads: number of threads of MindSpore's CPU kernels; 0 = MindSpore decides, or for several ranks on one
             machine their part of its CPUs.
         run_distribute: False refuses several ranks.
+        joins: False for a process that works by itself whatever started it; it takes no part in collectives.
 
     Raises:
-        DeviceError: an absent device, a precision the backend lacks, more local ranks than devices,
-            or a second choice in a process that has already computed on another device.
+        DeviceError: an absent device, a precision the backend lacks, more local ranks than devices, a launcher that
+            cannot start ranks on it, or a second choice in a process that has already computed on another device.
+        SystemExit: this process was msrun's scheduler, and the job has ended.
     """
     global _applied
     prepare()
     import mindspore as ms
 
-    if not run_distribute and launched_size() > 1:
-        raise DeviceError(
-            f"run_distribute is false, but the launcher started {launched_size()} ranks: they would overwrite each "
-            "other's files; start one process (python src/train.py), or leave run_distribute true"
-        )
     if mode_name not in ("GRAPH", "PYNATIVE"):
         raise DeviceError(f"mode_name={mode_name!r} is unknown; choose GRAPH or PYNATIVE")
-    target = _select(device_target)
+    launch = find_launch()
+    if not run_distribute and launch.size > 1:
+        raise DeviceError(
+            f"run_distribute is false, but the launcher started {launch.size} ranks: they would overwrite each "
+            "other's files; start one process (python src/train.py), or leave run_distribute true"
+        )
+    target = _joined(device_target, launch) if joins else _select(device_target)
     if _applied and _applied.target != target:
         raise DeviceError(f"this process already computes on {_applied.target}; start a new one for {target}")
     _check_precision(target, precision)
-    single = launched_size() == 1
-    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if single else launched_local_rank()
+    single = launch.size == 1
+    device_id = 0 if target == "CPU" else int(os.environ.get("DEVICE_ID", "0")) if single else launch.local_rank
     share = 0
     if not _applied:
-        _activate(target, device_id)
+        _activate(target, device_id, launch if joins else None)
         share = _share_cpus(target)
     threads = threads or share
     if threads:

@@ -12,26 +12,30 @@ aborts the job after `EXIT_TIMEOUT_S`.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import logging
 import os
 import pickle
+import platform
 import sys
 import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from mindground.errors import DeviceError
-from mindground.runtime.launcher import launched, launched_rank, launched_size
+from mindground.errors import DeviceError, one_line
+from mindground.runtime.agreement import agree
+from mindground.runtime.collectives import start_collectives
+from mindground.runtime.launcher import find_launch, launched, launched_size
+from mindground.runtime.packed import broadcast_bytes, gather_objects
+from mindground.runtime.watch import note_failure
 
 if TYPE_CHECKING:
-    from mindspore import Parameter, nn
+    from mindspore import Tensor
 
 __all__ = [
     "Comm",
@@ -54,8 +58,11 @@ class Comm(ABC):
 
     rank: int = 0
     size: int = 1
-    # True: gradients are averaged by `reducer` inside the compiled step, not by `all_reduce_mean_`.
+    # True: gradients meet on the device, through `all_reduce_sum`; False: in host memory, by `all_reduce_mean_`.
     reduces_on_device: bool = False
+    # True: the launcher does not end the others when one rank dies, so the ranks watch each other (`runtime.watch`).
+    needs_watch: bool = False
+    _operator: Callable[[Tensor], Tensor] | None = None
 
     @property
     def is_main(self) -> bool:
@@ -82,9 +89,23 @@ class Comm(ABC):
         """The value of rank 0, on every rank."""
         return self.all_gather_object(value if self.is_main else None)[0]
 
-    def reducer(self, parameters: Sequence[Parameter]) -> nn.Cell | None:
-        """Gradient-averaging Cell for the compiled step, or None where `all_reduce_mean_` does it."""
-        return None
+    def broadcast_array_(self, array: np.ndarray) -> None:
+        """Give every rank the numbers of rank 0, in place; a contiguous array of equal shape and type everywhere."""
+        array[...] = self.broadcast_object(array if self.is_main else None)
+
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """The sum of a float32 tensor over the ranks, on the device; between two compiled graphs, never inside one."""
+        if self._operator is None:
+            self._operator = self.graph_all_reduce()
+        return self._operator(values)
+
+    def graph_all_reduce(self) -> Callable[[Tensor], Tensor]:
+        """The sum over the ranks as an operator with a gradient, for use inside a compiled graph.
+
+        Raises:
+            DeviceError: ranks that meet in host memory, outside of graphs.
+        """
+        raise DeviceError(f"{type(self).__name__} has no collectives inside the compiled step")
 
 
 def _checked(buffer: np.ndarray) -> np.ndarray:
@@ -138,6 +159,7 @@ class HostComm(Comm):
                 f"the launcher says rank {rank} of {size}, mpi4py says rank {self.rank} of {self.size}: they belong to "
                 f"different MPIs (mpi4py uses {MPI.Get_library_version().split(',')[0]}); start with "
                 f"{os.path.join(os.path.dirname(sys.executable), 'mpirun')}"
+                + (", or srun --mpi=pmix where Slurm has it" if find_launch().by == "srun" else "")
             )
         # The barrier at the end has its own communicator, so that it cannot match an all-reduce of another rank.
         self._exit_world = self._world.Dup()
@@ -149,6 +171,9 @@ class HostComm(Comm):
 
     def broadcast_object(self, value: Any) -> Any:
         return self._world.bcast(value)
+
+    def broadcast_array_(self, array: np.ndarray) -> None:
+        self._world.Bcast(array)
 
     def all_gather_object(self, value: Any) -> list[Any]:
         return self._world.allgather(value)
@@ -186,8 +211,9 @@ def _guard(comm: HostComm | DeviceComm) -> None:
     """Make an uncaught exception of any thread end the whole job with its traceback."""
 
     def report(kind: type[BaseException], value: BaseException | None, trace: TracebackType | None) -> None:
-        sys.stderr.write(f"mindground: rank {comm.rank} of {comm.size} failed; the job ends\n")
+        sys.stderr.write(f"mindground: rank {comm.rank} of {comm.size} on {platform.node()} failed; the job ends\n")
         traceback.print_exception(kind, value, trace)
+        note_failure(f"{kind.__name__}: {one_line(value)}")
         comm.abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
 
     def report_thread(args: threading.ExceptHookArgs) -> None:
@@ -200,56 +226,57 @@ def _guard(comm: HostComm | DeviceComm) -> None:
 
 
 class DeviceComm(Comm):
-    """Several ranks on accelerators: HCCL or NCCL through `mindspore.communication`.
+    """Several ranks on accelerators: HCCL or NCCL through `mindspore.communication`, which `device.apply` has started.
 
-    It follows MindSpore's documentation and has not run on such a machine.
+    It follows MindSpore's documentation and has not run on such a machine; tests run it with recorded collectives.
     """
 
     reduces_on_device = True
+    needs_watch = True
 
     def __init__(self) -> None:
-        from mindspore import communication, context, set_auto_parallel_context
-
-        try:
-            communication.init()
-            self.rank, self.size = communication.get_rank(), communication.get_group_size()
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise DeviceError(
-                f"the collective library cannot start on rank {launched_rank()} of {launched_size()}: {error}; check "
-                "that mpirun is the one MindSpore was built for and that every rank has its own device"
-            ) from error
-        if self.size != launched_size():
-            raise DeviceError(f"the launcher started {launched_size()} ranks, MindSpore sees {self.size}")
-        set_auto_parallel_context(
-            parallel_mode=context.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=self.size
-        )
+        self.rank, self.size = start_collectives(find_launch())
         _guard(self)
 
     def all_reduce_mean_(self, buffer: np.ndarray) -> None:
+        from mindspore import Tensor
+
+        total = self.all_reduce_sum(Tensor(_checked(buffer))).asnumpy()
+        np.divide(total, np.float32(self.size), out=buffer)
+
+    def graph_all_reduce(self) -> Callable[[Tensor], Tensor]:
+        from mindspore import ops
+
+        operator: Callable[[Tensor], Tensor] = ops.AllReduce()
+        return operator
+
+    def _gather(self, words: np.ndarray) -> np.ndarray:
         from mindspore import Tensor, ops
 
-        total = ops.AllReduce()(Tensor.from_numpy(_checked(buffer))).asnumpy()
-        np.divide(total, self.size, out=buffer)
+        return np.asarray(ops.AllGather()(Tensor(words)).asnumpy()).reshape(self.size, -1)
 
-    def _gather_bytes(self, values: np.ndarray) -> np.ndarray:
+    def _broadcast(self, words: np.ndarray) -> np.ndarray:
         from mindspore import Tensor, ops
 
-        return ops.AllGather()(Tensor(values)).asnumpy().reshape(self.size, -1)
+        return np.asarray(ops.Broadcast(0)((Tensor(words),))[0].asnumpy())
 
     def all_gather_object(self, value: Any) -> list[Any]:
-        # The bytes come only from the ranks of this job.
-        return gather_objects(value, self._gather_bytes)
+        return gather_objects(value, self._gather)
+
+    def broadcast_object(self, value: Any) -> Any:
+        # The bytes come only from the first rank of this job.
+        data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL) if self.is_main else None
+        return pickle.loads(broadcast_bytes(data, self._broadcast))
+
+    def broadcast_array_(self, array: np.ndarray) -> None:
+        data = array.tobytes() if self.is_main else None
+        array[...] = np.frombuffer(broadcast_bytes(data, self._broadcast), array.dtype).reshape(array.shape)
 
     def barrier(self) -> None:
-        self._gather_bytes(np.zeros(1, np.int32))
-
-    def reducer(self, parameters: Sequence[Parameter]) -> nn.Cell:
-        from mindspore import nn
-
-        return nn.DistributedGradReducer(list(parameters), mean=True, degree=self.size)
+        self._gather(np.zeros(1, np.int32))
 
     def abort(self, code: int = 1) -> NoReturn:
-        # Launchers end the other ranks when one exits without leaving the group.
+        # Launchers end the other ranks when one exits without leaving the group; so do the other ranks' watchers.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 1)
@@ -259,18 +286,6 @@ class DeviceComm(Comm):
         from mindspore import communication
 
         communication.release()
-
-
-def gather_objects(value: Any, gather: Callable[[np.ndarray], np.ndarray]) -> list[Any]:
-    """Gather any picklable value of every rank with a collective for arrays of equal size.
-
-    Args:
-        gather: takes a 1-D array, returns the (size, n) stack of all ranks' arrays.
-    """
-    data = np.frombuffer(pickle.dumps(value), np.uint8).astype(np.int32)
-    lengths = gather(np.asarray([data.size], np.int32))[:, 0]
-    rows = gather(np.pad(data, (0, int(lengths.max()) - data.size)))
-    return [pickle.loads(row[:n].astype(np.uint8).tobytes()) for row, n in zip(rows, lengths, strict=True)]
 
 
 def get_comm() -> Comm:
@@ -297,21 +312,3 @@ def get_comm() -> Comm:
 def current_comm() -> Comm | None:
     """What `get_comm` has made, or None before that; a command aborts it when one rank fails."""
     return _current
-
-
-def agree(comm: Comm, payload: str, what: str = "configuration") -> None:
-    """Check that `payload` is equal on all ranks.
-
-    Args:
-        payload: text to compare, such as a configuration.
-        what: name of the payload in the message.
-
-    Raises:
-        DeviceError: on every rank, if `payload` differs between ranks (outdated files, different arguments).
-    """
-    digests = comm.all_gather_object(hashlib.sha256(payload.encode()).hexdigest())
-    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
-    if others:
-        raise DeviceError(
-            f"ranks {others} have another {what} than rank 0; start all of them with the same arguments, files and code"
-        )

@@ -10,6 +10,7 @@ from mindground.errors import ConfigError
 from mindground.models.interface import ModelInterface
 from mindground.tasks.base import MetricSettings, Task
 from mindground.tasks.instances import InstanceTask
+from mindground.tasks.prompted import PromptedTask
 from mindground.tasks.referring import ReferringTask
 
 __all__ = ["MetricSettings", "Task", "task_for", "task_of"]
@@ -18,6 +19,7 @@ __all__ = ["MetricSettings", "Task", "task_for", "task_of"]
 _TASKS: dict[tuple[str, str], type[Task]] = {
     ("referring", "expression"): ReferringTask,
     ("instances", "nothing"): InstanceTask,
+    ("instances", "prompt"): PromptedTask,
 }
 # What a model asks -> the kind of data set that it learns from.
 _KINDS = {asks: kind for kind, asks in _TASKS}
@@ -45,6 +47,11 @@ def task_for(kind: str, interface: ModelInterface, dataset: str = "this data set
         raise ConfigError(
             f"{dataset} holds {kind} samples with a sentence each, and this family finds every instance without one: "
             "choose a data set of instances (data.dataset=coco)"
+        )
+    if interface.asks == "prompt":
+        raise ConfigError(
+            f"{dataset} holds {kind} samples, and this family draws its prompts from the masks of all objects of an "
+            "image: choose a data set of instances with masks (data.dataset=coco)"
         )
     raise ConfigError(
         f"{dataset} holds {kind} samples, and this family asks for a {interface.asks}: it has no task on a data set"

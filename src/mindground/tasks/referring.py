@@ -46,8 +46,12 @@ class ReferringTask(Task):
         boxes = (*(f"prec@{value:g}" for value in thresholds), "box_mean_iou", "box_overall_iou")
         masks = ("mean_iou", "overall_iou", *(f"mask_prec@{value:g}" for value in MASK_THRESHOLDS))
         canvas: tuple[str, ...] = ("canvas_mean_iou", "canvas_overall_iou")
-        if settings.mask_protocol == "lavt":
+        if settings.mask_protocol != "vglaw":
             canvas = (*canvas, *(f"canvas_prec@{value:g}" for value in CANVAS_THRESHOLDS))
+        if settings.mask_protocol == "seqtr":
+            boxes = (*boxes, f"upstream_prec@{settings.iou_threshold:g}")
+            shares = (f"upstream_mask_prec@{value:g}" for value in CANVAS_THRESHOLDS)
+            canvas = (*canvas, "upstream_mean_iou", *shares)
         answers = self.interface.answers
         masked = "mask" in answers and (dataset is None or any(sample.has_masks for sample in dataset.samples))
         return (*(boxes if "box" in answers else ()), *((*masks, *canvas) if masked else ()))
@@ -102,8 +106,8 @@ class ReferringTask(Task):
         return (*boxes, "mean_iou") if "mask" in self.interface.answers else boxes
 
     def summary_lines(self, values: Mapping[str, Any], settings: MetricSettings) -> list[str]:
-        """With `mask_protocol=lavt` mIoU, oIoU and P@0.5 to P@0.9 in percent, at network size and at original size."""
-        if settings.mask_protocol != "lavt":
+        """With `mask_protocol` lavt or seqtr the papers' names, in percent, at network size and at original size."""
+        if settings.mask_protocol == "vglaw":
             return []
         lines = []
         for size, prefix, share in (

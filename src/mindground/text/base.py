@@ -12,7 +12,7 @@ import numpy as np
 from mindground.errors import ConfigError, DataError, shown
 from mindground.files.text import read_lines
 
-__all__ = ["Tokenizer", "checked_text", "read_tokens"]
+__all__ = ["Tokenizer", "check_tokens", "checked_text", "read_tokens"]
 
 _log = logging.getLogger("mindground")
 
@@ -108,6 +108,17 @@ def checked_text(sentence: str) -> str:
             f"the sentence {shown(sentence)} holds half of a character at {error.start}; write it as UTF-8"
         ) from error
     return sentence
+
+
+def check_tokens(tokens: Sequence[Any]) -> None:
+    """Raises ConfigError for a token that is no text, or none that UTF-8 can hold."""
+    for token in tokens:
+        if not isinstance(token, str):
+            raise ConfigError(f"the vocabulary holds {shown(token)}, which is no text")
+        try:
+            token.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"the vocabulary holds {shown(token)}, which is half of a character") from error
 
 
 def read_tokens(path: str | Path, wanted: str) -> list[str]:

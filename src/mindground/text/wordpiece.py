@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from mindground.errors import ConfigError, shown
-from mindground.text.base import Tokenizer, checked_text, read_tokens
+from mindground.text.base import Tokenizer, check_tokens, checked_text, read_tokens
 
 __all__ = ["SPECIAL_TOKENS", "WordPieceTokenizer", "build_wordpiece"]
 
@@ -51,7 +51,7 @@ class WordPieceTokenizer(Tokenizer):
     ) -> None:
         self.tokens = list(tokens)
         self.lower, self.keep_end, self.clean, self.grows = lower, keep_end, clean, grows
-        _check_tokens(self.tokens)
+        check_tokens(self.tokens)
         vocabulary = {token: place for place, token in enumerate(self.tokens)}
         missing = [token for token in _NEEDED if token not in vocabulary]
         if missing:
@@ -151,17 +151,6 @@ class WordPieceTokenizer(Tokenizer):
     def cut(self, ids: list[int], max_len: int) -> list[int]:
         """See `Tokenizer.cut`; without `keep_end` the end token is lost."""
         return super().cut(ids, max_len) if self.keep_end else ids[:max_len]
-
-
-def _check_tokens(tokens: Sequence[Any]) -> None:
-    """Raises ConfigError for a token that is no text, or none that UTF-8 can hold."""
-    for token in tokens:
-        if not isinstance(token, str):
-            raise ConfigError(f"the vocabulary holds {shown(token)}, which is no text")
-        try:
-            token.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ConfigError(f"the vocabulary holds {shown(token)}, which is half of a character") from error
 
 
 def _normaliser(lower: bool, clean: bool) -> normalizers.Normalizer:

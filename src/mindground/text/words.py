@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mindground.errors import ConfigError
-from mindground.text.base import Tokenizer, read_tokens
+from mindground.errors import ConfigError, DataError, UnsafeFileError
+from mindground.files.word_vectors import looks_pickled, read_token_table
+from mindground.text.base import Tokenizer, check_tokens, read_tokens
 
 __all__ = ["WordTokenizer", "build_words", "split_words"]
 
@@ -27,13 +28,14 @@ class WordTokenizer(Tokenizer):
         tokens: PAD, UNK and CLS, then words; a token's id is its index.
 
     Raises:
-        ConfigError: the list does not begin so, or a token occurs twice.
+        ConfigError: the list does not begin so, a token is no text, or occurs twice.
     """
 
     kind: ClassVar[str] = "words"
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = list(tokens)
+        check_tokens(self.tokens)
         if tuple(self.tokens[: len(_SPECIAL)]) != _SPECIAL:
             raise ConfigError(f"a vocabulary of words begins with {', '.join(_SPECIAL)}; this one with {tokens[:3]!r}")
         self._ids = {token: index for index, token in enumerate(self.tokens)}
@@ -45,12 +47,20 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, path: str | Path) -> WordTokenizer:
-        """From a text file (UTF-8), one token a line.
+        """From a text file (UTF-8), one token a line, or from SeqTR's `token_to_ix.pkl` or `ix_to_token.pkl`.
 
         Raises:
-            ConfigError: the file is not text, or no vocabulary of words.
+            ConfigError: the file is neither, or no vocabulary of words.
+            UnsafeFileError: the pickle names a class or function; nothing of it was run.
         """
-        tokens = read_tokens(path, "one word a line")
+        with Path(path).open("rb") as stream:
+            pickled = looks_pickled(stream.read(8))
+        try:
+            tokens = read_token_table(path) if pickled else read_tokens(path, "one word a line")
+        except UnsafeFileError:
+            raise
+        except DataError as error:
+            raise ConfigError(str(error)) from error
         try:
             return cls(tokens)
         except ConfigError as error:

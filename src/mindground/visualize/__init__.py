@@ -12,6 +12,7 @@ from mindground.visualize.drawing import (
     save_png,
     side_by_side,
 )
+from mindground.visualize.segments import draw_segments
 
 __all__ = [
     "Caption",
@@ -19,6 +20,7 @@ __all__ = [
     "attention_overlay",
     "contact_sheet",
     "draw",
+    "draw_segments",
     "panels_of",
     "plain_caption",
     "save_png",

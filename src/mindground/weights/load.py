@@ -67,6 +67,7 @@ def load_into(
         reshaped=dict(adapted.reshaped),
         ignored=dict(adapted.ignored),
         expected_missing=dict(adapted.missing),
+        unfilled=list(adapted.unfilled),
         source=source,
     )
     ready: dict[str, np.ndarray] = {}

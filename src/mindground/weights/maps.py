@@ -76,6 +76,7 @@ class Adapted:
         ignored: their name -> why it is not used.
         unexpected: their names that no rule explains.
         missing: our name -> why this source may lack it (the model keeps its initial value).
+        unfilled: those of `missing` whose initial values are random, so that they are of use only where they learn.
     """
 
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Adapted:
     ignored: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    unfilled: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

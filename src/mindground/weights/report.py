@@ -40,6 +40,7 @@ class LoadReport:
         converted: our name -> change of number format, such as `float16 -> float32`.
         ignored: name in the file -> why it is not used.
         expected_missing: our name -> why this source lacks it.
+        unfilled: those of them whose initial values are random (`weights.maps.Adapted`).
         source: what was loaded, for messages.
     """
 
@@ -51,6 +52,7 @@ class LoadReport:
     converted: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     expected_missing: dict[str, str] = field(default_factory=dict)
+    unfilled: list[str] = field(default_factory=list)
     source: str = "weights"
 
     def unexplained_missing(self, allow_missing: Sequence[str] = ()) -> list[str]:

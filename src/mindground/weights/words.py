@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["table_rows", "word_tables"]
 
-# BERT's and CLIP's, under our names and those of published files.
-_NAMES = re.compile(r"(.*\.)?(word_embeddings\.\w+|token_embedding(\.weight)?)")
+# BERT's, CLIP's and SeqTR's, under our names and those of published files.
+_NAMES = re.compile(
+    r"(.*\.)?(word_embeddings\.\w+|token_embedding(\.weight)?|words\.embedding_table|lan_enc\.embedding\.weight)"
+)
 
 
 def word_tables(names: Iterable[str]) -> list[str]:

@@ -43,6 +43,7 @@ def cases() -> Iterator[Case]:
     for name, header in _HEADERS.items():
         yield either(f"npz member: {name}", "npz", _member(header))
         yield either(f"feature: {name}", "features", _member(header, "arr_0"))
+        yield either(f"word vectors: {name}", "word_archive", _member(header, "word_emb"))
     yield from _features()
 
 
@@ -79,6 +80,7 @@ def _sizes() -> Iterator[Case]:
     yield either("250 MB of zeros", "npz", lambda: _zeros(250 << 20))
     for name, method in {"bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}.items():
         yield either(f"100 MB of zeros by {name}", "npz", lambda method=method: _packed(100 << 20, method))
+    yield refused("2 GB of zeros", "word_archive", lambda: _zeros(2 << 30, "word_emb"))
     yield either("250 MB of zeros in a storage", "torch_zip", _storage)
 
 

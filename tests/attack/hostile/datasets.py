@@ -13,7 +13,7 @@ import numpy as np
 
 from attack.containers import npy, npy_of, npz_of, small_png
 from attack.hostile.case import Case, either, refused
-from attack.seeds import CACHE, DESCRIPTION, INSTANCES, RECORDS, REFS, XML, as_json, as_lines
+from attack.seeds import CACHE, DESCRIPTION, INSTANCES, RECORDS, REFS, SEQTR, XML, as_json, as_lines
 
 __all__ = ["cases"]
 
@@ -35,6 +35,10 @@ def cases() -> Iterator[Case]:
         content["annotations"][0]["segmentation"] = outline
         for reader in ("coco", "coco_check", "refer_instances", "make_referring"):
             yield either(f"outline: {name}", reader, as_json(content))
+        records = copy.deepcopy(SEQTR)
+        records["train"][0]["mask"] = outline
+        for reader in ("seqtr", "seqtr_check"):
+            yield either(f"outline: {name}", reader, as_json(records))
         kept = copy.deepcopy(CACHE)
         kept["items"]["train"][0]["segmentation"] = outline
         yield either(f"outline: {name}", "cache_json", as_json(kept))
@@ -222,6 +226,8 @@ def _types() -> Iterator[Case]:
         "jsonl_check": (RECORDS, as_lines),
         "dataset_json": (DESCRIPTION, as_json),
         "cache_json": (CACHE, as_json),
+        "seqtr": (SEQTR, as_json),
+        "seqtr_check": (SEQTR, as_json),
         "refs_pickle": (REFS, pickle.dumps),
     }
     for reader, (tree, write) in trees.items():
@@ -243,7 +249,7 @@ def _types() -> Iterator[Case]:
 def _texts() -> Iterator[Case]:
     """JSON that is none, or that Python reads in more time or other ways than its size tells."""
     digits = b"9" * 5000
-    for reader in ("coco", "refer_instances", "cache_json", "dataset_json", "jsonl"):
+    for reader in ("coco", "refer_instances", "cache_json", "dataset_json", "jsonl", "seqtr"):
         yield refused("a million brackets", reader, b"[" * 1_000_000)
         yield refused("a million keys", reader, b'{"a":' * 1_000_000)
         yield refused("a number of 5000 digits", reader, b'{"images":[],"annotations":[],"x":' + digits + b"}")
@@ -267,6 +273,10 @@ def _devices() -> Iterator[Case]:
                 if reader == "jsonl"
                 else either(f"image {name}", reader, as_lines([record]))
             )
+        records = copy.deepcopy(SEQTR)
+        records["train"][0]["image"] = name
+        yield refused(f"image {name}", "seqtr", as_json(records))
+        yield either(f"image {name}", "seqtr_check", as_json(records))
     pipe = as_lines([{"image": "pipe.png", "sentence": "the ship", **_BOX}])
     yield refused("image a FIFO", "jsonl", pipe, beside={"pipe.png": None})
     yield either("image a FIFO", "jsonl_check", pipe, beside={"pipe.png": None})

@@ -14,7 +14,7 @@ __all__ = ["cases"]
 
 _SHELL = op.text(f"touch {EVIDENCE}")
 _BARE = "array_pickle"
-_PLAIN = ("refs_pickle", "cache_pickle", "pair_list")
+_PLAIN = ("refs_pickle", "cache_pickle", "pair_list", "token_table")
 _LIST = op.name("builtins", "list")
 
 

@@ -1,4 +1,4 @@
-"""Configurations and vocabularies."""
+"""Configurations, vocabularies and word vectors."""
 
 from __future__ import annotations
 
@@ -34,9 +34,38 @@ def cases() -> Iterator[Case]:
         yield either(f"vocabulary: {name}", "vocabulary", data)
     many = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(300_000))])
     yield read("vocabulary: 300000 words", "vocabulary", many.encode())
+    yield from _vectors()
     for name, data in _logs().items():
         yield either(f"log: {name}", "run_log", data)
         yield either(f"measurement: {name}", "measured", data)
+
+
+def _vectors() -> Iterator[Case]:
+    """Word vectors: lines without an end, numbers that are none, and few bytes that stand for many."""
+    for name, data in {
+        "empty": b"",
+        "blank lines": b"\n" * 1_000_000,
+        "one line of 10 MB": b"x" * 10_000_000,
+        "a line of 100000 numbers": b"the" + b" 1" * 100_000 + b"\n",
+        "words for numbers": b"the a b\n",
+        "not finite": b"the nan 1\n",
+        "infinite": b"the 1e999 1\n",
+        "a number of 5000 digits": b"the " + b"9" * 5000 + b" 1\n",
+        "a counted file of nothing": b"999999999999 999999\n",
+        "control characters": b"\x1b[2J 1\n",
+    }.items():
+        yield refused(f"vectors: {name}", "word_vectors", data)
+        yield refused(f"vectors, packed: {name}", "word_vectors_gzip", gzip.compress(data))
+    yield either("vectors: a million lines of other words", "word_vectors", b"x 1 2\n" * 1_000_000)
+    # They hold none of the words, which whoever asks for vectors refuses.
+    yield either("vectors: UTF-16", "word_vectors", "the 1 2\n".encode("utf-16"))
+    yield either("vectors: a NUL", "word_vectors", b"the\0 1 2\n")
+    yield refused("vectors, packed: 2 GB of zeros", "word_vectors_gzip", lambda: gzip_zeros(2 << 30))
+    yield refused(
+        "vectors, packed: 100 MB of lines", "word_vectors_gzip", lambda: gzip.compress(b"x 1 2\n" * 16_000_000)
+    )
+    yield refused("vectors, packed: cut off", "word_vectors_gzip", gzip.compress(b"the 1 2\n" * 100)[:-20])
+    yield either("vectors, packed: parts without end", "word_vectors_gzip", gzip.compress(b"") * 50_000)
 
 
 def _yaml() -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from attack.containers import field, parameter, safetensors, varint, zlib_zeros
 from attack.hostile.case import Case, either, refused
-from attack.seeds import WORDPIECE, checkpoint
+from attack.seeds import WORDPIECE, checkpoint, embedding
 
 __all__ = ["cases"]
 
@@ -23,6 +23,8 @@ def cases() -> Iterator[Case]:
     for name, data in _safetensors().items():
         yield either(f"safetensors: {name}", "safetensors", data)
         yield either(f"as a checkpoint: {name}", "checkpoint", data)
+        yield refused(f"as an encoded image: {name}", "embedding", data)
+    yield from _embeddings()
     for name, data in _ckpt().items():
         yield either(f"ckpt: {name}", "mindspore_ckpt", data)
     for name, made in _descriptions().items():
@@ -35,6 +37,51 @@ def cases() -> Iterator[Case]:
         "network",
         checkpoint(held={"model/a": {**_ENTRY, "shape": [1]}}, data=b"\0\0\xc0\x7f"),
     )
+
+
+def _embeddings() -> Iterator[Case]:
+    """Encoded images whose size, numbers or description are none."""
+    sizes = (
+        "",
+        "[]",
+        "[1]",
+        "[1, 2, 3]",
+        "[-1, 5]",
+        "[0, 5]",
+        "[1e9, 1e9]",
+        "[1.5, 2]",
+        "null",
+        "[true, 5]",
+        '["a", 1]',
+    )
+    deep = ("[" * 100_000, "[" + "9" * 100_000 + ", 1]", "[1000000, 1000000]", '{"a": 1}', "\x1b[31m", "\ud800")
+    for size in (*sizes, *deep):
+        yield refused(f"encoded image: size {size[:20]!r}", "embedding", embedding(size=size))
+    nan = b"\x00\x00\xc0\x7f" * 32
+    yield refused("encoded image: nan", "embedding", embedding(nan))
+    for name, changed in {
+        "no such type": {"dtype": "Q9"},
+        "text": {"dtype": ["F32"]},
+        "whole numbers": {"dtype": "I32"},
+        "three axes": {"shape": [8, 2, 2]},
+        "not square": {"shape": [1, 4, 2, 4]},
+        "two images": {"shape": [2, 4, 2, 2]},
+        "negative": {"shape": [-1, -8, 2, 2]},
+        "huge": {"shape": [1, 2**40, 2**10, 2**10]},
+        "many axes": {"shape": [1] * 5000},
+        "beyond the file": {"data_offsets": [0, 2**62]},
+    }.items():
+        yield refused(f"encoded image: {name}", "embedding", embedding(entry=changed))
+    yield refused(
+        "encoded image: no numbers", "embedding", embedding(b"", {"shape": [1, 0, 0, 0], "data_offsets": [0, 0]})
+    )
+    yield refused("encoded image: another version", "embedding", embedding(version="2"))
+    yield refused("encoded image: another format", "embedding", embedding(format="\x1b]0;x\x07" * 1000))
+    yield refused("encoded image: metadata that is no text", "embedding", embedding(size=[20, 30]))
+    more = {"other": {"dtype": "F32", "shape": [0], "data_offsets": [128, 128]}}
+    yield refused("encoded image: a second tensor", "embedding", embedding(more=more))
+    yield either("encoded image: a long name", "embedding", embedding(image="x" * 10**6))
+    yield refused("encoded image: a pickle", "embedding", b"\x80\x04N.")
 
 
 def _entry(**changed: Any) -> bytes:

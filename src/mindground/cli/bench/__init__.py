@@ -5,13 +5,15 @@ A network is compared when it has two modules; nothing lists them. For networks 
 families of other packages they are `bench` and `bench_peer` in the family's own package:
 
 - ours: `DATASET` (whose published recipe is compared), `OVERRIDES` (dotted keys that the comparison needs), `FAMILY`
-  where the name is not the family's, `BARE_KERNELS = True` where kernels are timed without being asked for,
-  `weight_map()` (our names to the ones in the shared file) and `arrays(config, rng)` (one batch by name); where the
-  network keeps image and sentence apart, `expressions(count)`. Importing it must not import MindSpore, which changes
-  LD_LIBRARY_PATH: a PyTorch process started afterwards was seen to use one thread instead of two;
+  where the name is not the family's, `weight_map()` (our names to the ones in the shared file) and `arrays(config,
+  rng)` (one batch by name). `BARE_KERNELS = True` times kernels without being asked, `DECODES = True` both ways to
+  write an answer token by token; where the network keeps image and sentence apart, there is `expressions(count)`;
+  where it is measured in parts, `TASKS` (task -> its name in the report) and `side(config, folder)`, an object with a
+  method for every task that gives outputs. Importing it must not import MindSpore, which changes LD_LIBRARY_PATH: a
+  PyTorch process started afterwards was seen to use one thread instead of two;
 - the peer, with `peer` and `peer_kernels` the only modules that import PyTorch: `build(config, weights, arrays,
-  training)`, an object with `forward()` and `step()` as `worker.Side` has them. They are imported in child processes
-  alone.
+  training)`, an object with `forward()` and `step()` as `worker.Side` has them, or with a method for every one of
+  `TASKS`. They are imported in child processes alone.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class BenchmarkError(MindGroundError):
 
 
 class Child:
-    """One process with one side built for one task (forward, step, sentences, kernels, record, idle or prepare)."""
+    """One process with one side built for one task: a method of the side, or record, idle or prepare."""
 
     def __init__(self, side: str, task: str, family: str, folder: Path) -> None:
         self.side, self.task = side, task
@@ -111,8 +111,8 @@ def largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def compare(task: str, folder: Path, numbers: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Largest relative difference of every output (forward), or of loss and gradient norm over all steps so far."""
-    if task == "forward":
+    """Largest relative difference of every output, or of loss and gradient norm over all steps so far (step)."""
+    if task != "step":
         ours, theirs = (dict(np.load(folder / f"{side}_outputs.npz")) for side in SIDES)
         return {name: largest_difference(ours[name], value) for name, value in theirs.items()}
     result: dict[str, float] = {}

@@ -4,12 +4,14 @@
     mindground bench vglaw --batch 4 --repeats 9 --json benchmark.json
     mindground bench clipvg --sentences 16
     mindground bench msam
+    mindground bench sam --size 512
 
 Both sides get the same weights and the same batch, and nothing is reported unless their results agree. Every side and
 every task has a process of its own; the two sides run in turns. PyTorch and transformers come with
 requirements-test.txt. With --sentences nothing is compared with PyTorch, which is then not needed: one sentence about
-an image stands beside many, as the predictor answers them. With --kernels, and for msam without it, the products,
-convolutions and softmaxes that the network is made of are timed alone as well: what no network can be faster than.
+an image stands beside many, as the predictor answers them. With --kernels, and for msam and rmsin without it, the
+products, convolutions and softmaxes that the network is made of are timed alone as well: what no network can be
+faster than.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 from mindground.cli.bench import compared_families, recipe_modules
 from mindground.cli.bench.children import BenchmarkError, prepare, run_pair, run_sentences
+from mindground.cli.bench.decoding import measure_decoding
 from mindground.cli.bench.kernels import bare_kernels
 from mindground.cli.bench.report import machine, sentence_table, table
 from mindground.cli.parser import VerbParser, add_overwrite, at_least
@@ -100,7 +103,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise BenchmarkError(f"{' and '.join(missing)} not installed: pip install -r requirements-test.txt")
     family, config = _configured(options)
     circumstances = _circumstances(options, config)
-    tasks = ("forward", "step") if options.task == "both" else (options.task,)
+    own: dict[str, str] = getattr(family, "TASKS", {})
+    if own and options.task != "both":
+        raise BenchmarkError(f"--task {options.task}: {options.family} is measured in its own parts; leave it out")
+    tasks = tuple(own) or (("forward", "step") if options.task == "both" else (options.task,))
     with tempfile.TemporaryDirectory(prefix="benchmark") as place:
         folder = Path(place)
         write_json(folder / "config.json", to_dict(config))
@@ -108,11 +114,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         results = {task: run_pair(task, options.family, folder, options.repeats, options.warm_up) for task in tasks}
         if options.kernels or getattr(family, "BARE_KERNELS", False):
             circumstances["kernels"] = bare_kernels(options.family, folder, options.repeats, options.warm_up)
+        if getattr(family, "DECODES", False):
+            circumstances["decoding"] = measure_decoding(options.family, folder, options.repeats, options.warm_up)
+    if not circumstances.get("decoding", {}).get("same", True):
+        raise BenchmarkError("decoding with kept keys and values writes other tokens than without; no times")
     worst = max(value for result in results.values() for value in result["agreement"].values())
     if not worst <= TOLERANCE:
         details = {task: result["agreement"] for task, result in results.items()}
         raise BenchmarkError(f"the two sides differ by {worst:.1e}, more than {TOLERANCE}; no times: {details}")
-    return {**circumstances, "idle_mib": idle, "largest_difference": worst, **results}
+    return {**circumstances, "idle_mib": idle, "largest_difference": worst, "tasks": own, **results}
 
 
 def measure_sentences(options: argparse.Namespace) -> dict[str, Any]:

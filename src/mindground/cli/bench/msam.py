@@ -8,10 +8,11 @@ import numpy as np
 
 from mindground.weights.maps import WeightMap
 
-__all__ = ["BARE_KERNELS", "DATASET", "FAMILY", "OVERRIDES", "arrays", "weight_map"]
+__all__ = ["BARE_KERNELS", "DATASET", "DECODES", "FAMILY", "OVERRIDES", "arrays", "weight_map"]
 
 FAMILY = "seqtr"
 BARE_KERNELS = True
+DECODES = True
 DATASET = "dior_rsvg"
 
 # DarkNet-53, BERT and both kernels, as MSAM's own configuration has them. Random draws differ between frameworks, so

@@ -43,6 +43,10 @@ class _Watch(TorchDispatchMode):
             x, weight, _, stride, padding, *_, groups = args[:9]
             side = (weight.shape[0], weight.shape[2], int(stride[0]), int(padding[0]), int(groups))
             self._add("conv", (*x.shape, *side), x, weight)
+        elif name == "convolution" and len(args[3]) == 1 and args[1].shape[2] == 1 and args[8] == 1:
+            # A convolution of one pixel along one axis is the product of every position with the weights.
+            x, weight = args[:2]
+            self._add("matmul", (x.shape[0] * x.shape[2], x.shape[1], weight.shape[0]), x, weight)
         elif name.startswith("_scaled_dot_product"):
             q, k, v = args[:3]
             groups, rows, columns = q.shape[0] * q.shape[1], q.shape[2], k.shape[2]
@@ -102,4 +106,4 @@ def _apply(kernel: Kernel, given: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if kernel.kind == "softmax":
         return torch.softmax(given[0], -1)
     stride, padding, groups = kernel.shape[6:]
-    return functional.conv2d(*given, None, stride, padding, 1, groups)
+    return functional.conv2d(given[0], given[1], None, stride, padding, 1, groups)

@@ -66,7 +66,8 @@ def _kernel_rows(kernels: Mapping[str, Any], task: str, name: str) -> list[str]:
 
 def table(measured: Mapping[str, Any]) -> str:
     """One block of text: machine, agreement, a line per figure with its ratio."""
-    tasks = [task for task in ("forward", "step") if task in measured]
+    names = measured.get("tasks") or {"forward": "forward", "step": "training step"}
+    tasks = [task for task in names if task in measured]
     versions: dict[str, str] = {}
     for side in ("ours", "peer"):
         versions |= measured[tasks[0]][side]["versions"]
@@ -76,7 +77,6 @@ def table(measured: Mapping[str, Any]) -> str:
         "",
         f"{'':<44}{'MindGround':>12}     {'PyTorch':>12}     {'ratio':>8}",
     ]
-    names = {"forward": "forward", "step": "training step"}
     for task in tasks:
         ours, theirs = measured[task]["ours"], measured[task]["peer"]
         lines.append(_row(names[task], ours["seconds"], theirs["seconds"], "s", 3))
@@ -85,6 +85,10 @@ def table(measured: Mapping[str, Any]) -> str:
     for task in tasks:
         peaks = [measured[task][side]["peak_mib"] / 1024 for side in ("ours", "peer")]
         lines.append(_row(f"peak memory, {names[task]}", peaks[0], peaks[1], "GiB", 2))
+    if "decoding" in measured:
+        found = measured["decoding"]
+        times = f"{found['cached_seconds']:>12.3f} s   {found['prefix_seconds']:>13.3f} s   {found['faster']:>9.2f}"
+        lines.append(f"{'decoder, ' + str(found['steps']) + ' tokens: cache, prefix, faster':<44}{times}")
     idle = [measured["idle_mib"][side] / 1024 for side in ("ours", "peer")]
     lines.append(_row("memory, libraries only", idle[0], idle[1], "GiB", 2))
     lines += ["", "medians of turns taken by both sides alternately; memory of whole processes, libraries included"]

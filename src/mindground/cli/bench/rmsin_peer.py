@@ -101,7 +101,9 @@ class _Receptive(nn.Module):
 
 
 class _Stage(nn.Module):
-    def __init__(self, width: int, depth: int, heads: int, window: int, text: int, mha: int, last: bool, iim: bool):
+    def __init__(
+        self, width: int, depth: int, heads: int, window: int, text: int, mha: int, last: bool, iim: bool
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, window, window // 2 * (i % 2)) for i in range(depth))
         self.fusion, self.res_gate = _Fusion(width, text, mha), _gate(width)
@@ -151,10 +153,8 @@ class _Turned(nn.Module):
 
     def __init__(self, width: int, kernels: int) -> None:
         super().__init__()
-        self.weight, self.rounting_func = (
-            nn.Parameter(torch.empty(kernels, width, width, 3, 3)),
-            _Routing(width, kernels),
-        )
+        self.weight = nn.Parameter(torch.empty(kernels, width, width, 3, 3))
+        self.rounting_func = _Routing(width, kernels)
         taps = torch.cartesian_prod(torch.arange(-1.0, 2.0), torch.arange(-1.0, 2.0))
         self.register_buffer("taps", taps, persistent=False)
 

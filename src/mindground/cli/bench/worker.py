@@ -48,6 +48,10 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
+# Tasks that answer with numbers; all others give arrays, which go through a file.
+_FIGURES = ("step", "sentences", "kernels", "decoding")
+
+
 def _build(side: str, task: str, family: str, folder: Path) -> Any:
     from mindground.cli.bench import recipe_modules
     from mindground.config import from_dict
@@ -73,6 +77,13 @@ def _build(side: str, task: str, family: str, folder: Path) -> Any:
 
             idle(config)
             return OurKernels(read_kernels(folder))
+        if task == "decoding":
+            from mindground.cli.bench.decoding import DecodingSide
+
+            idle(config)
+            return DecodingSide(config)
+        if task in getattr(module, "TASKS", ()):
+            return module.side(config, folder)
         return idle(config) if task == "idle" else OurSide(module, config, folder, training=task == "step")
     if task == "kernels":
         from mindground.cli.bench.kernels import read_kernels
@@ -133,7 +144,7 @@ def main(arguments: list[str]) -> None:
             break
         result, times = _once(getattr(built, task))
         numbers = {}
-        if task == "forward":
+        if task not in _FIGURES:
             with atomic_file(folder / f"{side}_outputs.npz") as stream:
                 np.savez(stream, **result)
         else:

@@ -18,19 +18,30 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Parse, then export one checkpoint."""
     device.prepare()
     from mindground.cli.parser import VerbParser, add_overwrite
-    from mindground.engine.checkpoint import load_checkpoint
+    from mindground.engine.checkpoint import load_checkpoint, read_checkpoint
     from mindground.errors import WeightsError
     from mindground.files.outputs import check_outputs
     from mindground.weights.export import export
+    from mindground.weights.load import load_into
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("ckpt", metavar="CKPT", help="one of our checkpoints")
     parser.add_argument("--family", default="", help="whose names to write (default: the model's own family)")
     parser.add_argument("--out", required=True, metavar="X.safetensors", help="file to write")
+    parser.add_argument("--averages", action="store_true", help="the averaged weights (EMA) that last.ckpt holds, too")
     add_overwrite(parser)
     options = parser.parse_args(list(argv))
     check_outputs([options.out], [options.ckpt], overwrite=options.overwrite)
-    loaded = load_checkpoint(options.ckpt)
+    contents = read_checkpoint(options.ckpt)
+    loaded = load_checkpoint(contents)
+    if options.averages:
+        averages = contents.part("ema")
+        if not averages:
+            raise WeightsError(
+                f"{options.ckpt} holds no averages beside its weights; best.ckpt of a run with train.ema_decay has "
+                "them in place of the weights: leave --averages out"
+            )
+        load_into(loaded.model, averages, allow_missing=(".*",), source=f"averages of {options.ckpt}")
     source = options.family or loaded.config.family
     maps = type(loaded.model).weight_maps()
     if source not in maps:

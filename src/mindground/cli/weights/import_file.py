@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mindground.models.base import GroundingModel
     from mindground.text import Tokenizer
     from mindground.weights.facts import SourceFacts
-    from mindground.weights.maps import WeightMap
+    from mindground.weights.maps import Adapted, WeightMap
     from mindground.weights.report import LoadReport
 
 __all__ = ["import_file", "main"]
@@ -52,6 +52,10 @@ def _parser(prog: str | None) -> VerbParser:
     parser.add_argument("--into", default="", help="family whose model receives it (default: found from --family)")
     parser.add_argument("--image-size", type=at_least(1), default=0, help="side of the model's input in pixels")
     parser.add_argument("--depth", type=at_least(1), default=0, help="layers of the text encoder")
+    parser.add_argument("--averages", action="store_true", help="the averaged weights (EMA) of a file that holds both")
+    parser.add_argument(
+        "--partial", action="store_true", help="take what fits by name and shape, and list the rest, which stays random"
+    )
     parser.add_argument("--out", required=True, metavar="X.ckpt", help="file to write")
     add_overwrite(parser)
     return parser
@@ -174,12 +178,12 @@ def import_file(line: CommandLine) -> Imported:
     from mindground.files.weights import read_weights
     from mindground.models import build_model
     from mindground.weights.facts import refuse_contradiction
-    from mindground.weights.load import load_into, parameter_shapes
+    from mindground.weights.load import parameter_shapes
     from mindground.weights.maps import best_map, strip_wrapper_prefix
 
     options = line.options
     model_folder = find_model(options.source)
-    found = read_weights(model_folder.weights)
+    found = read_weights(model_folder.weights, averages=options.averages)
     if "mindground" in found.metadata:
         raise WeightsError(
             f"{options.source} is a MindGround checkpoint already, and nothing has to be imported: name it as --ckpt "
@@ -209,15 +213,39 @@ def import_file(line: CommandLine) -> Imported:
     shapes = parameter_shapes(model)
     chosen = best_map(maps, tensors, shapes)
     adapted = chosen.to_ours(tensors, shapes)
-    parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
     whole = options.family == config.family
-    outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
-    report = load_into(model, adapted, allow_missing=outside, source=f"{Path(options.source).name} as {chosen.name}")
-    if not whole:
-        report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
+    report = load_adapted(model, adapted, f"{Path(options.source).name} as {chosen.name}", whole, options.partial)
     if chosen.remark and not said.keys and found.format != "torchscript":
         print(f"  {chosen.remark}")
     return Imported(model, config, report, chosen, model_folder.config or {})
+
+
+def load_adapted(model: GroundingModel, adapted: Adapted, source: str, whole: bool, partial: bool) -> LoadReport:
+    """Loads what a file holds.
+
+    Args:
+        source: the file, for messages.
+        whole: the file is for all of the network, and not for some of its parts.
+        partial: what does not fit is left out, and the rest stays as it is.
+    """
+    from mindground.weights.load import load_into, parameter_shapes
+
+    parts = sorted({name.split(".", 1)[0] for name in adapted.tensors})
+    outside: tuple[str, ...] = () if whole or not parts else (rf"(?!(?:{'|'.join(map(re.escape, parts))})(?:\.|$)).*",)
+    anything = (".*",) if partial else ()
+    if partial:
+        leave_unfitting(adapted, parameter_shapes(model))
+    report = load_into(model, adapted, allow_missing=anything or outside, allow_unexpected=anything, source=source)
+    if outside:
+        report.missing = [name for name in report.missing if not re.fullmatch(outside[0], name)]
+    return report
+
+
+def leave_unfitting(adapted: Adapted, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Takes out of a file, in place, what has another shape than the model's; the report says so."""
+    for name in [name for name, array in adapted.tensors.items() if name in shapes and array.shape != shapes[name]]:
+        adapted.ignored[name] = f"file {tuple(adapted.tensors[name].shape)}, model {tuple(shapes[name])}"
+        del adapted.tensors[name]
 
 
 def check_vocabulary(tokenizer: Tokenizer | None, model: GroundingModel, vocab: str) -> None:
@@ -246,6 +274,8 @@ def write(imported: Imported, options: argparse.Namespace) -> str:
         check_vocabulary(tokenizer, model, config.data.vocab)
         save_checkpoint(options.out, model, config, tokenizer, {})
         lacking = "" if tokenizer else "; without --data.vocab it has no vocabulary, so prediction needs one first"
+        random = len(imported.report.missing)
+        lacking += f"; {random} of its tensors are random: train it before it answers anything" if random else ""
         return f"a checkpoint{lacking}"
     report, chosen = imported.report, imported.source
     loaded = set(report.loaded)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mindground.data.formats.rsvg_lists import (
     GENERATIONS,
     check_lists,
     image_disjoint,
+    image_numbers,
     leak_lines,
     leak_report,
     read_index_list,
@@ -46,7 +47,7 @@ __all__ = [
 _LOG = logging.getLogger("mindground")
 NAME = "dior_rsvg"
 FROM = "https://github.com/ZhanYang-nwpu/RSVG-pytorch (the folder that its README links: DIOR_RSVG)"
-DIVISIONS = ("official", "image_disjoint")
+DIVISIONS = ("official", "image_disjoint", "msam_image")
 # The official lists divide by expression.
 SHARED = {"official": ("images", "objects")}
 _HOMES = ("", "DIOR_RSVG", "DIOR-RS-VG", "DIOR-RSVG")
@@ -62,7 +63,8 @@ class DiorRsvg:
         files: annotation files in the order that numbers the objects.
         images: folder of the images.
         lists: split -> object numbers.
-        split_by: official or image_disjoint.
+        official: the same by the lists as they are, where `split_by` reads them in another sense; else empty.
+        split_by: official, image_disjoint or msam_image.
         generation: which published lists these are; "" for somebody's own set.
         defects: everything found, files first.
     """
@@ -73,6 +75,7 @@ class DiorRsvg:
     split_by: str
     generation: str
     defects: list[Defect]
+    official: dict[str, list[int]] = field(default_factory=dict)
 
     @cached_property
     def objects(self) -> list[tuple[RsvgFile, RsvgObject]]:
@@ -147,7 +150,8 @@ def read_dior_rsvg(
     Args:
         root: the authors' folder, or one with `dior_rs/<split>.txt` (the fork's `split_root`).
         split: `train`, `val`, `test`, or any other list beside them.
-        split_by: `official` takes the lists; `image_disjoint` draws its own, with no image in two splits.
+        split_by: `official` takes the lists; `image_disjoint` draws its own, with no image in two splits; `msam_image`
+            takes the numbers of the lists for those of images, as MSAM's conversion does.
         image_root: folder that holds `DIOR-RS-VG/` (the fork's `data_root`), or the images; empty = below `root`.
         problems: gets one line a defect that concerns the split, and what cannot be used is left out; None = the
             first raises DataError.
@@ -173,6 +177,8 @@ def read_dior_rsvg(
     counts = "/".join(str(len(whole.lists[part])) for part in _LISTS[:3] if part in whole.lists)
     kind = f"published, {whole.generation}" if whole.generation else f"a set of DIOR-RSVG's shape below {root!r}"
     kind = f"division {split_by}" if split_by != DIVISIONS[0] else kind
+    if whole.official:
+        kind += f"; the same lists by object, the official division: {_counts(whole.official)}"
     _LOG.info(
         "%s: %d objects in %d files, lists of %s (%s), fingerprint %s",
         *(NAME, len(whole.objects), len(whole.files), counts, kind, whole.fingerprint[:12]),
@@ -203,17 +209,19 @@ def load_dior_rsvg(
     if total == 0:
         why = f": {defects[0]}" if defects else ""
         raise DataError(f"{home / 'Annotations'} describes no object{why}; get it again from {FROM}")
-    generation = ""
-    if split_by == DIVISIONS[0]:
+    generation, official = "", {}
+    if split_by != "image_disjoint":
         lists, found = _official(root, home, splits, total)
         generation, wrong = check_lists(lists, total)
         defects += [*found, *wrong]
+        if split_by == "msam_image":
+            official, lists = lists, image_numbers(lists, [file.image for file in files for _ in file.objects])
     else:
         lists = image_disjoint([file.image for file in files for _ in file.objects])
         absent = [split for split in splits if split not in lists]
         if absent:
             raise DataError(f"data.splitBy={split_by} has the splits {', '.join(lists)}, not {absent[0]!r}")
-    return DiorRsvg(files, _images(home, image_root), lists, split_by, generation, defects)
+    return DiorRsvg(files, _images(home, image_root), lists, split_by, generation, defects, official)
 
 
 def inspect_dior_rsvg(root: str, splits: Sequence[str], split_by: str = "official", image_root: str = "") -> Inspection:
@@ -235,12 +243,15 @@ def inspect_dior_rsvg(root: str, splits: Sequence[str], split_by: str = "officia
         "leak": leak,
     }
     kind = f"published, {whole.generation}" if whole.generation else "not the published ones"
-    kind = f"drawn, {whole.split_by}" if whole.split_by != DIVISIONS[0] else kind
+    kind = f"division {whole.split_by}" if whole.split_by != DIVISIONS[0] else kind
     lists = ", ".join(f"{split} {count}" for split, count in facts["lists"].items())
     numbering = f"{facts['objects']} objects in {facts['annotation_files']} files"
     lines = [f"numbering: {numbering}, fingerprint {whole.fingerprint[:12]}; lists ({kind}): {lists}"]
-    # A set of this shape with other lists is somebody's own: nobody published how many sentences it has.
-    published = GENERATIONS.get(whole.generation, {})
+    if whole.official:
+        facts["official_lists"] = {split: len(numbers) for split, numbers in whole.official.items()}
+        lines.append(f"the same lists by object, the official division: {_counts(whole.official)}")
+    # A set of this shape with other lists is somebody's own, and so is another division: nobody published its counts.
+    published = GENERATIONS.get(whole.generation, {}) if split_by == DIVISIONS[0] else {}
     return Inspection(
         [whole.dataset(split) for split in splits],
         whole.defects,
@@ -302,6 +313,10 @@ def legacy_target(box_xyxy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     scale = np.asarray([size[1], size[0]], np.float32)
     low, high = boxes[..., :2] / scale, boxes[..., 2:] / scale
     return np.concatenate([low + high / 2, high], -1)
+
+
+def _counts(lists: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{split} {len(numbers)}" for split, numbers in lists.items())
 
 
 def _home(root: str, image_root: str) -> Path:

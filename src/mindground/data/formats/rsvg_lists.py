@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mindground.data.formats.files import Defect
+from mindground.errors import DataError, shown
 from mindground.files.text import read_lines
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "check_lists",
     "divide",
     "image_disjoint",
+    "image_numbers",
     "leak_report",
     "leak_lines",
     "read_index_list",
@@ -172,6 +174,30 @@ def image_disjoint(images: Sequence[str], seed: int = 0) -> dict[str, list[int]]
     for name, part in zip(names, divide(names, [len(numbers[name]) for name in names], seed), strict=True):
         lists[part] += numbers[name]
     return {part: sorted(found) for part, found in lists.items()}
+
+
+def image_numbers(lists: Mapping[str, Sequence[int]], images: Sequence[str]) -> dict[str, list[int]]:
+    """The lists as MSAM's `xml2instances.py` reads them: their numbers name images, each with all its objects.
+
+    Numbers that name no image are of no use there. It is not the official division: figures cannot be compared.
+
+    Args:
+        lists: split -> numbers.
+        images: image of every object, in the order of the object numbers; its name is a number (`00017.jpg`).
+
+    Returns:
+        Split -> ascending object numbers.
+
+    Raises:
+        DataError: an image whose name is no number.
+    """
+    objects: dict[int, list[int]] = {}
+    for number, image in enumerate(images):
+        stem = Path(image).stem
+        if not re.fullmatch(r"[0-9]{1,9}", stem):
+            raise DataError(f"data.splitBy=msam_image divides by the numbers of images, and {shown(image)} has none")
+        objects.setdefault(int(stem), []).append(number)
+    return {split: sorted(n for name in set(names) for n in objects.get(name, ())) for split, names in lists.items()}
 
 
 def leak_report(lists: Mapping[str, Sequence[int]], images: Sequence[str], objects: Sequence[str]) -> dict[str, Any]:

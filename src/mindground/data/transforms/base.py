@@ -20,9 +20,13 @@ from mindground.files.images import ImageCache
 from mindground.structures import Example, Geometry, Sample, Truth
 from mindground.text import Tokenizer, flip_expression, flips_safely
 
-__all__ = ["Crop", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
+__all__ = ["Crop", "NothingLeft", "Transform", "TransformParams", "between", "image_shape", "resized_size"]
 
 _LOG = logging.getLogger("mindground")
+
+
+class NothingLeft(Exception):  # noqa: N818 - a request, no mistake
+    """A window hides all objects of an image that shows some: the loader draws another sample in its place."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,10 @@ class Transform:
         """An image (H, W, 3) uint8 RGB, and an expression where one is asked for, without truth: for prediction."""
         sample = Sample("", "0", "0", expression, size=image_shape(image))
         return self._example(TransformParams(self.img_size), sample, image, expression)
+
+    def geometry_of(self, shape: tuple[int, ...]) -> Geometry:
+        """Where `from_image` puts an image of `shape` (height, width, ...)."""
+        return self.geometry(TransformParams(self.img_size), (int(shape[0]), int(shape[1])))
 
     def with_expression(self, example: Example, expression: str) -> Example:
         """Another expression about the image of an example made by `from_image`; the image's arrays are shared."""

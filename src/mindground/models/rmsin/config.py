@@ -30,7 +30,7 @@ class SwinConfig:
     embed_dim: int = key(128, affects="numbers", low=1, high=16384)
     depths: list[int] = key([2, 2, 18, 2], affects="numbers", low=1, high=256)
     num_heads: list[int] = key([4, 8, 16, 32], affects="numbers", low=1, high=1024)
-    window_size: int = key(12, affects="numbers", low=1, high=256)
+    window_size: int = key(12, affects="numbers", low=1, high=64)
     drop_path_rate: float = key(0.3, affects="numbers", training_only=True)
 
     def __post_init__(self) -> None:
@@ -114,8 +114,15 @@ class RmsinConfig:
         self.swin = self.visual()
         if len(self.fusion_heads) != 4 or min(self.fusion_heads) < 1:
             raise ConfigError(f"model.fusion_heads={self.fusion_heads} needs one number above 0 for each of 4 stages")
-        if len(self.class_weights) != 2 or min(self.class_weights) < 0:
-            raise ConfigError(f"model.class_weights={self.class_weights} needs two numbers, background and referent")
+        if len(self.class_weights) != 2 or min(self.class_weights) < 0 or max(self.class_weights) == 0:
+            raise ConfigError(
+                f"model.class_weights={self.class_weights} needs two numbers, background and referent, none below 0 "
+                "and not both 0"
+            )
+        given = [name for name in ("cross_entropy_coef", "dice_coef") if getattr(self, name) is not None]
+        refuse_outside(self, "model.", given, 0)
+        if max(self.coefficients()) == 0:
+            raise ConfigError("model.cross_entropy_coef and model.dice_coef are both 0: nothing would be learned")
 
     @property
     def rotates(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mindground.backbones.bert import HUGGINGFACE_MAP
 from mindground.backbones.swin_weights import MICROSOFT_MAP, SWIN_ADAPTERS, SWIN_COMPUTED, SWIN_RULES
 from mindground.weights.maps import WeightMap
@@ -177,8 +179,5 @@ WEIGHT_MAPS: dict[str, WeightMap] = {
     "rmsin": UPSTREAM_MAP,
     "rmsin-two-part": TWO_PART_MAP,
     "swin": MICROSOFT_MAP.with_prefix(ours="backbone."),
-    "bert": WeightMap(
-        _BERT.name, rules=_BERT.rules, ignored=(_NO_POOLER, *_BERT.ignored), layered=_BERT.layered,
-        backbone=_BERT.backbone, prefix=_BERT.prefix,
-    ),
-}  # fmt: skip
+    "bert": replace(_BERT, ignored=(_NO_POOLER, *_BERT.ignored)),
+}

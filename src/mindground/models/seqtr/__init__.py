@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING, Any
 from mindground.backbones.source_keys import bert_keys
 from mindground.config.registry import SourceKeys
 from mindground.models.interface import ModelInterface
-from mindground.models.seqtr.config import LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
+from mindground.models.seqtr.config import FRESH_PARTS, LR_GROUPS, PRETRAINED_PARTS, PUBLISHED_DATASET, TEXT_LAYERS
 from mindground.models.seqtr.config import SeqtrConfig as Config
+from mindground.models.seqtr.flags import FLAGS, IGNORED_FLAGS, REFUSED_FLAGS
 
 if TYPE_CHECKING:
+    from mindground.files.weights import WeightFile
     from mindground.models.seqtr.network import Seqtr
+    from mindground.weights.facts import SourceFacts
 
 __all__ = [
+    "FLAGS",
+    "FRESH_PARTS",
+    "IGNORED_FLAGS",
     "LR_GROUPS",
     "PRETRAINED_PARTS",
     "PUBLISHED_DATASET",
+    "REFUSED_FLAGS",
     "TEXT_LAYERS",
     "Config",
     "build",
+    "describe_source",
     "interface",
     "source_keys",
 ]
@@ -43,3 +51,10 @@ def build(config: Any) -> Seqtr:
 def source_keys(config: Mapping[str, Any]) -> SourceKeys:
     """What the configuration beside a BERT file says of keys here."""
     return bert_keys(config, "model.text.bert")
+
+
+def describe_source(file: WeightFile) -> SourceFacts | None:
+    """What a file of weights says about the configuration that it needs; None for a file of another program."""
+    from mindground.models.seqtr.source import describe
+
+    return describe(file)

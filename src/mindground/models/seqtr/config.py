@@ -8,9 +8,10 @@ from typing import Literal
 
 from mindground.config.keys import key, refuse_outside
 from mindground.errors import ConfigError
-from mindground.models.interface import PretrainedPart
+from mindground.models.interface import FreshPart, PretrainedPart
 
 __all__ = [
+    "FRESH_PARTS",
     "LR_GROUPS",
     "PRETRAINED_PARTS",
     "PUBLISHED_DATASET",
@@ -220,12 +221,26 @@ PRETRAINED_PARTS: Mapping[str, PretrainedPart] = {
         "--train.pretrained.visual (darknet.weights or yolov3.weights of DarkNet; a Swin classifier of Microsoft with "
         "model.visual.type=swin)",
     ),
+    "words": PretrainedPart(
+        "text_encoder.words.",
+        "--train.pretrained.words (a text file of GloVe, plain or gzip, or SeqTR's word_emb.npz with its "
+        "token_to_ix.pkl), or let the table learn with --model.text.gru.freeze_embedding=false",
+        required=False,
+        word_vectors=True,
+    ),
     "text": PretrainedPart(
         "text_encoder.",
         "--train.pretrained.text (bert-base-uncased's model.safetensors or pytorch_model.bin, with "
         "model.text.type=bert)",
         required=False,
     ),
+}
+
+# What SeqTR's fine-tuning on another set leaves out of a pre-trained file.
+FRESH_PARTS: Mapping[str, FreshPart] = {
+    "words": FreshPart(r"text_encoder\.words\..*", vocabulary=True),
+    "positions": FreshPart(r"sequence_head\.places", always=False),
+    "tasks": FreshPart(r"sequence_head\.tasks", always=False),
 }
 
 PUBLISHED_DATASET = "refcoco"

@@ -46,7 +46,7 @@ def decode_sequences(outputs: Mapping[str, np.ndarray], batch: Batch, layout: La
 
     The score is the product of the probabilities of the box's tokens, or of the contour's up to its end. A contour is
     drawn in original pixels; `extras["polygon"]` (n, 2) holds it there, before it is drawn. Without a box of its own
-    the box is that of the mask.
+    the box is that of the mask. `extras["token_probabilities"]` holds those of the tokens of `box` and of `contour`.
 
     Args:
         outputs: as `generate.generate` gives them.
@@ -55,7 +55,8 @@ def decode_sequences(outputs: Mapping[str, np.ndarray], batch: Batch, layout: La
     for index in range(batch.count):
         geometry, sample = batch.geometries[index], batch.samples[index]
         padded = padded_size(geometry)
-        extras: dict[str, object] = {}
+        likely_tokens: dict[str, np.ndarray] = {}
+        extras: dict[str, object] = {"token_probabilities": likely_tokens}
         boxes, scores, masks = np.zeros((1, 4), np.float32), np.ones(1), ()
         if layout.task != "box":
             tokens, likely = outputs["mask_tokens"][index], outputs["mask_probabilities"][index]
@@ -65,11 +66,13 @@ def decode_sequences(outputs: Mapping[str, np.ndarray], batch: Batch, layout: La
             polygon = geometry.boxes_to_original(corners, clip=False)[:, :2] if len(points) else points
             mask = draw_polygon(polygon, geometry.original_size)
             masks, boxes = (encode_mask(mask),), mask_box(mask)[None]
+            likely_tokens["contour"] = likely[: count + 1]
             scores = np.asarray([likely[: count + 1].astype(np.float64).prod()])
             extras["polygon"] = polygon.astype(np.float32)
             if "mask" in batch.arrays:
                 truth = batch.arrays["mask"][index, 0, : padded[0], : padded[1]] > 0
                 drawn = draw_polygon(points, padded) > 0
+                extras["canvas_area"] = int(drawn.sum())
                 extras["canvas_iou_counts"] = (int((drawn & truth).sum()), int((drawn | truth).sum()))
         if layout.task == "contour":
             extras["boxes_from_masks"] = True
@@ -77,7 +80,8 @@ def decode_sequences(outputs: Mapping[str, np.ndarray], batch: Batch, layout: La
             box = tokens_to_boxes(outputs["box_tokens"][index], layout, padded)
             box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
             boxes = geometry.boxes_to_original(box)
-            scores = np.asarray([outputs["box_probabilities"][index].astype(np.float64).prod()])
+            likely_tokens["box"] = outputs["box_probabilities"][index]
+            scores = np.asarray([likely_tokens["box"].astype(np.float64).prod()])
         found.append(
             Prediction(geometry.original_size, boxes, scores, masks=masks, expression=sample.expression, extras=extras)
         )

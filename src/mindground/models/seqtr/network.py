@@ -12,7 +12,7 @@ from mindspore import nn, ops
 from mindground.backbones.darknet import Darknet
 from mindground.backbones.swin import Swin
 from mindground.models.base import Encoder, GroundingModel, ParameterGroup
-from mindground.models.seqtr.config import PRETRAINED_PARTS
+from mindground.models.seqtr.config import FRESH_PARTS, PRETRAINED_PARTS
 from mindground.models.seqtr.decode import decode_sequences
 from mindground.models.seqtr.generate import generate
 from mindground.models.seqtr.losses import place_weights, smoothed_cross_entropy
@@ -73,6 +73,7 @@ class Seqtr(GroundingModel):
     output_names = ("logits",)
     shares_image_features: ClassVar[bool] = True
     pretrained_parts = PRETRAINED_PARTS
+    fresh_parts = FRESH_PARTS
 
     def __init__(
         self,

@@ -113,7 +113,10 @@ class SequenceHead(nn.Cell):
 
     def prepare(self, fused: ms.Tensor, padding: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """Fused map and padding -> what all steps share: key bias by heads, keys and values of the memory."""
-        memory, placed, bias = self.memory(fused, padding)
+        return self.shared(*self.memory(fused, padding))
+
+    def shared(self, memory: ms.Tensor, placed: ms.Tensor, bias: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        """What `memory` gave -> what all steps of decoding share, see `prepare`."""
         batch, count = memory.shape[0], memory.shape[1]
         spread = ops.broadcast_to(bias.reshape((batch, 1, 1, count)), (batch, self.heads, 1, count))
         found = (spread.reshape((batch * self.heads, 1, count)),)
