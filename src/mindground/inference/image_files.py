@@ -228,8 +228,8 @@ def _write_geojson(
 ) -> list[Path]:
     """The file, or nothing and a warning where the raster has no place on earth."""
     try:
-        words = {"image": printable(path.name), "model": printable(model)}
-        collection = to_geojson(found, raster, **words, geometry=geometry)
+        image = printable(path.name)
+        collection = to_geojson(found, raster, image=image, model=printable(model), geometry=geometry)
     except GeoError as error:
         _LOG.warning("%s; no GeoJSON is written for it", printable(str(error)))
         return []

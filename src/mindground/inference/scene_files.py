@@ -228,7 +228,7 @@ def _key(job: _Job, path: Path, tiling: Tiling, threshold: float) -> str:
 
 def _note(document: dict[str, Any], answer: SceneAnswer, number: int, job: _Job) -> None:
     records = answer_records(answer, number)
-    query = {"image_id": number, "text": answer.expression, "found": len(records)}
+    query: dict[str, Any] = {"image_id": number, "text": answer.expression, "found": len(records)}
     query["best_score"] = max((record["score"] for record in records), default=None)
     query |= {"candidates": answer.extras["candidates"], "decided_in_scene": list(answer.decided)}
     document["queries"].append(query)
@@ -301,7 +301,7 @@ def _figure(scene: Scene, answers: Sequence[SceneAnswer], job: _Job) -> np.ndarr
     panels = []
     for answer in answers:
         size = (pixels.shape[0], pixels.shape[1])
-        masks = ()
+        masks: tuple[dict[str, Any], ...] = ()
         if answer.regions and len(answer) <= _DRAWN_MASKS:
             masks = tuple(encode_mask(region.smaller(step, size)) for region in answer.regions)
         small = Prediction(size, answer.boxes_xyxy / step, answer.scores, answer.labels, masks, answer.expression)

@@ -76,7 +76,8 @@ def write_coco_file(path: Path, found: Annotations, context: Context, notes: Not
     if any(not item.category for image in found.images for item in image.items) or not names:
         names = [*names, "object"]
     numbers = {name: number for number, name in enumerate(names, 1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, image in enumerate(found.images, 1):
         record: dict[str, Any] = {"id": number, "file_name": image.name}
         if image.size is not None:

@@ -100,8 +100,8 @@ def write_labelme(path: Path, found: Annotations, context: Context, notes: Notes
             if item.score is not None:
                 shape["score"] = item.score
             shapes.append(shape)
-        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": image.name, "imageData": None}
-        content |= {"imageHeight": height, "imageWidth": width}
+        content: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": image.name}
+        content |= {"imageData": None, "imageHeight": height, "imageWidth": width}
         files.append(write_json(path / safe_name(image.name, ".json"), content))
     return files
 

@@ -162,7 +162,8 @@ def _shape(item: Item, image: ImageItems, notes: Notes) -> Any:
 def _from_collection(content: Any, path: Path, context: Context) -> Annotations:
     require(content, ("features",), str(path))
     shapely_shape = rasters.optional("shapely.geometry").shape
-    places, images = _Places(context, str(path)), {}
+    places = _Places(context, str(path))
+    images: dict[str, ImageItems] = {}
     for number, feature in enumerate(listing(content, "features", str(path))):
         where = f"{path}: feature {number}"
         require(feature, ("geometry", "properties"), where)
@@ -215,7 +216,8 @@ def write_geojson_file(path: Path, found: Annotations, context: Context, notes: 
 
 
 def read_gpkg(path: Path, context: Context, notes: Notes) -> Annotations:
-    places, images = _Places(context, str(path)), {}
+    places = _Places(context, str(path))
+    images: dict[str, ImageItems] = {}
     with rasters.gdal_environment():
         for where, shape, values, crs in read_layers(path):
             if values.get("part") == "box":
@@ -247,7 +249,8 @@ def read_kml(path: Path, context: Context, notes: Notes) -> Annotations:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     geometry = rasters.optional("shapely.geometry")
-    places, images = _Places(context, str(path)), {}
+    places = _Places(context, str(path))
+    images: dict[str, ImageItems] = {}
     with rasters.gdal_environment():
         for number, mark in enumerate(root.iter("Placemark")):
             where = f"{path}: placemark {number}"
