@@ -169,7 +169,7 @@ _ENTRIES = (
         _json(seeds.INSTANCES),
         "json",
         beside=lambda: seeds.image_files("images/"),
-        formats=("coco",),
+        formats=("coco", "nwpu", "ssdd", "whu"),
     ),
     Reader(
         "jsonl",
