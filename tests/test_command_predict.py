@@ -362,3 +362,17 @@ def test_predictors_in_threads_answer_as_one_alone(checkpoint: Path, tmp_path: P
         command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
     )
     assert done.returncode == 0 and done.stdout.strip().endswith("equal"), done.stderr
+
+
+def test_a_scene_is_asked_tile_by_tile(checkpoint: Path, tmp_path: Path) -> None:
+    save(tmp_path / "scene.png", (150, 200))
+    (tmp_path / "s.txt").write_text("the red ship\nthe topmost tank\n")
+    words = ("--ckpt", checkpoint, "--image", "scene.png", "--text-file", "s.txt", "--tile", "64", "--min-score", "0")
+    done = start("predict.py", *words, "--out", "results", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "results" / "predictions.json").read_text())
+    assert (
+        document["images"][0]["tiles"] == 12 and [query["text"] for query in document["queries"]][0] == "the red ship"
+    )
+    assert document["queries"][1]["decided_in_scene"] == ["topmost"] and document["queries"][1]["found"] == 1
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["predictions.json", "scene.png"]

@@ -14,7 +14,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "mindground"
 # From the highest floor to the lowest (docs/architecture.md).
 FLOORS = (
-    *("cli", "inference", "curriculum", "engine", "tasks", "metrics", "visualize", "geo", "data", "models"),
+    *(
+        "cli",
+        "inference",
+        "curriculum",
+        "engine",
+        "tasks",
+        "metrics",
+        "visualize",
+        "interchange",
+        "geo",
+        "data",
+        "models",
+    ),
     *(
         "detection",
         "losses",

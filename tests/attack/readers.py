@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attack import calls, seeds
+from attack import calls, exchange, seeds
 
 __all__ = ["READERS", "Reader"]
 
@@ -169,7 +169,7 @@ _ENTRIES = (
         _json(seeds.INSTANCES),
         "json",
         beside=lambda: seeds.image_files("images/"),
-        formats=("coco",),
+        formats=("coco", "nwpu", "ssdd", "whu"),
     ),
     Reader(
         "jsonl",
@@ -326,5 +326,16 @@ _ENTRIES = (
         heavy=True,
     ),
 )
-READERS: Mapping[str, Reader] = {entry.name: entry for entry in _ENTRIES}
+_EXCHANGE = tuple(
+    Reader(
+        f"exchange_{entry.name}",
+        entry.file,
+        entry.call,
+        entry.seeds,
+        entry.shape,
+        beside=entry.beside,
+    )
+    for entry in exchange.ENTRIES
+)
+READERS: Mapping[str, Reader] = {entry.name: entry for entry in (*_ENTRIES, *_EXCHANGE)}
 """Every reader by its name; `heavy` ones import MindSpore."""

@@ -36,18 +36,24 @@ _OF = {
 
 OWN_FILES = {
     "cli.bench.children": "answers of our own worker process",
+    "cli.bench.kernels": "a file of ours",
     "cli.bench.ours": "what our own measurement wrote",
     "cli.bench.peer": "what our own measurement wrote",
     "cli.bench.worker": "answers of our own worker process",
     "cli.bench.report": "facts about this machine",
+    "cli.bench.sam": "what our own measurement wrote",
+    "cli.bench.sam_peer": "what our own measurement wrote",
     "cli.bench.sentences": "a file of ours",
     "cli.data.plant_wrong_boxes": "what this command wrote itself",
     "cli.models": "configurations of the package",
     "engine.pretrained": "a key of metadata that `weights import` writes; tests/engine/test_pretrained.py",
     "curriculum.launch": "results of a training that this command started",
     "curriculum.run": "results of this command's own work folder; damaged ones are made again",
+    "runtime.agreement": "files of this package",
     "runtime.device": "/proc and /sys",
     "runtime.distributed": "messages between the ranks of one job",
+    "runtime.packed": "messages between the ranks of one job",
+    "runtime.versions": "files of the installed toolkit",
 }
 """Modules that no file of others reaches, and why."""
 

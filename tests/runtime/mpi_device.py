@@ -70,4 +70,7 @@ class MpiDeviceComm(DeviceComm):
         return found
 
     def finalize(self) -> None:
+        from mpi4py import MPI
+
         self.world.Barrier()
+        MPI.Finalize()  # `atexit` does it a second time only where this has not

@@ -103,10 +103,14 @@ def test_the_end_of_one_rank_ends_the_others_and_its_reason_is_told(what: str, s
 def test_an_orderly_end_leaves_nothing_and_ends_nobody(tmp_path: Path) -> None:
     folder = tmp_path / ".x.ranks"
     first, second = start(folder, 0, "nothing"), start(folder, 1, "stopped")
-    output, errors = first.communicate(timeout=60)
-    assert first.returncode == 0 and output == "ready\ndone\n", errors
-    _, errors = second.communicate(timeout=60)
-    assert "KeyboardInterrupt" in errors and "mindground: rank" not in errors
+    try:
+        output, errors = first.communicate(timeout=60)
+        assert first.returncode == 0 and output == "ready\ndone\n", errors
+        _, errors = second.communicate(timeout=60)
+        assert "KeyboardInterrupt" in errors and "mindground: rank" not in errors
+    finally:
+        first.kill()
+        second.kill()
     assert not folder.exists()
 
 

@@ -2,6 +2,7 @@
 
     mindground predict --ckpt runs/quickstart/best.ckpt --image scene.jpg --text "the red ship" --out out/
     mindground predict --ckpt best.ckpt --image scene.tif --classes ship,harbour --masks png --prob geotiff
+    mindground predict --ckpt best.ckpt --image city.tif --tile 800 --overlap 0.3 --text "the northernmost ship"
     mindground predict --ckpt sam.ckpt --image images/ --everything masks/
     mindground predict --ckpt sam.ckpt --ground best.ckpt --image scene.jpg --text "the red ship"
 
@@ -20,6 +21,7 @@ from mindground.runtime import device, interrupts
 
 if TYPE_CHECKING:
     from mindground.cli.parser import VerbParser
+    from mindground.inference.predictor import Predictor
 
 __all__ = ["main"]
 
@@ -28,6 +30,7 @@ def _parser(prog: str | None) -> VerbParser:
     from mindground.cli.parser import VerbParser, add_overwrite, at_least, band_list, share
     from mindground.cli.prediction_forms import add_forms
     from mindground.cli.prompt_modes import add_modes
+    from mindground.cli.scene_options import add_scenes
 
     parser = VerbParser(prog, __doc__)
     parser.add_argument("--ckpt", help="checkpoint; by default the newest best.ckpt below runs/")
@@ -39,6 +42,7 @@ def _parser(prog: str | None) -> VerbParser:
         help="what to find; may be given several times (models that find every instance take none)",
     )
     add_forms(parser)
+    add_scenes(parser)
     add_modes(parser)
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of the results (default: out)")
     add_overwrite(parser)
@@ -75,6 +79,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.cli.checkpoints import newest_checkpoint
     from mindground.cli.prediction_forms import forms_of, sentences_of
     from mindground.cli.prompt_modes import check_modes, grounded, run_mode
+    from mindground.cli.scene_options import is_scene, run_scenes
     from mindground.config import parse_command_line
 
     parser = _parser(prog)
@@ -87,7 +92,10 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     from mindground.inference.image_files import find_images, predict_files, summary
     from mindground.inference.predictor import Predictor
     from mindground.inference.results import ResultFile
+    from mindground.inference.scene import canvas_of
+    from mindground.runtime.distributed import current_comm
 
+    tiled = is_scene(options)
     sentences = sentences_of(options)  # what cannot be asked is told before a network is built, and
     images = find_images(options.image)  # so is a mistyped path
     checkpoint = options.ckpt or newest_checkpoint()
@@ -104,32 +112,43 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     if options.min_score and not predictor.gives_scores:
         raise ConfigError("--min-score does nothing: this network gives a box without a score; leave it out")
     forms = forms_of(options, sentences, predictor)
-    for text in sentences:
-        if words := predictor.unknown_words(text):
-            logging.getLogger("mindground").warning(
-                "%r: the vocabulary does not know %s; what they mean is not read", text, ", ".join(map(repr, words))
-            )
-    results = predict_files(
-        partial(predictor, probability=True) if forms.probability else predictor,
-        images,
-        sentences,
-        options.out,
-        min_score=options.min_score or 0.0,
-        bands=bands,
-        model=predictor.name,
-        # A network that reads sentences answers them, whatever classes its training data had.
-        categories=None if predictor.asks_expression else predictor.categories,
-        # Without a threshold of the user, the task decides what of many detections a figure shows.
-        caption=partial(predictor.caption, min_score=options.min_score),
-        overwrite=options.overwrite,
-        inputs=read,
-        forms=forms,
-    )
+    _name_unknown_words(predictor, sentences)
+    if tiled:
+        results = run_scenes(options, images, sentences, predictor, checkpoint)
+    else:
+        results = predict_files(
+            partial(predictor, probability=True) if forms.probability else predictor,
+            images,
+            sentences,
+            options.out,
+            min_score=options.min_score or 0.0,
+            bands=bands,
+            model=predictor.name,
+            # A network that reads sentences answers them, whatever classes its training data had.
+            categories=None if predictor.asks_expression else predictor.categories,
+            # Without a threshold of the user, the task decides what of many detections a figure shows.
+            caption=partial(predictor.caption, min_score=options.min_score),
+            overwrite=options.overwrite,
+            inputs=read,
+            forms=forms,
+            canvas=canvas_of(predictor) if predictor.config else None,
+        )
+    if (comm := current_comm()) is not None and not comm.is_main:
+        return  # the first rank tells what all of them found
     if options.json:
         print(json_text(results.document).encode("utf-8", "backslashreplace").decode())
     else:
         print("\n".join([*summary(results), *map(printable, results.files)]))
     _end(results.failures, len(images), " and in predictions.json")
+
+
+def _name_unknown_words(predictor: Predictor, sentences: Sequence[str]) -> None:
+    """Words that the vocabulary lacks are told before anything is asked."""
+    for text in sentences:
+        if words := predictor.unknown_words(text):
+            logging.getLogger("mindground").warning(
+                "%r: the vocabulary does not know %s; what this means is not read", text, ", ".join(map(repr, words))
+            )
 
 
 def _end(failures: Sized, count: int, named: str = "") -> None:

@@ -65,6 +65,7 @@ def sentences_of(options: Any) -> list[str]:
         DataError: a question that is no text.
         GeoError: `--prob geotiff` without the extra `geo`.
     """
+    from mindground.data.sentence_files import read_sentences
     from mindground.files.rasters import optional
     from mindground.inference.forms import CLASS_TEMPLATE
     from mindground.inference.predictor import check_sentence
@@ -77,8 +78,8 @@ def sentences_of(options: Any) -> list[str]:
         for name, value in (("--class-template", options.class_template), ("--min-area", options.min_area)):
             if value is not None:
                 raise ConfigError(f"{name} does nothing without --classes; leave it out")
-        return list(options.text)
-    if options.text:
+        return [*options.text, *(text for path in options.text_file for text in read_sentences(path))]
+    if options.text or options.text_file:
         raise ConfigError("--classes and --text: one call asks for classes or with sentences; make two calls")
     template = CLASS_TEMPLATE if options.class_template is None else options.class_template
     if _FIELD not in template:
@@ -109,4 +110,5 @@ def forms_of(options: Any, sentences: Sequence[str], predictor: Predictor) -> Fo
         classes=dict(zip(sentences, options.classes, strict=True)) if options.classes else {},
         min_area=options.min_area or MIN_AREA,
         palette=STYLES[options.style],
+        geometry=options.geometry or "mask",
     )

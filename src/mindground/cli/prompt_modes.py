@@ -46,11 +46,13 @@ _EVERYTHING = tuple(name.replace("-", "_") for name in _NUMBERS)
 # Options of `predict` that a mode does not read.
 _SENTENCES = ("text", "classes", "class_template", "min_area", "masks", "prob", "min_score", "batch_size")
 _PROMPTS = ("points", "boxes", "multimask")
+_SCENES = ("tile", "overlap", "gsd", "geometry", "text_file")
 _UNREAD = {
-    "everything": (*_SENTENCES, *_PROMPTS, "out", "style", "json", "embed", "embed_dtype", "ground"),
+    "everything": (*_SENTENCES, *_PROMPTS, *_SCENES, "out", "style", "json", "embed", "embed_dtype", "ground"),
     "embed": (
         *_SENTENCES,
         *_PROMPTS,
+        *_SCENES,
         "out",
         "style",
         "json",

@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
             "make-dior-rsvg": Verb("a set in the layout of DIOR-RSVG", "data.make_dior_rsvg"),
             "convert-whu": Verb("the WHU building set as COCO instances", "data.convert_whu"),
             "export-jsonl": Verb("any data set as JSON lines", "data.export_jsonl"),
+            "convert": Verb("annotations of one tool or format as those of another", "data.convert"),
             "preprocess": Verb("a RefCOCO-family set as one cache file", "data.preprocess"),
             "plant-wrong-boxes": Verb("a set with a known share of wrong boxes", "data.plant_wrong_boxes"),
         },

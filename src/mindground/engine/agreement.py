@@ -105,7 +105,7 @@ def same_parameters(model: nn.Cell, comm: Any) -> int:
         return 0
     parameters = [parameter for _, parameter in model.parameters_and_names()]
     values = [np.ascontiguousarray(parameter.asnumpy()) for parameter in parameters]
-    digests = [hashlib.sha256(value.view(np.uint8).reshape(-1)).hexdigest() for value in values]
+    digests = [hashlib.sha256(value.view(np.uint8).reshape(-1).data).hexdigest() for value in values]
     everybody = comm.all_gather_object(digests)
     differ = [place for place, theirs in enumerate(zip(*everybody, strict=True)) if len(set(theirs)) > 1]
     for place in differ:

@@ -28,7 +28,19 @@ from mindground.files._tiff import TiffHeader, read_header
 from mindground.files.pixels import check_size, stretch_range
 from mindground.files.regular import check_regular
 
-__all__ = ["GeoImage", "gdal_environment", "has_rasterio", "is_geotiff", "optional", "proj_advice", "read_geotiff"]
+__all__ = [
+    "GeoImage",
+    "check_kind",
+    "crs_of",
+    "gdal_environment",
+    "has_rasterio",
+    "is_geotiff",
+    "opened",
+    "optional",
+    "proj_advice",
+    "read_geotiff",
+    "windows",
+]
 
 _LOG = logging.getLogger("mindground")
 
@@ -114,7 +126,7 @@ def read_geotiff(path: str | Path, bands: Sequence[int] | None = None) -> GeoIma
         GeoError: the extra `geo` is not installed.
         ImageError: the file cannot be read, is too large, or has no such band.
     """
-    rasterio = optional("rasterio")
+    optional("rasterio")
     name = printable(path, 300)
     check_regular(path, limit=None)
     with open(path, "rb") as file:
@@ -122,7 +134,7 @@ def read_geotiff(path: str | Path, bands: Sequence[int] | None = None) -> GeoIma
     if header is not None:
         _check_header(name, header)
     try:
-        with _opened(rasterio, path) as source:
+        with opened(path) as source:
             _check_source(name, source)
             return _read(source, name, header, bands)
     except ImageError:
@@ -153,7 +165,14 @@ def gdal_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(rasterio: ModuleType, path: str | Path) -> Iterator[Any]:
+def opened(path: str | Path) -> Iterator[Any]:
+    """A TIFF, open by GDAL's GeoTIFF driver and nothing else (`gdal_environment`).
+
+    Raises:
+        GeoError: the extra `geo` is not installed.
+        ImageError: the name is an address to GDAL. What GDAL itself raises passes through.
+    """
+    rasterio = optional("rasterio")
     absolute = os.path.abspath(path)
     if absolute.startswith("/vsi"):
         raise ImageError(f"{printable(path, 300)} has a name that GDAL reads as an address; move the file")
@@ -165,15 +184,26 @@ def _opened(rasterio: ModuleType, path: str | Path) -> Iterator[Any]:
 
 def _check_header(name: str, header: TiffHeader) -> None:
     check_size(name, header.width, header.height, deep=header.bits > 8)
+    _check_colours(name, header)
+
+
+def _check_colours(name: str, header: TiffHeader) -> None:
     if header.samples > _MAX_BANDS:
         raise ImageError(f"{name} has {header.samples} bands, more than {_MAX_BANDS}; take out those that are needed")
     if header.photometric in (8, 9, 10):
         raise ImageError(f"{name} has colours in L*a*b*, which are not converted; save it as RGB")
 
 
-def _check_source(name: str, source: Any) -> None:
+def check_kind(name: str, source: Any, header: TiffHeader | None) -> None:
+    """The checks of an open raster that do not concern its size. Raises ImageError."""
+    if header is not None:
+        _check_colours(name, header)
     if not all(kind in _REAL for kind in source.dtypes):
         raise ImageError(f"{name} holds {', '.join(sorted(set(source.dtypes)))} numbers; save it as real numbers")
+
+
+def _check_source(name: str, source: Any) -> None:
+    check_kind(name, source, None)
     check_size(name, source.width, source.height, deep=set(source.dtypes) != {"uint8"})
     rows, columns = source.block_shapes[0]
     together = 1 if source.profile.get("interleave") == "band" else source.count
@@ -183,23 +213,23 @@ def _check_source(name: str, source: Any) -> None:
 
 def _read(source: Any, name: str, header: TiffHeader | None, bands: Sequence[int] | None) -> GeoImage:
     reading = BandReading.of(source, name, header, bands)
-    windows = list(_windows(source))
+    parts = list(windows(source))
     low, high = 0.0, 255.0
     if reading.deep:
-        low, high = stretch_range(part for window in windows for part in reading.present(source, window))
+        low, high = stretch_range(part for window in parts for part in reading.present(source, window))
     image = np.empty((source.height, source.width, 3), np.uint8)
     valid = np.empty((source.height, source.width), bool)
-    for window in windows:
+    for window in parts:
         rows = slice(*window[0])
         image[rows], valid[rows] = reading.colors(source, window, low, high)
-    crs, problem = _crs(source)
+    crs, problem = crs_of(source)
     a, b, c, d, e, f = (float(v) for v in tuple(source.transform)[:6])
     notes = {"bands": reading.bands, "range": [low, high]}
     _LOG.info("%s: bands %s, values %s become 0..255", name, notes["bands"], notes["range"])
     return GeoImage(image, (a, b, c, d, e, f), crs, valid, notes, problem)
 
 
-def _windows(source: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def windows(source: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Windows of whole rows, and of whole blocks, so that no block is decoded twice."""
     block = source.block_shapes[0][0]
     rows = max(1, min(_WINDOW_ROWS, _WINDOW_VALUES // source.width) // block) * block
@@ -207,7 +237,7 @@ def _windows(source: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         yield (top, min(source.height, top + rows)), (0, source.width)
 
 
-def _crs(source: Any) -> tuple[str, str]:
+def crs_of(source: Any) -> tuple[str, str]:
     """The coordinate system as WKT, and why it is not known where the file has one that cannot be read."""
     try:
         return (source.crs.to_wkt() if source.crs else ""), ""

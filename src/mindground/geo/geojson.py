@@ -13,11 +13,16 @@ import numpy as np
 from mindground.errors import GeoError, one_line, printable
 from mindground.files.atomic import write_text
 from mindground.files.rasters import GeoImage, gdal_environment, optional, proj_advice
+from mindground.files.scenes import Georeference
+from mindground.geo.areas import ground_area
 from mindground.structures import Prediction
 
-__all__ = ["to_geojson", "write_geojson"]
+__all__ = ["GEOMETRIES", "coordinate_digits", "degrees_of", "feature_parts", "placed", "to_geojson", "write_geojson"]
 
 _LOG = logging.getLogger("mindground")
+
+GEOMETRIES = ("mask", "box", "both")
+"""What the shape of a feature is: the mask (the box where there is none), the box, or one feature for each."""
 
 
 def to_geojson(
@@ -27,6 +32,7 @@ def to_geojson(
     image: str = "",
     model: str = "",
     tolerance_pixels: float = 0.5,
+    geometry: str = "mask",
 ) -> dict[str, Any]:
     """Predictions of one raster as a GeoJSON FeatureCollection in EPSG:4326.
 
@@ -40,29 +46,31 @@ def to_geojson(
         raster: what `read_geotiff` gave.
         image, model: names for the properties of every feature.
         tolerance_pixels: largest distance between a mask's outline and its polygon.
+        geometry: one of `GEOMETRIES`. Of "both" the property `part` says which of the two a feature is.
+
+    Every feature has `area_m2`, the area of its shape on the ellipsoid of WGS 84. Coordinates have as many decimals as
+    a fiftieth of a pixel needs.
 
     Raises:
         GeoError: the raster has no coordinate system, one without a way to EPSG:4326 (a local grid), or numbers that
             are no place; or the extra `geo` is not installed or not usable.
     """
     with gdal_environment():
-        return _collection(predictions, raster, image, model, tolerance_pixels)
+        return _collection(predictions, raster, image, model, tolerance_pixels, geometry)
 
 
 def _collection(
-    predictions: Sequence[Prediction], raster: GeoImage, image: str, model: str, tolerance_pixels: float
+    predictions: Sequence[Prediction], raster: GeoImage, image: str, model: str, tolerance_pixels: float, geometry: str
 ) -> dict[str, Any]:
-    geometry = optional("shapely.geometry")
-    to_degrees = _to_degrees(raster, printable(image, 300) if image else "the raster")
-    features, lost = [], 0
+    name = printable(image, 300) if image else "the raster"
+    to_degrees = degrees_of(raster, name)
+    digits = coordinate_digits(to_degrees, (raster.image.shape[0], raster.image.shape[1]))
+    features: list[dict[str, Any]] = []
+    lost = 0
     for prediction in predictions:
         masks = prediction.mask_arrays()
         for index, box in enumerate(prediction.boxes_xyxy):
-            outline = _written_outline(prediction)
-            if outline is None and len(masks):
-                outline = _outline(masks[index], tolerance_pixels)
-            if outline is None:
-                outline = geometry.box(*(float(v) for v in box))
+            written = _written_outline(prediction)
             properties = {
                 "text": prediction.expression or "",
                 "score": round(float(prediction.scores[index]), 6),
@@ -76,20 +84,46 @@ def _collection(
                 properties["token_probabilities"] = {
                     name: np.round(np.asarray(part, np.float64), 6).tolist() for name, part in parts.items()
                 }
-            shape = _placed(outline, to_degrees)
-            lost += shape is None
-            features.append({"type": "Feature", "geometry": shape, "properties": properties})
+            outline = written
+            if outline is None and len(masks):
+                outline = _outline(masks[index], tolerance_pixels)
+            for part, shape in feature_parts(outline, box, geometry):
+                feature = placed(shape, to_degrees, digits)
+                lost += feature["geometry"] is None
+                named = {"part": part} if geometry == "both" else {}
+                features.append(
+                    {"type": "Feature", **feature, "properties": properties | named | feature["properties"]}
+                )
     if lost:
-        _LOG.warning(
-            "%s: %d of %d features lie outside of the projection",
-            printable(image, 300) or "the raster",
-            lost,
-            len(features),
-        )
+        _LOG.warning("%s: %d of %d features lie outside of the projection", name, lost, len(features))
     return {"type": "FeatureCollection", "features": features}
 
 
-def _to_degrees(raster: GeoImage, name: str) -> Callable[[np.ndarray], np.ndarray]:
+def feature_parts(outline: Any, box: Sequence[float] | np.ndarray, geometry: str) -> list[tuple[str, Any]]:
+    """What features an object gets: ("mask" or "box", its shape in pixels).
+
+    Args:
+        outline: of the mask, or None.
+        geometry: one of `GEOMETRIES`.
+    """
+    frame = optional("shapely.geometry").box(*(float(v) for v in box))
+    if geometry == "box" or outline is None:
+        return [("box", frame)]
+    return [("mask", outline)] if geometry == "mask" else [("mask", outline), ("box", frame)]
+
+
+def coordinate_digits(to_degrees: Callable[[np.ndarray], np.ndarray], size: tuple[int, int]) -> int:
+    """Decimals of degrees that a fiftieth of a pixel at the middle of a raster needs: from 5 to 10."""
+    middle = np.asarray([size[1], size[0]]) / 2
+    try:
+        ends = to_degrees(np.stack([middle, middle + 1]))
+    except Exception:  # GDAL's errors have no common class
+        return 7
+    pixel = float(np.abs(ends[1] - ends[0]).max())
+    return int(np.clip(np.ceil(-np.log10(pixel / 50)), 5, 10)) if np.isfinite(pixel) and pixel > 0 else 7
+
+
+def degrees_of(raster: GeoImage | Georeference, name: str) -> Callable[[np.ndarray], np.ndarray]:
     """(N, 2) pixels -> (N, 2) longitude and latitude, as GeoJSON orders them. Raises GeoError, see `to_geojson`."""
     if raster.problem:
         raise GeoError(f"{name}: {raster.problem}")
@@ -120,20 +154,22 @@ def _to_degrees(raster: GeoImage, name: str) -> Callable[[np.ndarray], np.ndarra
     return to_degrees
 
 
-def _placed(outline: Any, to_degrees: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any] | None:
-    """A shape in pixels as GeoJSON geometry; None where not every corner has a finite place."""
+def placed(outline: Any, to_degrees: Callable[[np.ndarray], np.ndarray], digits: int = 10) -> dict[str, Any]:
+    """A shape in pixels as `geometry` (null where not every corner has a finite place) and `properties` (`area_m2`)."""
     geometry, shapely = optional("shapely.geometry"), optional("shapely")
+    nothing: dict[str, Any] = {"geometry": None, "properties": {"area_m2": None}}
     try:
         shape = shapely.transform(outline, to_degrees)
     except Exception:  # GDAL's errors have no common class
-        return None
+        return nothing
     west, south, east, north = shape.bounds
     if not np.isfinite([west, south, east, north]).all() or not np.isfinite(shapely.get_coordinates(shape)).all():
-        return None
+        return nothing
     if min(south, west / 2) < -90.001 or max(north, east / 2) > 90.001:
-        return None
-    placed: dict[str, Any] = geometry.mapping(shape)
-    return placed
+        return nothing
+    area = round(ground_area(shape), 3)
+    short = shapely.transform(shape, lambda corners: np.round(corners, digits))
+    return {"geometry": geometry.mapping(short), "properties": {"area_m2": area}}
 
 
 def _written_outline(prediction: Prediction) -> Any:

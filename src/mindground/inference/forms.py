@@ -41,6 +41,7 @@ class Forms:
         classes: sentence -> name of the class that it asks for. Given, `predictions.json` counts each of them.
         min_area: parts of a mask with fewer pixels are not counted.
         palette: style of the figures.
+        geometry: of the features in GeoJSON, one of `geo.geojson.GEOMETRIES`.
     """
 
     masks: tuple[str, ...] = ("rle",)
@@ -48,6 +49,7 @@ class Forms:
     classes: Mapping[str, str] = field(default_factory=dict)
     min_area: int = MIN_AREA
     palette: Palette = field(default_factory=Palette)
+    geometry: str = "mask"
 
     def __post_init__(self) -> None:
         if unknown := [form for form in self.masks if form not in MASK_FORMS]:

@@ -31,6 +31,8 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # Panels of one figure; more of them make further pages, so that the memory does not grow with the sentences.
 _PANELS = 64
+_SQUEEZE = 4
+"""Pixels of an image to one of the canvas, along its longer side, above which a warning is given."""
 
 Ask = Callable[[np.ndarray, Sequence[str] | None, float], Prediction | list[Prediction]]
 
@@ -110,6 +112,7 @@ def predict_files(
     overwrite: bool = False,
     inputs: Sequence[str | Path] = (),
     forms: Forms | None = None,
+    canvas: int | None = None,
 ) -> Results:
     """Predict every sentence on every image, or every image without a sentence, and write the results to `out`.
 
@@ -134,6 +137,7 @@ def predict_files(
         inputs: further files that this call reads, such as the checkpoint.
         forms: of masks, probabilities and figures, and which classes are counted; by default masks as run lengths.
             With `forms.probability`, `ask` must give it (`Predictor(..., probability=True)`).
+        canvas: side of the network's canvas in pixels; an image that is more than 4 times as large is warned of.
 
     Raises:
         DataError: an empty sentence, or sentences that the network does not read or lacks.
@@ -155,13 +159,15 @@ def predict_files(
                     record.fail(path, reason)
                     _LOG.error("%s", reason)
                     continue
+                _warn_of_squeeze(path, pixels, canvas)
                 mine = names[path]
                 record.add(number, path, (pixels.shape[0], pixels.shape[1]), found, mine.answers)
                 results.files += _draw(out, mine.pages, pixels, found, caption, forms.palette)
                 for answer, one in zip(mine.answers, found, strict=True):
                     results.files += forms.write(out, answer, one, raster)
                 if raster is not None:
-                    results.files += _write_geojson(out / f"{mine.pages[0]}.geojson", found, raster, path, model)
+                    target = out / f"{mine.pages[0]}.geojson"
+                    results.files += _write_geojson(target, found, raster, path, model, forms.geometry)
         results.files.append(record.path)
     return results
 
@@ -190,6 +196,15 @@ def _answer(
     return pixels, raster, found
 
 
+def _warn_of_squeeze(path: Path, pixels: np.ndarray, canvas: int | None) -> None:
+    if canvas is not None and max(pixels.shape[:2]) > _SQUEEZE * canvas:
+        _LOG.warning(
+            "%s has %d x %d pixels, and the network sees %d x %d of them: small objects are lost; ask it tile by tile "
+            "with --tile %d",
+            *(printable(path, 300), pixels.shape[1], pixels.shape[0], canvas, canvas, canvas),
+        )
+
+
 def _draw(
     out: Path,
     names: Sequence[str],
@@ -208,10 +223,13 @@ def _draw(
     return files
 
 
-def _write_geojson(target: Path, found: Sequence[Prediction], raster: GeoImage, path: Path, model: str) -> list[Path]:
+def _write_geojson(
+    target: Path, found: Sequence[Prediction], raster: GeoImage, path: Path, model: str, geometry: str
+) -> list[Path]:
     """The file, or nothing and a warning where the raster has no place on earth."""
     try:
-        collection = to_geojson(found, raster, image=printable(path.name), model=printable(model))
+        image = printable(path.name)
+        collection = to_geojson(found, raster, image=image, model=printable(model), geometry=geometry)
     except GeoError as error:
         _LOG.warning("%s; no GeoJSON is written for it", printable(str(error)))
         return []

@@ -21,6 +21,7 @@ import numpy as np
 
 from mindground.errors import CheckpointError, DataError, ImageError, printable
 from mindground.inference.embedding_file import EMBEDDING_SUFFIX, network_key, read_embedding
+from mindground.inference.found import found_in
 from mindground.inference.images import as_rgb
 from mindground.runtime.threads import one_at_a_time
 from mindground.structures import Batch, Example, Prediction, ProbabilityMap
@@ -246,6 +247,7 @@ class Predictor:
         if bands is None and isinstance(image, (str, Path)):
             bands = self._bands
         pixels = as_rgb(image, bgr=bgr, bands=bands)
+        source = image if isinstance(image, (str, Path)) else pixels
         if not self.asks_expression:
             if self.asks_prompt:
                 raise DataError(
@@ -254,7 +256,8 @@ class Predictor:
                 )
             if text is not None:
                 raise DataError("this network finds every instance and reads no sentence; leave the sentence out")
-            return self._predict([self.transform.from_image(pixels)], {}, 1, probability)[0].at_least(min_score)
+            every = self._predict([self.transform.from_image(pixels)], {}, 1, probability)[0].at_least(min_score)
+            return found_in(every, source, bands)
         if text is None:
             raise DataError("this network finds what a sentence names; give a sentence")
         sentences = list(text) if isinstance(text, Iterable) and not isinstance(text, (str, bytes)) else [text]
@@ -271,8 +274,14 @@ class Predictor:
         for sentence, prediction in zip(sentences, found, strict=True):
             prediction.expression = sentence
             prediction.extras["unknown_words"] = self.unknown_words(sentence)
-        found = [prediction.at_least(min_score) for prediction in found]
+        found = [found_in(prediction.at_least(min_score), source, bands) for prediction in found]
         return found[0] if isinstance(text, str) else found
+
+    def scene(self, image: Any, text: str | Sequence[str] | None = None, **options: Any) -> Any:
+        """Find a sentence, or every instance, in an image of any size; see `inference.scene_call.answer_scene`."""
+        from mindground.inference.scene_call import answer_scene
+
+        return answer_scene(self, image, text, **options)
 
     def open(self, image: Any, *, bgr: bool = False, bands: Sequence[int] | None = None) -> Any:
         """A session of prompts about one image, which is encoded once; for networks that answer points and boxes.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attack.hostile import archives, datasets, images, pickles, texts, weights
+from attack.hostile import archives, datasets, exchange, images, pickles, texts, weights
 from attack.hostile.case import Case
 
 __all__ = ["CASES", "Case"]
 
 CASES: tuple[Case, ...] = tuple(
-    case for module in (pickles, archives, weights, datasets, images, texts) for case in module.cases()
+    case for module in (pickles, archives, weights, datasets, exchange, images, texts) for case in module.cases()
 )
 """Every hostile file; names are unique."""

@@ -181,7 +181,7 @@ def _records() -> dict[str, bytes]:
     }
 
 
-_OTHERS: dict[str, Any] = {
+OTHERS: dict[str, Any] = {
     "null": None,
     "text": "abc",
     "a number": 5,
@@ -194,7 +194,7 @@ _OTHERS: dict[str, Any] = {
 }
 
 
-def _replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     tree = copy.deepcopy(tree)
     holder = tree
     for key in path[:-1]:
@@ -203,15 +203,15 @@ def _replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     return tree
 
 
-def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every key of the first record of each list."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield (*path, key)
-            yield from _places(value, (*path, key))
+            yield from places(value, (*path, key))
     elif isinstance(tree, list) and tree:
         yield (*path, 0)
-        yield from _places(tree[0], (*path, 0))
+        yield from places(tree[0], (*path, 0))
 
 
 def _types() -> Iterator[Case]:
@@ -231,17 +231,17 @@ def _types() -> Iterator[Case]:
         "refs_pickle": (REFS, pickle.dumps),
     }
     for reader, (tree, write) in trees.items():
-        for path in _places(tree):
+        for path in places(tree):
             place = ".".join(map(str, path))
-            for kind, value in _OTHERS.items():
-                yield either(f"{place} is {kind}", reader, write(_replaced(tree, path, value)))
+            for kind, value in OTHERS.items():
+                yield either(f"{place} is {kind}", reader, write(replaced(tree, path, value)))
             above = copy.deepcopy(tree)
             holder = above
             for key in path[:-1]:
                 holder = holder[key]
             del holder[path[-1]]
             yield either(f"{place} is missing", reader, write(above))
-        for kind, value in _OTHERS.items():
+        for kind, value in OTHERS.items():
             whole = [value] if write is as_lines else value
             yield either(f"all of it is {kind}", reader, write(whole))
 

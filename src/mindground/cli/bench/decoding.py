@@ -101,7 +101,7 @@ class DecodingSide:
             begin = time.perf_counter()
             found.append(generate(self.layout, self.batch, start())["mask_tokens"])
             seconds.append(time.perf_counter() - begin)
-        same = bool(np.array_equal(*found))
+        same = bool(np.array_equal(found[0], found[1]))
         return {
             "cached_seconds": seconds[0], "prefix_seconds": seconds[1], "same": same, "steps": self.layout.length
         }  # fmt: skip

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mindground.cli.bench.swin_peer import Block, Merging
+
 __all__ = ["ConvUnit", "KernelFusion"]
 
 
@@ -47,93 +49,39 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C), (B, T, D), (B, T) -> (B, H, W, C)."""
-        parts = [
+        q, k, v = (
             item.flatten(1, -2).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for item in (self.q(x), self.k(words), self.v(words))
-        ]
-        found = functional.scaled_dot_product_attention(*parts, attn_mask=(mask > 0)[:, None, None])
+        )
+        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=(mask > 0)[:, None, None])
         return self.proj(found.transpose(1, 2).reshape(x.shape))
 
 
-class WindowAttention(nn.Module):
-    """Attention within windows, with a learned bias by relative places."""
+class _Blocks(nn.Module):
+    """Swin blocks under the name that files give them."""
 
-    def __init__(self, width: int, window: int, heads: int) -> None:
+    def __init__(self, blocks: Sequence[Block]) -> None:
         super().__init__()
-        self.heads, self.count = heads, window * window
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-        rows, columns = rows.flatten(), columns.flatten()
-        index = (rows[:, None] - rows + window - 1) * (2 * window - 1) + columns[:, None] - columns + window - 1
-        self.register_buffer("index", index.flatten(), persistent=False)
-        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(windows, N, C), (windows of an image, N, N) -> (windows, N, C)."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.index].view(self.count, self.count, -1).permute(2, 0, 1)
-        scores = q * q.shape[-1] ** -0.5 @ k.transpose(2, 3) + bias
-        if mask is not None:
-            scores = (scores.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
-        return self.proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-
-
-class SwinBlock(nn.Module):
-    """Window attention and a feed-forward layer, pre-norm."""
-
-    def __init__(self, width: int, heads: int, window: int, shift: int) -> None:
-        super().__init__()
-        self.window, self.shift = window, shift
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = WindowAttention(width, window, heads)
-        self.mlp = nn.Module()
-        self.mlp.fc1, self.mlp.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def _split(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) -> (B * windows, N, C)."""
-        size = self.window
-        rows, columns = x.shape[1] // size, x.shape[2] // size
-        x = x.reshape(len(x), rows, size, columns, size, -1).transpose(2, 3)
-        return x.reshape(-1, size * size, x.shape[-1])
-
-    def _mask(self, height: int, width: int) -> torch.Tensor:
-        """(windows, N, N): -100 between regions that the shift put side by side."""
-        regions = torch.zeros(1, height, width, 1)
-        cuts = (slice(0, -self.window), slice(-self.window, -self.shift), slice(-self.shift, None))
-        for number in range(9):
-            regions[:, cuts[number // 3], cuts[number % 3]] = number
-        regions = self._split(regions)[..., 0]
-        return (regions[:, :, None] != regions[:, None]).float() * -100
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) -> the same shape."""
-        _, height, width, channels = x.shape
-        size = self.window
-        y = functional.pad(self.norm1(x), (0, 0, 0, -width % size, 0, -height % size))
-        rows, columns = y.shape[1], y.shape[2]
-        if self.shift:
-            y = y.roll((-self.shift, -self.shift), (1, 2))
-        y = self.attn(self._split(y), self._mask(rows, columns) if self.shift else None)
-        y = y.reshape(len(x), rows // size, columns // size, size, size, channels).transpose(2, 3)
-        y = y.reshape(len(x), rows, columns, channels)
-        if self.shift:
-            y = y.roll((self.shift, self.shift), (1, 2))
-        x = x + y[:, :height, :width]
-        return x + self.mlp.fc2(functional.gelu(self.mlp.fc1(self.norm2(x))))
+        return self.blocks(x)
 
 
-class Merging(nn.Module):
-    """Halves height and width."""
+class _Compress(nn.Module):
+    """Patch merging, unless the stage is the last, and three convolutions."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, out: int, merges: bool) -> None:
         super().__init__()
-        self.norm, self.reduction = nn.LayerNorm(4 * width), nn.Linear(4 * width, 2 * width, bias=False)
+        self.pm = Merging(2 * width) if merges else None
+        wide = 4 * width if merges else 2 * width
+        self.conv = nn.Sequential(ConvUnit(wide, out, 1), ConvUnit(out, out, 3), ConvUnit(out, out, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) -> (B, H / 2, W / 2, 2 C)."""
-        x = functional.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        quarters = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(torch.cat(quarters, -1)))
+        """(B, H, W, 2 C) -> (B, H', W', out)."""
+        x = x if self.pm is None else self.pm(x)
+        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class Stage(nn.Module):
@@ -142,14 +90,8 @@ class Stage(nn.Module):
     def __init__(self, width: int, out: int, merges: bool, text: int, depth: int, head: int, window: int) -> None:
         super().__init__()
         self.qcb, self.ca = Broadcast(width, text), CrossAttention(width, text, width // head)
-        self.swin = nn.Module()
-        self.swin.blocks = nn.ModuleList(
-            SwinBlock(width, width // head, window, window // 2 * (i % 2)) for i in range(depth)
-        )
-        self.kc = nn.Module()
-        self.kc.pm = Merging(2 * width) if merges else None
-        wide = 4 * width if merges else 2 * width
-        self.kc.conv = nn.Sequential(ConvUnit(wide, out, 1), ConvUnit(out, out, 3), ConvUnit(out, out, 1))
+        self.swin = _Blocks([Block(width, width // head, window, window // 2 * (i % 2)) for i in range(depth)])
+        self.kc = _Compress(width, out, merges)
 
     def forward(
         self, x: torch.Tensor, before: torch.Tensor | None, words: torch.Tensor, mask: torch.Tensor
@@ -157,12 +99,7 @@ class Stage(nn.Module):
         """(B, H, W, C) -> (B, H', W', out)."""
         y = self.qcb(x, words[:, 0])
         y = y if before is None else y + before
-        for block in self.swin.blocks:
-            y = block(y)
-        y = torch.cat([self.ca(x, words, mask), y], -1)
-        if self.kc.pm is not None:
-            y = self.kc.pm(y)
-        return self.kc.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.kc(torch.cat([self.ca(x, words, mask), self.swin(y)], -1))
 
 
 class KernelFusion(nn.Module):

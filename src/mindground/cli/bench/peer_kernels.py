@@ -106,4 +106,4 @@ def _apply(kernel: Kernel, given: tuple[torch.Tensor, ...]) -> torch.Tensor:
     if kernel.kind == "softmax":
         return torch.softmax(given[0], -1)
     stride, padding, groups = kernel.shape[6:]
-    return functional.conv2d(*given, None, stride, padding, 1, groups)
+    return functional.conv2d(given[0], given[1], None, stride, padding, 1, groups)

@@ -14,7 +14,7 @@ from pathlib import Path
 from mindground.data.formats.files import Defect, read_file
 from mindground.errors import DataError, UnsafeFileError, shown
 
-__all__ = ["MAX_BYTES", "RsvgFile", "RsvgObject", "read_annotation"]
+__all__ = ["MAX_BYTES", "RsvgFile", "RsvgObject", "parse_xml", "read_annotation"]
 
 MAX_BYTES = 1 << 20
 """The published files are a few kilobytes; what is larger than this is none of them."""
@@ -105,28 +105,39 @@ def read_annotation(path: Path) -> RsvgFile:
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    raw = read_file(path, most=MAX_BYTES)
+    root = parse_xml(
+        path,
+        MAX_BYTES,
+        "objects are numbered over all files, so none can be left out: get the file again, or save it as UTF-8",
+    )
+    if root.tag != "annotation":
+        raise DataError(
+            f"{path}: its outermost element is {shown(root.tag)}, not 'annotation'; it is of another data set"
+        )
+    return root
+
+
+def parse_xml(path: Path, most: int, advice: str = "get the file again, or save it as UTF-8") -> ElementTree.Element:
+    """The outermost element of an XML file of at most `most` bytes.
+
+    Raises:
+        UnsafeFileError: it declares a document type or entities; nothing was expanded.
+        DataError: it cannot be read, is too large, or is not XML; the message ends in `advice`.
+    """
+    raw = read_file(path, most=most)
     try:
         raw, encoding = _in_utf8(raw)
         # The text is searched as the parser will read it: in another encoding the letters would be other bytes.
         if re.search(rb"<!\s*(doctype|entity)", raw, re.IGNORECASE):
             raise _RefusedError("it declares a document type or an entity")
-        root = ElementTree.fromstring(raw, parser=ElementTree.XMLParser(target=_Builder(), encoding=encoding))
+        return ElementTree.fromstring(raw, parser=ElementTree.XMLParser(target=_Builder(), encoding=encoding))
     except _RefusedError as refused:
         raise UnsafeFileError(
             f"{path}: refused, because {refused}, which no annotation needs; nothing was expanded. "
             "Get the file again from a source you trust"
         ) from refused
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(
-            f"{path}: not whole XML ({shown(str(error))}); objects are numbered over all files, so none can be left "
-            "out: get the file again, or save it as UTF-8"
-        ) from error
-    if root.tag != "annotation":
-        raise DataError(
-            f"{path}: its outermost element is {shown(root.tag)}, not 'annotation'; it is of another data set"
-        )
-    return root
+        raise DataError(f"{path}: not whole XML ({shown(str(error))}); {advice}") from error
 
 
 def _in_utf8(raw: bytes) -> tuple[bytes, str | None]:

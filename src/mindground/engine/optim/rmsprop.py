@@ -6,6 +6,7 @@ g = g + wd p;  v = a v + (1-a) g^2;  b = mu b + g / (sqrt(v) + eps);  p = p - lr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mindspore as ms
 from mindspore import ops
@@ -40,9 +41,7 @@ def _step_with_momentum(
     return ops.assign(parameter, parameter - moved * scalars[1])
 
 
-def _divided(
-    scalars: tuple[ms.Tensor | None, ...], parameter: ms.Parameter, second: ms.Parameter, gradient: ms.Tensor
-) -> ms.Tensor:
+def _divided(scalars: tuple[Any, ...], parameter: ms.Parameter, second: ms.Parameter, gradient: ms.Tensor) -> ms.Tensor:
     """Gradient over the root of its mean square, which is moved on."""
     scale, _, decay, alpha, eps = scalars
     gradient = ops.cast(gradient, ms.float32)
