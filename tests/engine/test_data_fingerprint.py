@@ -49,7 +49,7 @@ def _score(monkeypatch: pytest.MonkeyPatch, trained: str, scored: str, **keys: A
     loaded: Any = SimpleNamespace(model=None, tokenizer=None, hash="0", state={"data_fingerprint": trained})
     runner: Any = None
     return scoring._score_split(
-        scoring._Scoring(config, loaded, runner, OneRank()), Dataset([], {}, "x", "test", scored), False
+        scoring._Scoring(config, loaded, runner, OneRank(), {}), Dataset([], {}, "x", "test", scored), False
     )[0]
 
 

@@ -79,8 +79,10 @@ def _validate_train(train: TrainConfig) -> None:
 
 def _validate_optimizer(train: TrainConfig) -> None:
     """Switches of one optimiser do nothing with another, which is refused."""
-    if train.amsgrad and train.optimizer == "sgd":
-        raise ConfigError("train.amsgrad=True does nothing with train.optimizer=sgd; choose adam or adamw")
+    if train.amsgrad and train.optimizer not in ("adam", "adamw"):
+        raise ConfigError(
+            f"train.amsgrad=True does nothing with train.optimizer={train.optimizer}; choose adam or adamw"
+        )
     if train.nesterov and train.optimizer != "sgd":
         raise ConfigError(f"train.nesterov=True does nothing with train.optimizer={train.optimizer}; choose sgd")
     if train.nesterov and not train.momentum:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mindground.data.formats.files import read_file
 from mindground.errors import DataError, shown
+from mindground.files.text import split_lines
 
 __all__ = ["read_sentences"]
 
@@ -30,8 +31,9 @@ def read_sentences(path: str | Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from error
     suffix = path.suffix.lower()
-    lines = _column(text, path, "\t" if suffix == ".tsv" else ",") if suffix in (".csv", ".tsv") else text.splitlines()
-    kept = [line.strip() for line in lines if line.strip() and (suffix in (".csv", ".tsv") or line.strip()[0] != "#")]
+    table = suffix in (".csv", ".tsv")
+    lines = _column(text, path, "\t" if suffix == ".tsv" else ",") if table else split_lines(text)
+    kept = [line.strip() for line in lines if line.strip() and (table or line.strip()[0] != "#")]
     if not kept:
         raise DataError(f"{path}: holds no sentence; write one a line, or a CSV file with a column 'sentence'")
     return list(dict.fromkeys(kept))

@@ -13,6 +13,7 @@ from mindground.data.formats.fields import guarded
 from mindground.data.formats.files import read_file, read_json
 from mindground.data.formats.rsvg_xml import parse_xml
 from mindground.errors import ConfigError, DataError, DatasetNotFoundError
+from mindground.files.text import split_lines
 from mindground.interchange import coco_files, labelling, maps, tables, xml_files, yolo
 from mindground.interchange.folders import files_in
 from mindground.interchange.model import Annotations, Context, ExchangeFormat, Notes
@@ -175,7 +176,7 @@ def _of_folder(path: Path) -> str:
 
 
 def _of_labels(path: Path) -> str:
-    lines = read_file(path)[:_MOST_LABELS].decode("utf-8", "replace").splitlines()
+    lines = split_lines(read_file(path)[:_MOST_LABELS].decode("utf-8", "replace"))
     return "yolo-seg" if any(len(line.split()) > 6 for line in lines) else "yolo"
 
 

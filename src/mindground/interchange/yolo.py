@@ -15,6 +15,7 @@ from mindground.data.formats.fields import RecordError, optional_size, plain_tex
 from mindground.data.formats.files import read_file, read_json
 from mindground.errors import ConfigError, DataError, shown
 from mindground.files.atomic import write_json, write_text
+from mindground.files.text import split_lines
 from mindground.interchange.folders import files_in
 from mindground.interchange.images import image_of, safe_name, sized
 from mindground.interchange.model import Annotations, Context, ExchangeFormat, ImageItems, Item, Notes, make_item
@@ -57,7 +58,7 @@ def _lines(
         raise DataError(f"{file}: is no text; name the folder of the labels") from error
     items: list[Item] = []
     height, width = size
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(split_lines(text), 1):
         where = f"{file}, line {number}"
         parts = line.split()
         if not parts:
@@ -96,7 +97,7 @@ def _names(top: Path, labels: Path) -> dict[int, str]:
                 return _of_yaml(file)
         if os.path.isfile(file := folder / "classes.txt"):
             try:
-                lines = read_file(file, most=_MOST_NAMES).decode("utf-8-sig").splitlines()
+                lines = split_lines(read_file(file, most=_MOST_NAMES).decode("utf-8-sig"))
             except UnicodeDecodeError as error:
                 raise DataError(f"{file}: is no UTF-8 text; save it as UTF-8") from error
             return dict(enumerate(line.strip() for line in lines))
