@@ -119,8 +119,14 @@ class RsPrompterConfig:
         if not self.sam_type:
             return self.encoder
         width, depth, heads, blocks = VIT_PRESETS[self.sam_type]
-        sizes = {"embed_dim": width, "depth": depth, "num_heads": heads, "mlp_dim": 4 * width}
-        return replace(self.encoder, **sizes, global_blocks=list(blocks))
+        return replace(
+            self.encoder,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            mlp_dim=4 * width,
+            global_blocks=list(blocks),
+        )
 
     def _check(self) -> None:
         encoder, width, heads = self.encoder, self.decoder.width, self.decoder.num_heads

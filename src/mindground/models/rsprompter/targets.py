@@ -35,7 +35,7 @@ def encode_objects(example: Example, max_objects: int, classes: int) -> dict[str
         raise DataError(f"sample {name!r} has the categories {found}, and model.classes={classes} gives 1 to {classes}")
     if len(kept) and example.masks is None:
         raise DataError(f"sample {name!r} has an object without an outline; this family learns from masks")
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "object_boxes": np.zeros((max_objects, 4), np.float32),
         "object_labels": np.zeros(max_objects, np.int32),
         "object_count": np.asarray(len(kept), np.int32),

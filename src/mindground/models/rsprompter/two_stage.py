@@ -174,10 +174,14 @@ class TwoStage(GroundingModel):
 
     def loss(self, outputs: tuple[ms.Tensor, ...], *targets: ms.Tensor) -> tuple[ms.Tensor, ...]:
         """-> (total, rpn_cls, rpn_bbox, cls, bbox, mask); all weigh 1. `targets` are the arrays of `LOSS_NAMES`."""
-        where, far = rpn_losses(outputs[0], outputs[1], *targets[:4], targets[4].reshape(()))
+        where, far = rpn_losses(
+            outputs[0], outputs[1], targets[0], targets[1], targets[2], targets[3], targets[4].reshape(())
+        )
         rows = self.rows(outputs[2:6])
         logits, deltas = self.box_head(self.align(rows, *targets[5:8]))
-        kind, moved = box_losses(logits, deltas, *targets[8:12], targets[12].reshape(()))
+        kind, moved = box_losses(
+            logits, deltas, targets[8], targets[9], targets[10], targets[11], targets[12].reshape(())
+        )
         images, real, labels, truth, total = targets[16:]
         masks = self.masks_of(self.align(rows, *targets[13:16]), outputs[6], images, real)
         mask = self.mask_term(masks, labels, real, truth, total.reshape(()))
