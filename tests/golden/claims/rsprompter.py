@@ -181,6 +181,7 @@ def _tensors(net: TwoStage, batch: Batch, extra: dict[str, np.ndarray]) -> list[
     holds=("config.rpn", "config.roi", "config.aggregator", "input/proposals", "input/image", "output/det.0"),
     lacks=("config.lora", "config.detector"),
     whole=True,
+    suite=("pynative",),
 )
 def check_tiny(case: Case, mode: str, checks: Checks) -> None:
     given = case.inputs
